@@ -1,0 +1,247 @@
+"""Regularised evolution over tie vectors: each candidate is trained, and the best is reported.
+
+    python -m agents.evolution --seed 1
+    python -m agents.evolution --evaluations 40 --budget 100
+
+Real et al. 2019 (Regularized Evolution for Image Classifier Architecture Search, algorithm 1):
+a population of tie vectors; the best of a random sample has a child with one mutation, and the
+oldest dies. A candidate is judged by a whole training run under its tie vector. The best one ever
+found is then trained anew with another seed, which is the run that is recorded; the iterations of
+the search are `extra_iterations` in summary.json, and its history is search.jsonl. The neural
+architecture search that an agent has to beat: it finds a fixed pattern, at many times the price.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from baselines.fixed import FixedTies
+from tiegym import ties as tie_vectors
+from tiegym.config import TieConfig
+from tiegym.corpora import load_corpus
+from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.records import unique_run_folder
+from tiegym.ties import Ties
+from tiegym.trainer import Trainer
+
+PATIENCE = 200
+"""Children in a row that were all known already, after which a search ends: there are only as
+many different sharings as set partitions of the layers, 15 with 4 layers."""
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """Search for a tie vector by regularised evolution, then train under the best."""
+
+    population: int = 8
+    """Tie vectors alive at a time; the first ones are random."""
+    sample: int = 3
+    """Of these, how many are drawn at a time; the best of them has a child."""
+    evaluations: int = 24
+    """Training runs of the search, the first population's included."""
+    budget: int | None = None
+    """Training iterations of each of these; None is env.max-iters."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        for name in ("population", "sample", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.budget is not None and self.budget < 1:
+            raise ValueError(f"budget={self.budget} must be at least 1 iteration")
+        if self.sample > self.population:
+            raise ValueError(
+                f"sample={self.sample} is drawn from the population of {self.population}: it can't "
+                "be larger"
+            )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tie vector of the population, and a line of search.jsonl."""
+
+    number: int
+    """0, 1, ... in the order of birth; the last `population` of them are alive."""
+    parent: int | None
+    """Number of its parent; None in the first population."""
+    ties: tuple[int, ...]
+    n_independent: int
+    cost: float
+    """Nats, lower is better; see `TrainingRuns`."""
+    known: bool
+    """Whether the cost is that of an earlier candidate which shares weights in the same way."""
+
+
+def evolve(
+    cost: Callable[[Ties], float],
+    n_layer: int,
+    options: Options,
+    rng: np.random.Generator,
+    log: Callable[[Candidate], None] = lambda candidate: None,
+) -> Candidate:
+    """Regularised evolution; returns the best candidate ever found.
+
+    Tie vectors with equal roots share weights in the same way, so `cost` is called once for all
+    of them; the others join the population at no cost.
+
+    Args:
+        cost: What to minimise. Depends on the roots only.
+        n_layer: Layers L.
+        options: Sizes of the population, the sample and the search.
+        rng: All draws come from here.
+        log: Called with each candidate.
+    """
+    costs: dict[tuple[int, ...], float] = {}
+    population: deque[Candidate] = deque(maxlen=options.population)  # a birth drops the oldest
+    best: Candidate | None = None
+    known_in_a_row = 0
+    for number in count():
+        if number < options.population:
+            parent, ties = None, tie_vectors.sample(n_layer, rng)
+        else:
+            drawn = rng.choice(options.population, options.sample, replace=False)
+            parent = min((population[k] for k in drawn), key=_rank)
+            ties = mutate(np.array(parent.ties), rng)
+        roots = tuple(tie_vectors.roots(ties).tolist())
+        known = roots in costs
+        if not known:
+            costs[roots] = cost(ties)
+        child = Candidate(
+            number=number,
+            parent=parent.number if parent else None,
+            ties=tuple(ties.tolist()),
+            n_independent=tie_vectors.n_independent(ties),
+            cost=costs[roots],
+            known=known,
+        )
+        log(child)
+        population.append(child)
+        best = child if best is None else min(best, child, key=_rank)
+        known_in_a_row = known_in_a_row + 1 if known else 0
+        if len(costs) == options.evaluations or known_in_a_row == PATIENCE:
+            break
+    assert best is not None
+    return best
+
+
+def _rank(candidate: Candidate) -> tuple[float, int]:
+    return candidate.cost, candidate.n_independent
+
+
+def mutate(ties: Ties, rng: np.random.Generator) -> Ties:
+    """A copy in which one layer, drawn uniformly, points at another target, drawn uniformly."""
+    layer = int(rng.integers(1, len(ties)))
+    target = int(rng.integers(layer))  # one of the `layer` targets that it doesn't point at
+    return tie_vectors.set_tie(ties, layer, target + (target >= ties[layer]))
+
+
+class TrainingRuns:
+    """The cost of a tie vector: the validation loss after a whole training run under it.
+
+    In nats, plus the price of its independent layers where the environment's reward has one. All
+    runs have the same initial weights, batches and validation set, so that candidates differ by
+    their ties alone. The test split is never read.
+
+    Args:
+        config: Of the environment.
+        budget: Iterations of a run.
+        seed: Of all runs.
+        progress: Called with the number of iterations that have been run.
+    """
+
+    def __init__(
+        self, config: TieConfig, budget: int, seed: int, progress: Callable[[int], Any]
+    ) -> None:
+        """Loads the corpus."""
+        self.config, self.budget, self.seed, self.progress = config, budget, seed, progress
+        self.trainer = Trainer(config, load_corpus(config.corpus, config.tokenizer))
+        self.iterations = 0
+        """Run so far, over all candidates."""
+
+    def __call__(self, ties: Ties) -> float:
+        """Trains from scratch; `divergence_loss` stands for a run that diverged."""
+        self.trainer.reset(self.seed, ties)
+        loss, left = self.config.divergence_loss, self.budget
+        while left > 0:
+            iterations = min(self.config.iters_per_step, left)
+            losses = self.trainer.train(iterations)
+            left -= iterations
+            self.iterations += iterations
+            self.progress(iterations)
+            if not bool((losses <= self.config.divergence_loss).all()):  # also if not a number
+                break
+        else:
+            final = self.trainer.validation_loss().item()
+            loss = final if final <= loss else loss
+        share = tie_vectors.n_independent(ties) / self.config.n_layer
+        return loss + self.config.param_cost * share  # zero but for reward="ppl_params"
+
+
+def search(options: Options, log_file: Path) -> tuple[Candidate, int]:
+    """Searches; returns the best candidate and the iterations it took.
+
+    Args:
+        options: Of the program.
+        log_file: Gets a line of JSON for each candidate, as soon as it is known.
+    """
+    rng = np.random.default_rng((options.seed, 1))  # a stream apart from the environment's
+    budget = options.env.max_iters if options.budget is None else options.budget
+    with (
+        tqdm(
+            total=options.evaluations * budget,
+            desc="evolution: search",
+            unit="iteration",
+            disable=options.quiet or None,  # also off where the output is no terminal
+        ) as bar,
+        log_file.open("w") as file,
+    ):
+        runs = TrainingRuns(options.env, budget, int(rng.integers(2**48)), bar.update)
+
+        def log(candidate: Candidate) -> None:
+            print(json.dumps(dataclasses.asdict(candidate)), file=file, flush=True)
+            bar.set_postfix_str(f"candidate {candidate.number}, cost {candidate.cost:.4f}")
+
+        best = evolve(runs, options.env.n_layer, options, rng, log)
+    return best, runs.iterations
+
+
+def train(options: Options) -> Path:
+    """Searches, then trains under the best tie vector; returns the run folder."""
+    # The run's own folder can only be made once its tie vector is known. A search that dies
+    # leaves its history in this one.
+    name = options.name or f"evolution-seed{options.seed}"
+    log_file = unique_run_folder(options.runs_dir, f"{name}-search") / "search.jsonl"
+    best, iterations = search(options, log_file)
+    env_config = dataclasses.replace(options.env, initial_ties=best.ties)
+    options = dataclasses.replace(options, env=env_config)
+    env = open_run(options, "evolution", protocol="pretrained", found=best)
+    log_file.rename(env.folder / log_file.name)
+    log_file.parent.rmdir()
+    env.note(extra_iterations=iterations)
+    policy = FixedTies(np.array(best.ties), env.action_space)
+    run_policy(env, policy, options.seed, options.steps)
+    env.close()
+    return env.folder
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    print(f"run folder: {train(parse_options(Options, args))}")
+
+
+if __name__ == "__main__":
+    main()

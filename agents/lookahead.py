@@ -1,0 +1,177 @@
+"""One-step lookahead: tries the candidate actions on copies of the run, then takes the best one.
+
+    python -m agents.lookahead --seed 1
+    python -m agents.lookahead --candidates 3 --horizon 4
+
+A copy goes on exactly as the run would: it sees the same batches and the same dropout, and is
+judged on the same validation batches. So what is found is not an estimate, and this is an upper
+reference for policies that decide one step at a time; it says nothing of plans over many steps.
+It is no fair competitor: the iterations that the copies trained are `extra_iterations` in
+summary.json, and a comparison prints them beside the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from baselines.fixed import FixedTies
+from tiegym import ties as tie_vectors
+from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.ties import Ties
+
+JOINT_CANDIDATES = 16
+"""Tie vectors tried at each step of action="joint" when `candidates` is None."""
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """Train a transformer under one-step lookahead."""
+
+    horizon: int = 1
+    """Environment steps of a trial: the action, then no further change."""
+    candidates: int | None = None
+    """Different outcomes tried at each step, a random choice that always has the present state
+    among it; None is all of them (with env.action=joint, where there are too many, 16)."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        if self.horizon < 1:
+            raise ValueError(f"horizon={self.horizon} must be at least 1 environment step")
+        if self.candidates is not None and self.candidates < 2:
+            raise ValueError(
+                f"candidates={self.candidates} must be at least 2: one of them is to change nothing"
+            )
+
+
+class Lookahead:
+    """The policy that tries actions on forks of an environment and takes the best.
+
+    The best action has the highest mean reward over its trial. Where several have the same, the
+    one with the fewest independent layers wins, and among these the one that changes nothing.
+
+    Args:
+        env: The environment that is stepped with the actions; observations must come from it.
+        horizon: Environment steps of a trial.
+        candidates: Outcomes tried at each step; None is all, or `JOINT_CANDIDATES`.
+        seed: Of its own generator; the environment's is not touched.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        horizon: int = 1,
+        candidates: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Remembers the environment; nothing is tried yet."""
+        self.env: Any = env.unwrapped
+        self.horizon = horizon
+        self.candidates = candidates
+        self.rng = np.random.default_rng((seed, 1))  # a stream apart from the environment's
+        self.extra_iterations = 0
+        """Iterations that the forks have trained so far."""
+
+    def predict(
+        self,
+        observation: dict[str, Any],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """The action that does best on a fork; the same in deterministic mode."""
+        choices = self.choices(observation)
+        if len(choices) == 1:
+            return choices[0][0], None
+        rewards = [self.trial(action, after, observation) for action, after in choices]
+        # The first of equals wins, and the present state comes first.
+        best = max(
+            range(len(choices)),
+            key=lambda k: (rewards[k], -tie_vectors.n_independent(choices[k][1])),
+        )
+        return choices[best][0], None
+
+    def choices(self, observation: dict[str, Any]) -> list[tuple[Any, Ties]]:
+        """The actions to try and the tie vectors they lead to; the first changes nothing.
+
+        Tie vectors with equal roots share the same weights and train alike, so one of them is
+        enough: the one with the lowest target, which is the root itself, or the present one.
+        """
+        different: dict[tuple[int, ...], tuple[Any, Ties]] = {}
+        for action, after in self._actions(observation["ties"], int(observation["layer"])):
+            different.setdefault(tuple(tie_vectors.roots(after).tolist()), (action, after))
+        present, *others = different.values()
+        if self.candidates is not None and len(others) >= self.candidates:
+            drawn = self.rng.choice(len(others), self.candidates - 1, replace=False)
+            others = [others[k] for k in sorted(drawn)]
+        return [present, *others]
+
+    def _actions(self, ties: Ties, layer: int) -> Iterator[tuple[Any, Ties]]:
+        n = len(ties)
+        if self.env.config.action == "layerwise":
+            for target in (ties[layer], *range(layer + 1)):
+                yield np.int64(target), tie_vectors.set_tie(ties, layer, int(target))
+        elif self.env.config.action == "pair":
+            for index in range(n * (n + 1) // 2):  # 0 is (0, 0), which changes nothing
+                changed, target = tie_vectors.pair_from_index(index)
+                yield np.int64(index), tie_vectors.set_tie(ties, changed, target)
+        else:
+            yield ties[1:], ties
+            for _ in range((self.candidates or JOINT_CANDIDATES) - 1):
+                drawn = tie_vectors.sample(n, self.rng)
+                yield drawn[1:], drawn
+
+    def trial(self, action: Any, after: Ties, observation: dict[str, Any]) -> float:
+        """Mean reward of an action over `horizon` steps of a fork, or up to the episode's end.
+
+        The mean, not the sum: a trial that diverges ends early, and must not win by that.
+
+        Args:
+            action: The first action.
+            after: The tie vector that it leads to, kept by the actions that follow, (L,).
+            observation: Before the action.
+        """
+        fork = self.env.fork()
+        fork.render_mode = None
+        # The last step of an episode reads the test split, which only the run itself may.
+        fork.test_metrics = dict
+        hold = FixedTies(after, fork.action_space)
+        max_iters = self.env.config.max_iters
+        start = round(float(observation["budget"][0]) * max_iters)
+        rewards = []
+        for _ in range(self.horizon):
+            observation, reward, terminated, _, info = fork.step(action)
+            rewards.append(float(reward))
+            if terminated:
+                break
+            action, _ = hold.predict(observation)
+        self.extra_iterations += info["iteration"] - start
+        return sum(rewards) / len(rewards)
+
+
+def train(options: Options) -> Path:
+    """Trains under lookahead; returns the run folder."""
+    env = open_run(options, "lookahead", protocol="online")
+    policy = Lookahead(env, options.horizon, options.candidates, options.seed)
+    run_policy(env, policy, options.seed, options.steps)
+    env.note(extra_iterations=policy.extra_iterations)
+    env.close()
+    return env.folder
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    print(f"run folder: {train(parse_options(Options, args))}")
+
+
+if __name__ == "__main__":
+    main()

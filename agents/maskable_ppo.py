@@ -1,0 +1,61 @@
+"""PPO that chooses among the actions that differ only, by sb3-contrib; layerwise or pair actions.
+
+    python -m agents.maskable_ppo --seed 1
+
+Huang and Ontanon 2022, *A Closer Look at Invalid Action Masking in Policy Gradient Algorithms*,
+arXiv 2006.14171. No action of the environment is invalid, but with layerwise actions all that
+make a layer independent are one: with the others masked, the untrained agent ties the layer to
+each of the earlier ones as often as it makes it independent. The masks are the environment's
+`action_masks()`, and have to be given to `predict` too. Everything else is as in `agents.ppo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sb3_contrib import MaskablePPO
+
+from agents import ppo
+from agents.protocols import Env, RewardDifferences, train_agent
+from tiegym.programs import parse_options
+
+
+@dataclass(frozen=True)
+class Options(ppo.Options):
+    """Train a transformer under PPO with action masks; layerwise or pair actions."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If the environment's actions are joint, or a value is out of range.
+        """
+        super().__post_init__()
+        if self.env.action == "joint":
+            raise ValueError(
+                'agents.maskable_ppo needs action masks, and env.action="joint" has none: all its '
+                "actions differ. Use agents.ppo, or layerwise or pair actions"
+            )
+
+
+def make_model(options: Options, env: Env) -> MaskablePPO:
+    """The untrained agent."""
+    if options.reward_differences:
+        env = RewardDifferences(env)
+    return MaskablePPO("MultiInputPolicy", env, **ppo.settings(options))
+
+
+def train(options: Options) -> Path:
+    """Trains the transformer and the agent; returns the run folder, which gets `agent.zip`."""
+    return train_agent(options, "maskable_ppo", lambda env: make_model(options, env))
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    print(f"run folder: {train(parse_options(Options, args))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""What the learning agents share: the two protocols in which they are compared.
+
+online: the agent gets one training run and learns during it, so that its exploration costs
+perplexity. pretrained: it first learns over whole runs of other seeds, which are recorded nowhere
+but counted, and then plays one run greedily, without learning. Either way the run folder holds
+one run with the seed that was asked for and exactly as many environment steps as any other policy
+gets. How an agent learns is in its own program, and is any Stable-Baselines3 algorithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import gymnasium
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, LogEveryNTimesteps
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from tiegym.programs import RunOptions, open_run, run_policy
+from tiegym.progress import ShowProgress
+
+Env: TypeAlias = gymnasium.Env[Any, Any]
+
+PRETRAINING_SEEDS = 2**32
+"""Pretraining of seed n has seed 2**32 + n: Stable-Baselines3 takes seeds below 2**32 only, so no
+run that is reported has one of these."""
+
+
+@dataclass(frozen=True)
+class AgentOptions(RunOptions):
+    """The options that all learning agents have."""
+
+    pretrain_runs: int = 0
+    """Whole training runs, of other seeds, over which the agent learns first; then it plays the
+    recorded run greedily and learns no more. 0: it learns during the recorded run."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        if self.pretrain_runs < 0:
+            raise ValueError(
+                f"pretrain_runs={self.pretrain_runs} must be a number of training runs, 0 or more"
+            )
+
+    @property
+    def protocol(self) -> str:
+        """Online or pretrained."""
+        return "pretrained" if self.pretrain_runs else "online"
+
+
+def train_agent(
+    options: AgentOptions, program: str, make_model: Callable[[Env], BaseAlgorithm]
+) -> Path:
+    """Trains an agent under the protocol of its options; returns the run folder.
+
+    The folder also gets the agent (`agent.zip`, for the algorithm's `load`), the agent's own
+    TensorBoard events (`agent/`), and in summary.json, if it was pretrained, the
+    `extra_iterations` that this took.
+
+    Args:
+        options: The program's options.
+        program: What the run folder is named after, such as "ppo".
+        make_model: Makes the untrained agent for an environment; called once.
+    """
+    env = open_run(options, program, protocol=options.protocol)
+    if options.protocol == "online":
+        model = make_model(Monitor(env))
+        learn(model, options.steps, options.seed, env.folder)
+    else:
+        # The same environment, without what records it: its memory and compiled code serve twice.
+        practice = Practice(env.unwrapped)
+        steps = options.pretrain_runs * options.env.steps_per_episode
+        shown = ShowProgress(practice, steps, f"{program}: pretraining", options.quiet)
+        model = make_model(Monitor(shown))
+        learn(model, steps, PRETRAINING_SEEDS + options.seed, env.folder)
+        shown.close()
+        env.note(extra_iterations=practice.iterations)
+        run_policy(env, Greedy(model, env), options.seed, options.steps)
+    env.close()
+    return env.folder
+
+
+def learn(model: BaseAlgorithm, steps: int, seed: int, folder: Path) -> None:
+    """Lets an agent learn for exactly so many environment steps, then saves it.
+
+    Args:
+        model: Untrained, with an environment.
+        steps: Environment steps.
+        seed: Of the environment's first reset, whatever the agent's own seed is.
+        folder: Gets `agent.zip` and, in `agent/`, the agent's TensorBoard events.
+    """
+    model.get_env().seed(seed)  # type: ignore[union-attr]
+    model.set_logger(configure(str(folder / "agent"), ["tensorboard"]))
+    rollout = rollout_length(model)
+    model.learn(steps, [StopAfter(steps, rollout), LogEveryNTimesteps(rollout)], log_interval=None)
+    model.logger.dump(model.num_timesteps)  # what the last update logged
+    model.logger.close()
+    model.save(folder / "agent.zip")
+
+
+def rollout_length(model: BaseAlgorithm) -> int:
+    """Environment steps between updates of a Stable-Baselines3 agent."""
+    if isinstance(model, OnPolicyAlgorithm):
+        return model.n_steps
+    return model.train_freq if isinstance(model.train_freq, int) else model.train_freq.frequency
+
+
+class StopAfter(BaseCallback):
+    """Ends learning in the middle of a rollout, where the algorithm would complete it.
+
+    Args:
+        steps: Environment steps after which learning ends.
+        rollout: Environment steps in a rollout.
+    """
+
+    def __init__(self, steps: int, rollout: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.rollout = rollout
+
+    def _on_step(self) -> bool:
+        # A rollout that a callback ends isn't learnt from. One that is full ends by itself.
+        return self.num_timesteps < self.steps or self.num_timesteps % self.rollout == 0
+
+
+class Practice(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Counts the training iterations of runs that aren't reported, and spares the test split.
+
+    Args:
+        env: A TieEnv, unwrapped. It is as before once this is closed.
+    """
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self.iterations = 0
+        """Trained so far, over all episodes."""
+        self._before = 0
+        # The last step of an episode reads the test split, which only the reported run may.
+        self.unwrapped.test_metrics = dict  # type: ignore[attr-defined]
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Resets."""
+        self._before = 0
+        return self.env.reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Steps and counts."""
+        result = self.env.step(action)
+        iteration = result[4]["iteration"]
+        self.iterations += iteration - self._before
+        self._before = iteration
+        return result
+
+    def close(self) -> None:
+        """Gives the test split back; the environment stays open."""
+        del self.unwrapped.test_metrics  # type: ignore[attr-defined]
+
+
+class Greedy:
+    """A trained agent as a policy that takes its best action, asked for it or not.
+
+    Args:
+        model: The agent. If it is mask-aware, it gets the masks.
+        env: The environment that is stepped with the actions.
+    """
+
+    def __init__(self, model: BaseAlgorithm, env: Env) -> None:
+        self.model = model
+        self.env = env
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, Any]:
+        """The best action, and a recurrent agent's next hidden state."""
+        masks = {}
+        if isinstance(self.model, MaskablePPO):
+            masks["action_masks"] = get_action_masks(self.env)
+        return self.model.predict(observation, state, episode_start, deterministic=True, **masks)
+
+
+class RewardDifferences(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Gives an agent the change of the reward since the last step, 0 at the first step.
+
+    A reward such as the negative log-perplexity is a level: far from zero, about the same
+    whatever the agent does, and falling by itself while the transformer learns. A critic needs
+    far more steps than a training run has to learn such values. The difference is what an action
+    changed.
+
+    The best policy stays the same. Let the reward be r(s') for arriving at s'. With the potential
+    P(s) = r(s) / (1 - gamma), the worth of staying at s for ever, potential-based shaping (Ng,
+    Harada and Russell 1999) makes of it r(s') + gamma P(s') - P(s) = (r(s') - r(s)) / (1 - gamma);
+    the constant factor is left out. As P isn't taken back at the end of an episode, its last
+    state counts as if it stayed.
+    """
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self._last: float | None = None
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Resets."""
+        self._last = None
+        return self.env.reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Steps; the reward is the difference."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        difference = 0.0 if self._last is None else float(reward) - self._last
+        self._last = float(reward)
+        return observation, difference, terminated, truncated, info

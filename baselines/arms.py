@@ -1,0 +1,178 @@
+"""Arms of a comparison: what one is, and running what is missing of it.
+
+An arm is a program with its options ("dqn --learning-rate 1e-4"), a pattern ("cycle:2"), a tie
+vector ("0,0,2,2"), or a folder with a finished run. Each seed of it is one run folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from tiegym import ties as tie_vectors
+from tiegym.config import TieConfig
+from tiegym.programs import RunOptions, parse_options
+from tiegym.records import is_finished
+
+ALIASES = {"random": "baselines.random_tying"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One policy of a comparison: a program and its options, but for the seed and the folder."""
+
+    label: str
+    module: str
+    options: RunOptions
+
+    def folder(self, runs_dir: Path, seed: int) -> Path:
+        """Where the run of a seed goes: the same configuration, the same folder."""
+        text = json.dumps([self.module, _identity(self.options)], sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", self.label).strip("-")[:40]
+        return runs_dir / f"{slug}-{digest}-seed{seed}"
+
+
+def _identity(options: RunOptions) -> dict[str, Any]:
+    values = dataclasses.asdict(options)
+    for name in ("seed", "runs_dir", "name", "quiet"):  # where and how loud, not what
+        del values[name]
+    return values
+
+
+def parse_arm(text: str, env: TieConfig) -> Arm:
+    """Reads an arm.
+
+    Args:
+        text: A program of agents/ or baselines/ with options, a pattern, or a tie vector.
+        env: The environment of the comparison; the arm's own options override it.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    head, *args = shlex.split(text) or [""]
+    module = ALIASES.get(head) or _find_program(head)
+    if module is None:
+        try:
+            tie_vectors.parse(head, env.n_layer)
+        except ValueError as error:
+            raise ValueError(
+                f"{text!r} is no arm: it is no program of agents/ or baselines/, no run folder "
+                f"and no pattern ({error})"
+            ) from error
+        module, args = "baselines.fixed", ["--pattern", head, *args]
+    options = parse_options(importlib.import_module(module).Options, args, env)
+    return Arm(text, module, options)
+
+
+def _find_program(name: str) -> str | None:
+    if re.fullmatch(r"[a-z_]+", name):
+        for package in ("agents", "baselines"):
+            path = Path(__file__).parent.parent / package / f"{name}.py"
+            if path.is_file() and re.search(r"^class Options\(", path.read_text(), re.MULTILINE):
+                return f"{package}.{name}"
+    return None
+
+
+def run_missing(
+    arms: Iterable[Arm],
+    seeds: Sequence[int],
+    runs_dir: Path,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Runs every seed of every arm that has no finished run folder yet.
+
+    A run that was cut off begins anew; finished ones stay. Each worker process has an equal share
+    of the cores.
+
+    Args:
+        arms: What to run.
+        seeds: Seeds of each.
+        runs_dir: Where run folders go.
+        workers: Processes at a time; None is one for every core, or one with a GPU.
+        quiet: No progress bar.
+
+    Raises:
+        RuntimeError: If a run fails; the others that have finished are kept.
+    """
+    tasks: dict[Path, tuple[Arm, int]] = {}
+    for seed in seeds:  # seed by seed: cut off, it leaves something to compare
+        for arm in arms:
+            folder = arm.folder(runs_dir, seed)
+            if not is_finished(folder):
+                tasks[folder] = (arm, seed)
+    if not tasks:
+        return
+    for folder in tasks:
+        if folder.exists():
+            shutil.rmtree(folder)
+    cores = os.cpu_count() or 1
+    if workers is None:
+        workers = 1 if _uses_gpu(tasks) else min(cores, len(tasks))
+    total = sum(arm.options.steps for arm, _ in tasks.values())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (max(1, cores // workers),))
+    try:
+        futures = {pool.submit(_run, arm, seed, f): f for f, (arm, seed) in tasks.items()}
+        _wait(futures, total, f"{len(tasks)} runs, {workers} at a time", quiet)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _uses_gpu(tasks: dict[Path, tuple[Arm, int]]) -> bool:
+    from tiegym.trainer import resolve_device
+
+    return any(resolve_device(a.options.env.device).type != "cpu" for a, _ in tasks.values())
+
+
+def _start_worker(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _run(arm: Arm, seed: int, folder: Path) -> None:
+    options = dataclasses.replace(
+        arm.options, seed=seed, runs_dir=folder.parent, name=folder.name, quiet=True
+    )
+    importlib.import_module(arm.module).train(options)
+
+
+def _wait(futures: dict[Future[None], Path], total: int, description: str, quiet: bool) -> None:
+    """Moves a bar by the rows that the runs have written, until all have ended."""
+    with tqdm(
+        total=total, desc=description, unit="step", disable=quiet or None, smoothing=0.05
+    ) as bar:
+        while True:
+            running = [f for f in futures if not f.done()]
+            for future, folder in futures.items():
+                if future.done() and not future.cancelled() and (error := future.exception()):
+                    for other in running:
+                        other.cancel()
+                    raise RuntimeError(f"the run {folder} failed: {error}") from error
+            bar.update(sum(_rows(folder) for folder in futures.values()) - bar.n)
+            if not running:
+                return
+            time.sleep(0.3)
+
+
+def _rows(folder: Path) -> int:
+    path = folder / "steps.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -1,0 +1,143 @@
+"""Compares tying policies at the same training budget, over seeds.
+
+    python -m baselines.compare qlearning dqn random tied cycle:2 independent --seeds 5
+
+Each policy is a program of agents/ or baselines/ with its options in quotes
+("dqn --learning-rate 1e-4"), a pattern, a tie vector, or a folder of a finished run (several of
+the same program and options make one row). What is missing is run, finished runs are reused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from baselines import report
+from baselines.arms import Arm, parse_arm, run_missing
+from tiegym.config import PAPER, TieConfig
+from tiegym.pictures import plot_comparison
+from tiegym.records import Run, read_run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare tying policies at the same training budget, over seeds."""
+
+    policies: tyro.conf.Positional[tuple[str, ...]]
+    """Programs with options in quotes, patterns, tie vectors, or folders of finished runs."""
+    seeds: int = 3
+    """Runs of each policy: seeds 0, 1, ..."""
+    runs_dir: Path = Path("runs/compare")
+    """Where run folders, tables and pictures go."""
+    workers: int | None = None
+    """Runs at a time; None is one for every core, or one with a GPU."""
+    lr_grid: tuple[float, ...] = ()
+    """Learning rates of the transformer to choose from: each policy gets the one that has the
+    lowest validation loss over two runs of seeds that the table doesn't use."""
+    paper: bool = False
+    """Start from the paper's values (TieEnvPaper-v0) instead of TieEnv-v0's."""
+    quiet: bool = False
+    """No progress bar."""
+    env: TieConfig = field(default_factory=TieConfig)
+    """The environment of all policies."""
+
+
+TUNING_SEEDS = (1_000_001, 1_000_002)
+
+
+def compare(options: Options) -> list[report.Row]:
+    """Runs what is missing, then writes comparison.md, .csv and .png into `runs_dir`.
+
+    Raises:
+        ValueError: If a policy is unknown, or if runs can't be compared.
+        RuntimeError: If a run fails.
+    """
+    given: dict[str, list[Run]] = {}
+    arms: list[Arm] = []
+    for policy in options.policies:
+        if (Path(policy) / "config.json").is_file():
+            run = read_run(Path(policy))
+            given.setdefault(str(run.config["program"]), []).append(run)
+        else:
+            arms.append(parse_arm(policy, options.env))
+    if not arms and not given:
+        raise ValueError("no policies given: name at least one, such as random or cycle:2")
+    if options.lr_grid:
+        arms = tune(arms, options)
+    seeds = range(options.seeds)
+    run_missing(arms, seeds, options.runs_dir, options.workers, options.quiet)
+    rows = [report.make_row(name, runs) for name, runs in given.items()]
+    for arm in arms:
+        runs = [read_run(arm.folder(options.runs_dir, seed)) for seed in seeds]
+        rows.append(report.make_row(arm.label, runs))
+    report.check_comparable(rows)
+    rows.sort(key=lambda row: row.mean("test_perplexity"))
+    write(rows, options.runs_dir)
+    return rows
+
+
+def tune(arms: list[Arm], options: Options) -> list[Arm]:
+    """Gives each arm the learning rate of the grid with the lowest validation loss."""
+    tried = [[_with_learning_rate(arm, rate) for rate in options.lr_grid] for arm in arms]
+    run_missing(
+        [arm for row in tried for arm in row],
+        TUNING_SEEDS,
+        options.runs_dir / "tuning",
+        options.workers,
+        options.quiet,
+    )
+
+    def validation_loss(arm: Arm) -> float:
+        runs = [read_run(arm.folder(options.runs_dir / "tuning", seed)) for seed in TUNING_SEEDS]
+        return report.make_row(arm.label, runs).mean("val_loss")
+
+    return [min(row, key=validation_loss) for row in tried]
+
+
+def _with_learning_rate(arm: Arm, rate: float) -> Arm:
+    env = dataclasses.replace(arm.options.env, learning_rate=rate)
+    options = dataclasses.replace(arm.options, env=env)
+    return Arm(f"{arm.label} (lr {rate:g})", arm.module, options)
+
+
+def write(rows: Sequence[report.Row], folder: Path) -> None:
+    """Writes the table and the picture of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = [report.figures(row, rows) for row in rows]
+    text = report.caption(rows)
+    (folder / "comparison.md").write_text(report.markdown(table, text))
+    report.write_csv(table, folder / "comparison.csv")
+    plot_comparison(rows, folder / "comparison.png")
+
+
+def show(rows: Sequence[report.Row], folder: Path) -> None:
+    """Prints the table and says where everything is."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 220  # a file has room for every column
+    console.print(report.terminal_table([report.figures(row, rows) for row in rows]))
+    console.print(report.caption(rows), style="dim", highlight=False)
+    console.print(f"table:       {folder / 'comparison.md'} (and .csv)", highlight=False)
+    console.print(f"picture:     {folder / 'comparison.png'}", highlight=False)
+    console.print(f"run folders: {folder}", highlight=False)
+    console.print(f"TensorBoard: tensorboard --logdir {folder}", highlight=False)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    args = sys.argv[1:] if args is None else list(args)
+    env = TieConfig(**(PAPER if "--paper" in args else {}))
+    options = tyro.cli(
+        Options, default=Options(policies=(), env=env), args=args, description=__doc__
+    )
+    show(compare(options), options.runs_dir)
+
+
+if __name__ == "__main__":
+    main()

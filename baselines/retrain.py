@@ -1,0 +1,97 @@
+"""Retraining: the final tie vector of a finished run, as a fixed pattern from scratch.
+
+    python -m baselines.retrain --run runs/qlearning-seed0 --seed 1
+
+It answers whether a policy is worth its tie vector only, or also the way that led to it: training
+under changing ties. The environment is that of the run; its arguments on the command line change
+it. In a comparison, `baselines.compare "retrain --run runs/qlearning-seed0"`, it is that of the
+comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from baselines.fixed import FixedTies
+from tiegym import ties as tie_vectors
+from tiegym.config import TieConfig
+from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.records import Run, read_run
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """Train a transformer under the final tie vector of a finished run."""
+
+    run: Path | None = None
+    """Folder of the finished run; must be given."""
+
+
+def read_source(folder: Path | None) -> Run:
+    """Reads the run whose tie vector is asked for.
+
+    Raises:
+        ValueError: If no folder is given, or if its run isn't finished.
+        FileNotFoundError: If the folder holds no run.
+    """
+    if folder is None:
+        raise ValueError("give the folder of a finished run: --run runs/NAME")
+    source = read_run(folder)
+    if source.summary is None or not source.summary["finished"]:
+        raise ValueError(f"{folder} is not a finished run: its tie vector is not final")
+    return source
+
+
+def spent_iterations(source: Run) -> int:
+    """Iterations that it took to find the tie vector: the run's own, and what it spent besides."""
+    assert source.summary is not None
+    own = sum(episode["iteration"] for episode in source.summary["episodes"])
+    return int(own + source.summary.get("extra_iterations", 0))
+
+
+def train(options: Options) -> Path:
+    """Trains under the tie vector of the run; returns the run folder.
+
+    Raises:
+        ValueError: If the run isn't finished, or had another number of layers.
+    """
+    source = read_source(options.run)
+    assert source.summary is not None
+    found = source.summary["final"]["ties"]
+    if len(found) != options.env.n_layer:
+        raise ValueError(
+            f"{source.folder} ended with the ties of {len(found)} layers, but "
+            f"env.n_layer={options.env.n_layer}: they must be the same"
+        )
+    ties = tie_vectors.validate(found)
+    env_config = dataclasses.replace(options.env, initial_ties=tuple(ties.tolist()))
+    options = dataclasses.replace(options, env=env_config)
+    env = open_run(
+        options,
+        f"retrain-{source.folder.resolve().name}",
+        protocol="pretrained",
+        source={"run": source.folder, "program": source.config["program"], "ties": ties},
+    )
+    env.note(extra_iterations=spent_iterations(source))
+    run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
+    env.close()
+    return env.folder
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    args = sys.argv[1:] if args is None else args
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--run", type=Path)
+    folder = first.parse_known_args(args)[0].run
+    env = None if folder is None else TieConfig(**read_source(folder).config["env"])
+    print(f"run folder: {train(parse_options(Options, args, env))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Tying schedules: ties that change at iterations which are known beforehand.
+
+    python -m baselines.schedules --schedule share-then-unshare
+    python -m baselines.schedules --schedule progressive-split --until 4
+
+share-then-unshare (Yang et al. 2021, arXiv 2110.03848): all layers share weights at first, and
+from 10 % of the iterations on each trains its own. progressive-split: one group of all layers at
+first; at even intervals the largest group is split in halves.
+
+Every change clones the weights and the optimiser's moments, so that the function of the
+transformer stays the same. The ties of several layers change at once, so these always run with
+env.action=joint and env.initial-ties=tied, whatever is given. Changes happen between environment
+steps: where env.iters-per-step doesn't divide an iteration, at the next step after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from tiegym import ties as tie_vectors
+from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.ties import Ties
+
+Plan: TypeAlias = list[tuple[int, Ties]]
+"""Iterations, in order from 0 on, and the tie vector (L,) that holds from each of them."""
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """Train a transformer under a tying schedule; always with env.action=joint."""
+
+    schedule: Literal["share-then-unshare", "progressive-split"] = "share-then-unshare"
+    """share-then-unshare: all tied, then all independent; progressive-split: the largest group of
+    layers is split in halves, again and again."""
+    at: float = 0.1
+    """share-then-unshare: share of the iterations after which all layers are untied."""
+    by: float = 0.5
+    """progressive-split: share of the iterations after which the last split is made."""
+    until: int | None = None
+    """progressive-split: independent layers at the end; None is all."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If one is out of range, or without effect.
+        """
+        for name in ("at", "by"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
+        if self.until is not None and self.schedule != "progressive-split":
+            raise ValueError(
+                f"until={self.until} has no effect with schedule={self.schedule!r}: it belongs to "
+                '"progressive-split"'
+            )
+        if self.until is not None and not 1 <= self.until <= self.env.n_layer:
+            raise ValueError(
+                f"until={self.until} must be a number of layers, from 1 to {self.env.n_layer}"
+            )
+
+
+class ScheduledTies:
+    """The policy that follows a plan; for action="joint".
+
+    Args:
+        plan: Which tie vector holds from which iteration on.
+        max_iters: Iterations in an episode.
+    """
+
+    def __init__(self, plan: Plan, max_iters: int) -> None:
+        """Remembers both."""
+        self.plan = plan
+        self.max_iters = max_iters
+
+    def predict(
+        self,
+        observation: dict[str, Any],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """All ties as planned for the iterations that follow."""
+        iteration = round(float(observation["budget"][0]) * self.max_iters)
+        return [ties for start, ties in self.plan if start <= iteration][-1][1:], None
+
+
+def share_then_unshare(n_layer: int, max_iters: int, at: float) -> Plan:
+    """All layers tied, then all independent.
+
+    Args:
+        n_layer: Layers L.
+        max_iters: Iterations in an episode.
+        at: Share of the iterations at which they are untied.
+    """
+    return [
+        (0, tie_vectors.pattern("tied", n_layer)),
+        (round(at * max_iters), tie_vectors.pattern("independent", n_layer)),
+    ]
+
+
+def progressive_split(n_layer: int, max_iters: int, by: float, until: int | None = None) -> Plan:
+    """The largest group of neighbouring layers is split in halves at even intervals.
+
+    The first of several largest groups is taken; of an odd number of layers the first half gets
+    one more. The second half is tied to its first layer, which becomes independent.
+
+    Args:
+        n_layer: Layers L.
+        max_iters: Iterations in an episode.
+        by: Share of the iterations at which the last split is made.
+        until: Groups at the end; None is n_layer.
+    """
+    splits = (n_layer if until is None else until) - 1
+    groups = [range(n_layer)]
+    plan = [(0, _tied_within(groups))]
+    for k in range(splits):
+        largest = max(range(len(groups)), key=lambda g: len(groups[g]))
+        group = groups[largest]
+        middle = -(-len(group) // 2)
+        groups[largest : largest + 1] = [group[:middle], group[middle:]]
+        plan.append((round((k + 1) / splits * by * max_iters), _tied_within(groups)))
+    return plan
+
+
+def _tied_within(groups: Sequence[range]) -> Ties:
+    return np.concatenate([np.full(len(group), group.start) for group in groups])
+
+
+def train(options: Options) -> Path:
+    """Trains under the schedule; returns the run folder."""
+    env_config = dataclasses.replace(options.env, action="joint", initial_ties="tied")
+    options = dataclasses.replace(options, env=env_config)
+    n_layer, max_iters = env_config.n_layer, env_config.max_iters
+    if options.schedule == "share-then-unshare":
+        plan = share_then_unshare(n_layer, max_iters, options.at)
+    else:
+        plan = progressive_split(n_layer, max_iters, options.by, options.until)
+    env = open_run(options, options.schedule)
+    run_policy(env, ScheduledTies(plan, max_iters), options.seed, options.steps)
+    env.close()
+    return env.folder
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    print(f"run folder: {train(parse_options(Options, args))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""TieEnv's decisions without a transformer, with a known best answer: for tests of learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from tiegym import ties as tie_vectors
+from tiegym.config import Action, TieConfig
+from tiegym.layer_stats import FEATURES
+from tiegym.spaces import make_action_space, make_observation_space
+
+
+class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):
+    """The spaces, cursor and masks of TieEnv; the loss counts the layers that are tied wrongly.
+
+    The reward is minus that loss, as with reward="neg_log_ppl".
+
+    Args:
+        best: The tie vector, shape (L,), that has the lowest loss.
+        action: The action protocol.
+        sweeps: Length of an episode, in sweeps of L-1 steps.
+        floor: The loss with the best ties; a transformer's never reaches zero.
+        noise: Standard deviation of what is added to each reward.
+    """
+
+    def __init__(
+        self,
+        best: Sequence[int] = (0, 1, 0, 1, 4),
+        action: Action = "layerwise",
+        sweeps: int = 3,
+        floor: float = 0.0,
+        noise: float = 0.0,
+    ) -> None:
+        self.best = tie_vectors.validate(best)
+        self.config = TieConfig(n_layer=len(best), action=action, corpus="synthetic:20000")
+        self.length = sweeps * (len(best) - 1)
+        self.floor, self.noise = floor, noise
+        self.action_space = make_action_space(self.config)
+        self.observation_space = make_observation_space(self.config)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.ties = np.zeros_like(self.best)
+        self.layer = 1 if self.config.action == "layerwise" else 0
+        self.steps, self.loss = 0, self.floor + self.wrong
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        if self.config.action == "joint":
+            self.ties = np.concatenate(([0], action))
+        elif self.config.action == "pair":
+            pair = tie_vectors.pair_from_index(int(action))
+            self.ties = tie_vectors.set_tie(self.ties, *pair)
+        else:
+            self.ties = tie_vectors.set_tie(self.ties, self.layer, int(action))
+            self.layer = self.layer % (len(self.best) - 1) + 1
+        self.steps += 1
+        self.loss = self.floor + self.wrong
+        reward = -self.loss + self.noise * self.np_random.normal()
+        return self._observation(), reward, self.steps == self.length, False, self._info()
+
+    @property
+    def wrong(self) -> int:
+        """How many layers don't point where the best answer points."""
+        return int(np.count_nonzero(self.ties != self.best))
+
+    def action_masks(self) -> np.ndarray:
+        if self.config.action == "layerwise":
+            return tie_vectors.mask(self.layer, len(self.best))
+        return np.ones(int(self.action_space.n), dtype=np.bool_)
+
+    def _observation(self) -> dict[str, Any]:
+        return {
+            "ties": self.ties.copy(),
+            "layer": np.int64(self.layer),
+            "budget": np.array([self.steps / self.length], dtype=np.float32),
+            "loss": np.array([self.loss, self.loss], dtype=np.float32),
+            "layer_stats": np.zeros(len(self.best) * len(FEATURES), dtype=np.float32),
+        }
+
+    def _info(self) -> dict[str, Any]:
+        if self.config.action == "joint":
+            return {}
+        return {"action_mask": self.action_masks().astype(np.int8)}
+
+
+def finds_the_best_ties(model: BaseAlgorithm, policy: Any, env: KnownAnswer, steps: int) -> bool:
+    """Lets an agent learn until its best actions lead to the best ties; False if they never do.
+
+    It looks ten times during learning: when an agent arrives depends on the processor's rounding.
+    """
+    for _ in range(10):
+        model.learn(steps // 10, reset_num_timesteps=False)
+        if greedy_ties(policy, env) == env.best.tolist():
+            return True
+    return False
+
+
+def greedy_ties(policy: Any, env: KnownAnswer) -> list[int]:
+    """The tie vector at the end of an episode under a policy's best actions."""
+    observation, _ = env.reset(seed=0)
+    state, start, done = None, True, False
+    while not done:
+        action, state = policy.predict(observation, state, np.array([start]), deterministic=True)
+        observation, _, done, _, _ = env.step(action)
+        start = False
+    return [int(target) for target in env.ties]

@@ -1,0 +1,67 @@
+"""MaskablePPO learns, chooses among the actions that differ only, and says what it can't do."""
+
+import gymnasium
+import pytest
+import torch
+
+import tiegym  # noqa: F401 registers the environments
+from agents import maskable_ppo
+from agents.protocols import Greedy
+from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
+from tests.tiegym.small import SMALL
+from tiegym.config import TieConfig
+from tiegym.programs import parse_options
+from tiegym.records import read_run
+
+BEST = [0, 1, 0, 1, 4]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """For networks as small as an agent's, threads cost more than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("action", "seed"), [("layerwise", 1), ("layerwise", 2), ("pair", 0)])
+def test_it_learns_the_best_tie_vector(action, seed):
+    best = BEST if action != "pair" else [0, 1, 0, 3]  # with pairs there is more to explore
+    env = KnownAnswer(best, action, floor=2.0, noise=0.1)
+    model = maskable_ppo.make_model(maskable_ppo.Options(seed=seed, env=env.config), env)
+    policy = Greedy(model, env)
+    assert greedy_ties(policy, env) != best
+    assert finds_the_best_ties(model, policy, env, steps=4000)
+
+
+@pytest.mark.parametrize("runs", [0, 2])
+def test_its_actions_are_those_that_differ(tmp_path, runs):
+    options = maskable_ppo.Options(
+        runs_dir=tmp_path,
+        quiet=True,
+        pretrain_runs=runs,
+        n_steps=4,
+        n_epochs=1,
+        env=TieConfig(**SMALL),
+    )
+    steps = read_run(maskable_ppo.train(options)).steps
+    layers = [1, 2, 3, 1, 2, 3]
+    assert all(row["action"] <= layer for row, layer in zip(steps, layers, strict=True))
+
+
+def test_the_masks_reach_it_through_wrappers():
+    env = gymnasium.make("TieEnv-v0", **SMALL)
+    env = gymnasium.wrappers.TimeLimit(env, 50)
+    options = maskable_ppo.Options(env=TieConfig(**SMALL), n_steps=3, n_epochs=1)
+    model = maskable_ppo.make_model(options, env).learn(3)
+    masks = model.rollout_buffer.action_masks.reshape(3, SMALL["n_layer"])
+    assert masks.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+
+
+def test_joint_actions_are_refused_with_the_agent_to_use_instead(capsys):
+    with pytest.raises(ValueError, match=r'env\.action="joint" has none.*Use agents\.ppo'):
+        maskable_ppo.Options(env=TieConfig(**SMALL | {"action": "joint"}))
+    with pytest.raises(SystemExit):
+        parse_options(maskable_ppo.Options, ["--env.action=joint"])
+    assert "agents.ppo" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""Fixed patterns and random tying, as policies and as programs."""
+
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+from baselines import fixed, random_tying
+from baselines.fixed import FixedTies
+from baselines.random_tying import RandomTying
+from tests.tiegym.small import SMALL
+from tiegym import ties
+from tiegym.config import TieConfig
+from tiegym.records import read_run
+
+ENV = TieConfig(**SMALL)
+
+
+@pytest.mark.parametrize("action", ["layerwise", "pair", "joint"])
+def test_a_fixed_policy_reaches_its_pattern_and_stays(action):
+    env = gymnasium.make("TieEnv-v0", **SMALL | {"action": action, "iters_per_step": 1})
+    target = np.array([0, 1, 0, 2])
+    policy = FixedTies(target, env.action_space)
+    observation, info = env.reset(seed=0)
+    for step in range(6):
+        action, _ = policy.predict(observation)
+        observation, *_, info = env.step(action)
+        if step >= 2:
+            assert info["ties"].tolist() == target.tolist()
+
+
+def test_a_fixed_pattern_is_in_place_from_the_first_iteration(tmp_path):
+    options = fixed.Options(pattern="cycle:2", runs_dir=tmp_path, quiet=True, env=ENV)
+    run = read_run(fixed.train(options))
+    assert all(row["ties"] == [0, 1, 0, 1] for row in run.steps)
+    assert run.config["env"]["initial_ties"] == "cycle:2"
+    assert run.summary["final"]["n_independent"] == 2
+    assert run.summary["finished"]
+
+
+def test_a_fixed_run_does_not_depend_on_the_action_protocol(tmp_path):
+    losses = []
+    for action in ("layerwise", "pair", "joint"):
+        env = TieConfig(**SMALL | {"action": action})
+        options = fixed.Options(
+            pattern="sequence:2", runs_dir=tmp_path, name=action, quiet=True, env=env
+        )
+        losses.append([row["val_loss"] for row in read_run(fixed.train(options)).steps])
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_random_tying_is_uniform_over_the_choices_that_differ():
+    space = gymnasium.spaces.Discrete(4)
+    policy = RandomTying(space, 4, seed=0)
+    for layer in (1, 2, 3):
+        drawn = [int(policy.predict({"layer": layer})[0]) for _ in range(3000)]
+        share = np.bincount(drawn, minlength=4) / 3000
+        assert share == pytest.approx(ties.mask(layer, 4) / (layer + 1), abs=0.03)
+
+
+def test_random_joint_tying_leaves_as_many_independent_layers_as_the_null_model():
+    policy = RandomTying(gymnasium.spaces.MultiDiscrete(np.arange(2, 7)), 6, seed=0)
+    drawn = [np.array([0, *policy.predict({})[0]]) for _ in range(3000)]
+    mean = np.mean([ties.n_independent(vector) for vector in drawn])
+    assert mean == pytest.approx(ties.expected_independent(6), abs=0.07)
+
+
+@pytest.mark.parametrize("action", ["layerwise", "pair", "joint"])
+def test_random_tying_runs_and_its_seed_decides_it(tmp_path, action):
+    env = TieConfig(**SMALL | {"action": action})
+    runs = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        options = random_tying.Options(seed=seed, runs_dir=tmp_path, name=name, quiet=True, env=env)
+        rows = read_run(random_tying.train(options)).steps
+        runs.append([(row["ties"], row["val_loss"]) for row in rows])
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_program_runs_from_the_command_line_and_names_its_folder(tmp_path):
+    small = [f"--env.{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+    command = [sys.executable, "-m", "baselines.fixed", "--pattern", "tied", "--seed", "3"]
+    out = subprocess.run(
+        [*command, "--runs-dir", str(tmp_path), *small], capture_output=True, text=True, check=True
+    )
+    folder = tmp_path / "fixed-tied-seed3"
+    assert out.stdout.strip().splitlines()[-1] == f"run folder: {folder}"
+    run = read_run(folder)
+    assert run.config["options"]["seed"] == 3
+    assert {p.name for p in folder.iterdir()} >= {"config.json", "steps.jsonl", "summary.json"}
+    assert list(folder.glob("events.out.tfevents*"))
+
+
+def test_help_documents_every_option():
+    out = subprocess.run(
+        [sys.executable, "-m", "baselines.fixed", "--help"], capture_output=True, text=True
+    ).stdout
+    for option in (
+        "--pattern",
+        "--seed",
+        "--total-steps",
+        "--env.tie-grad",
+        "--paper",
+        "--env.n-layer",
+    ):
+        assert option in out
+    assert "middle-cycle:B" in out
+
+
+def test_the_papers_values_can_be_asked_for_and_overridden():
+    from tiegym.programs import parse_options
+
+    options = parse_options(random_tying.Options, ["--paper", "--env.n-layer", "12"])
+    assert (options.env.n_layer, options.env.n_embd, options.env.reward) == (12, 1600, "neg_ppl")
+
+
+@pytest.mark.parametrize("pattern", ["spiral", "0,5,0,0", "cycle:9"])
+def test_an_unknown_pattern_leaves_no_folder(tmp_path, pattern):
+    with pytest.raises(ValueError, match=r"unknown tying pattern|layer 1 points at|from 1 to 4"):
+        fixed.train(fixed.Options(pattern=pattern, runs_dir=tmp_path, quiet=True, env=ENV))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,105 @@
+"""Retraining: the vector, the result, the environment, what is refused."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from agents import lookahead
+from baselines import fixed, random_tying, retrain
+from baselines.arms import parse_arm
+from tests.tiegym.small import SMALL
+from tiegym.config import TieConfig
+from tiegym.json_files import write_json
+from tiegym.records import read_run
+
+ENV = TieConfig(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A run of random tying with a learning rate of its own."""
+    env = dataclasses.replace(ENV, learning_rate=3e-3)
+    options = random_tying.Options(
+        seed=2, runs_dir=tmp_path_factory.mktemp("source"), quiet=True, env=env, total_steps=14
+    )
+    return read_run(random_tying.train(options))
+
+
+def test_it_is_fixed_tying_with_the_vector_that_the_run_ended_with(source, tmp_path):
+    vector = source.steps[11]["ties"]
+    assert vector == source.summary["final"]["ties"]  # of the last episode that ended
+    assert len({tuple(row["ties"]) for row in source.steps}) > 1
+    options = retrain.Options(seed=7, runs_dir=tmp_path, quiet=True, env=ENV, run=source.folder)
+    run = read_run(retrain.train(options))
+    assert [row["ties"] for row in run.steps] == [vector] * ENV.steps_per_episode
+    pattern = ",".join(map(str, vector))
+    same = fixed.Options(seed=7, runs_dir=tmp_path, quiet=True, env=ENV, pattern=pattern)
+    expected = read_run(fixed.train(same))
+    assert [r["val_loss"] for r in run.steps] == [r["val_loss"] for r in expected.steps]
+    assert run.summary["final"]["test_perplexity"] == expected.summary["final"]["test_perplexity"]
+
+
+def test_the_record_names_the_source_and_its_price(source, tmp_path):
+    options = retrain.Options(runs_dir=tmp_path, quiet=True, env=ENV, run=source.folder)
+    run = read_run(retrain.train(options))
+    assert run.config["source"] == {
+        "run": str(source.folder),
+        "program": "random_tying",
+        "ties": source.summary["final"]["ties"],
+    }
+    assert run.folder.name == f"retrain-{source.folder.name}-seed0"
+    assert run.config["protocol"] == "pretrained"
+    assert run.summary["extra_iterations"] == 2 * ENV.max_iters
+
+
+def test_what_the_source_spent_besides_its_own_run_counts_too(tmp_path):
+    first = lookahead.train(lookahead.Options(runs_dir=tmp_path, quiet=True, env=ENV))
+    extra = read_run(first).summary["extra_iterations"]
+    run = retrain.train(retrain.Options(runs_dir=tmp_path, quiet=True, env=ENV, run=first))
+    assert read_run(run).summary["extra_iterations"] == extra + ENV.max_iters > ENV.max_iters
+
+
+def test_the_command_line_takes_the_environment_of_the_run(source, tmp_path, capsys):
+    retrain.main(f"--run {source.folder} --runs-dir {tmp_path} --quiet --env.batch-size 3".split())
+    folder = capsys.readouterr().out.strip().removeprefix("run folder: ")
+    given = read_run(folder).config["env"]
+    assert given == source.config["env"] | {
+        "batch_size": 3,
+        "initial_ties": source.summary["final"]["ties"],
+    }
+
+
+def test_in_a_comparison_the_environment_is_the_comparisons(source):
+    arm = parse_arm(f"retrain --run {source.folder}", ENV)
+    assert arm.module == "baselines.retrain"
+    assert (arm.options.run, arm.options.env) == (source.folder, ENV)
+
+
+def test_a_run_without_a_final_vector_is_refused(source, tmp_path):
+    def attempt(folder, env=ENV):
+        retrain.train(retrain.Options(runs_dir=tmp_path / "new", quiet=True, env=env, run=folder))
+
+    with pytest.raises(ValueError, match="--run runs/NAME"):
+        attempt(None)
+    with pytest.raises(ValueError, match="--run runs/NAME"):
+        retrain.main([])
+    with pytest.raises(FileNotFoundError, match="nowhere is no run folder"):
+        attempt(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"ties of 4 layers, but env.n_layer=5"):
+        attempt(source.folder, dataclasses.replace(ENV, n_layer=5))
+    cut_off = tmp_path / "cut-off"
+    shutil.copytree(source.folder, cut_off)
+    write_json(cut_off / "summary.json", source.summary | {"finished": False})
+    with pytest.raises(ValueError, match="cut-off is not a finished run"):
+        attempt(cut_off)
+    (cut_off / "summary.json").unlink()
+    with pytest.raises(ValueError, match="cut-off is not a finished run"):
+        attempt(cut_off)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_line_explains_itself(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        retrain.main(["--help"])
+    assert "Folder of the finished run" in capsys.readouterr().out

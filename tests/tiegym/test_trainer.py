@@ -1,0 +1,114 @@
+"""The trainer and its data, without the environment."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.tiegym.small import SMALL
+from tiegym import ties
+from tiegym.config import PAPER, TieConfig
+from tiegym.corpora import load_corpus
+from tiegym.rewards import reward
+from tiegym.token_data import TokenData
+from tiegym.trainer import Trainer, resolve_device, resolve_dtype
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return load_corpus(SMALL["corpus"])
+
+
+@pytest.fixture
+def trainer(corpus):
+    made = Trainer(TieConfig(**SMALL), corpus)
+    made.reset(0, ties.pattern("cycle:2", 4))
+    return made
+
+
+def test_windows_predict_every_token_of_a_split_but_the_first_once(corpus):
+    data = TokenData(corpus, torch.device("cpu"))
+    for limit in (None, 100, 16, 7):
+        batches = list(data.windows("test", 16, 3, limit))
+        targets = torch.cat([t.flatten() for _, t in batches])
+        expected = corpus.test[1:] if limit is None else corpus.test[1 : 1 + limit]
+        assert targets.tolist() == expected.tolist()
+        for inputs, its in batches:
+            assert torch.equal(inputs[:, 1:], its[:, :-1])
+
+
+def test_samples_come_from_their_split_alone(corpus):
+    data = TokenData(corpus, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    for split in ("train", "validation"):
+        text = getattr(corpus, split).tobytes()
+        inputs, targets = data.sample(split, 20, 16, generator)
+        for row, its in zip(inputs, targets, strict=True):
+            window = torch.cat((row, its[-1:])).numpy().astype(corpus.train.dtype)
+            assert window.tobytes() in text
+
+
+def test_training_lowers_the_loss(trainer):
+    before = trainer.validation_loss().item()
+    losses = trainer.train(60)
+    assert losses.shape == (60,)
+    assert trainer.validation_loss().item() < before - 0.3
+
+
+def test_the_test_loss_is_the_mean_over_its_tokens(trainer, corpus):
+    total = 0.0
+    tokens = torch.from_numpy(corpus.test[:101].astype(np.int64))
+    for start in range(0, 100, 16):
+        window = tokens[start : min(start + 17, 101)]
+        logits = trainer.model(window[None, :-1])[0]
+        total += F.cross_entropy(logits, window[1:], reduction="sum").item()
+    assert trainer.test_loss() == pytest.approx(total / 100)
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for(corpus):
+    trainer = Trainer(TieConfig(**SMALL, grad_clip=0.01), corpus)
+    trainer.reset(0, ties.pattern("tied", 4))
+    trainer.train(1)
+    gradients = [p.grad for p in trainer.model.parameters()]
+    assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_reset_makes_everything_as_new_in_the_same_memory(trainer):
+    trainer.train(3)
+    addresses = [p.data_ptr() for p in trainer.model.parameters()]
+    moments = [s["exp_avg"].data_ptr() for s in trainer.optimizer.state.values()]
+    trainer.reset(0, ties.pattern("cycle:2", 4))
+    assert [p.data_ptr() for p in trainer.model.parameters()] == addresses
+    assert [s["exp_avg"].data_ptr() for s in trainer.optimizer.state.values()] == moments
+    again = trainer.train(3)
+    trainer.reset(0, ties.pattern("cycle:2", 4))
+    assert torch.equal(trainer.train(3), again)
+
+
+def test_an_unknown_reward_is_refused():
+    with pytest.raises(ValueError, match="reward='x' is unknown"):
+        reward("x", 1.0, 1.0)
+
+
+def test_devices_and_dtypes_resolve():
+    assert resolve_device("cpu").type == "cpu"
+    assert resolve_dtype("auto", torch.device("cpu")) == (torch.float32, torch.float32)
+    mixed = resolve_dtype("bfloat16-mixed", torch.device("cpu"))
+    assert mixed == (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "bfloat16-mixed"])
+@pytest.mark.parametrize("tie_grad", ["owner", "sum"])
+def test_bfloat16_trains(corpus, dtype, tie_grad):
+    trainer = Trainer(TieConfig(**SMALL, dtype=dtype, tie_grad=tie_grad), corpus)
+    trainer.reset(0, ties.pattern("tied", 4))
+    losses = trainer.train(60)
+    assert losses.dtype == torch.float32
+    assert losses[-5:].mean() < losses[0] - 0.3
+
+
+def test_the_papers_values_are_those_of_its_research_code():
+    paper = TieConfig(**PAPER)
+    assert (paper.n_layer, paper.n_embd, paper.n_head, paper.block_size) == (48, 1600, 16, 256)
+    assert paper.max_iters == 56_400
+    assert paper.steps_per_episode == 300 * 47

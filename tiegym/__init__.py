@@ -1,0 +1,56 @@
+"""tiegym: a Gymnasium environment in which an agent decides which transformer layers share weights.
+
+Importing it registers the environments of `ENVIRONMENTS` and nothing more: PyTorch is imported
+when an environment is built. Gymnasium has no plug-ins, so import tiegym before
+``gymnasium.make("TieEnv-v0")``, or write ``gymnasium.make("tiegym:TieEnv-v0")``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+from tiegym.config import PAPER, TieConfig
+
+if TYPE_CHECKING:
+    from tiegym.env import TieEnv
+    from tiegym.episode import Snapshot
+    from tiegym.files import load_model, load_tokenizer
+    from tiegym.records import RecordRun, read_run
+
+__version__ = "0.1.0"
+
+ENVIRONMENTS: dict[str, dict[str, Any]] = {"TieEnv-v0": {}, "TieEnvPaper-v0": PAPER}
+"""Each registered id with the arguments in which it differs from `TieConfig`'s defaults."""
+
+_LAZY = {
+    "Snapshot": "tiegym.episode",
+    "TieEnv": "tiegym.env",
+    "load_model": "tiegym.files",
+    "load_tokenizer": "tiegym.files",
+    "RecordRun": "tiegym.records",
+    "read_run": "tiegym.records",
+}
+
+__all__ = [
+    "ENVIRONMENTS",
+    "PAPER",
+    "RecordRun",
+    "Snapshot",
+    "TieConfig",
+    "TieEnv",
+    "load_model",
+    "load_tokenizer",
+    "read_run",
+]
+
+for _id, _arguments in ENVIRONMENTS.items():
+    gymnasium.register(_id, entry_point="tiegym.env:TieEnv", kwargs=_arguments)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'tiegym' has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""Cross-entropy over a large vocabulary without ever holding all logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    """Mean cross-entropy in nats of the logits ``hidden @ weight.T``, a scalar.
+
+    The logits exist for `chunk` tokens at a time. Both gradients are computed in the same pass,
+    while the logits are there, so that nothing is computed twice and nothing of size (N, V) is
+    kept for the backward pass.
+
+    Args:
+        hidden: Final hidden states, (N, C).
+        weight: The output head, (V, C), in the dtype of `hidden`.
+        targets: Token ids, int64 (N,).
+        chunk: Tokens at a time, at least 1.
+
+    Returns:
+        float32, or float64 for float64 inputs.
+    """
+    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+        loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, chunk)  # type: ignore[no-untyped-call]
+        return loss
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    total = torch.zeros((), dtype=wide, device=hidden.device)
+    for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):  # type: ignore[no-untyped-call]
+        total += F.cross_entropy(F.linear(h, weight).to(wide), t, reduction="sum")
+    return total / len(targets)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        total = torch.zeros((), dtype=wide, device=hidden.device)
+        hidden_grad = torch.empty_like(hidden)
+        weight_grad = torch.zeros_like(weight, dtype=wide)
+        for start in range(0, len(targets), chunk):
+            part = slice(start, start + chunk)
+            h, t = hidden[part], targets[part, None]
+            logits = F.linear(h, weight).to(wide)
+            log_z = logits.logsumexp(dim=1, keepdim=True)
+            total += (log_z - logits.gather(1, t)).sum()
+            # The gradient of the mean: softmax less one at the target, over N; in place.
+            grad = logits.sub_(log_z).exp_()
+            grad.scatter_add_(1, t, grad.new_full(t.shape, -1.0))
+            grad = grad.div_(len(targets)).to(hidden.dtype)
+            torch.mm(grad, weight, out=hidden_grad[part])
+            if wide == hidden.dtype:
+                weight_grad.addmm_(grad.T, h)
+            else:  # sums over chunks stay in float32
+                weight_grad += grad.T @ h
+        ctx.save_for_backward(hidden_grad, weight_grad.to(weight.dtype))
+        return total / len(targets)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden_grad, weight_grad = ctx.saved_tensors
+        return hidden_grad * grad, weight_grad * grad, None, None

@@ -1,0 +1,194 @@
+"""The configuration of an environment: one frozen dataclass, validated at construction.
+
+Every argument is a plain value, so that `env.spec.to_json()` and a command line both rebuild it.
+What can only be known with a corpus or a device in hand is checked when the environment is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from tiegym import corpora, ties, tokenization
+
+Action = Literal["layerwise", "pair", "joint"]
+TieGrad = Literal["owner", "sum"]
+Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params"]
+Dtype = Literal["auto", "float32", "bfloat16-mixed", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TieConfig:
+    """All arguments of ``gymnasium.make("TieEnv-v0", ...)``; units and meaning below each.
+
+    Raises:
+        ValueError: At construction, naming the argument, its value and what is allowed.
+        FileNotFoundError: If `corpus` or `tokenizer` is a path that isn't there.
+    """
+
+    n_layer: int = 6
+    """Transformer blocks L, at least 2."""
+    n_head: int = 4
+    """Attention heads; n_embd must be a multiple."""
+    n_embd: int = 128
+    """Width C of the residual stream."""
+    block_size: int = 128
+    """Context length T in tokens."""
+    dropout: float = 0.0
+    """Dropout probability, in [0, 1)."""
+    corpus: str = "stdlib"
+    """stdlib, a named data set (wikitext-2, wikitext-103, lambada, lm1b, ptb, tiny-shakespeare),
+    hf:ID[:CONFIG], the path of a file or folder, or synthetic:N."""
+    tokenizer: str = "bytes"
+    """bytes, bpe-N, word[-N], gpt2, or the path of a tokenizer.json."""
+    batch_size: int = 8
+    """Sequences B in a batch."""
+    learning_rate: float = 1e-3
+    """AdamW's learning rate for the transformer, constant."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay, on all weights."""
+    grad_clip: float = 1.0
+    """Largest norm of the whole gradient; 0 turns clipping off."""
+    iters_per_step: int = 4
+    """Training iterations K in one environment step."""
+    max_iters: int = 400
+    """Training iterations in an episode: the budget."""
+    action: Action = "layerwise"
+    """layerwise (one layer after the other), pair (the agent picks layer and target), or joint
+    (all layers at once)."""
+    initial_ties: str | tuple[int, ...] = "tied"
+    """Tie vector at the start: a pattern such as cycle:2, or a vector such as 0,0,2,2."""
+    tie_grad: TieGrad = "owner"
+    """owner: only a layer's own position gives its weights a gradient; sum: all positions that
+    use them do."""
+    reward: Reward = "neg_log_ppl"
+    """neg_log_ppl, neg_ppl (the paper's), delta_log_ppl (its fall since the last step), or
+    ppl_params (neg_log_ppl less param_cost times the independent share)."""
+    param_cost: float = 0.0
+    """Price in nats of training all layers independently; for reward=ppl_params only."""
+    eval_batches: int = 2
+    """Batches of the fixed validation set behind each reward."""
+    test_tokens: int | None = 65_536
+    """Tokens of the test split read at the end of an episode; None reads it whole."""
+    divergence_loss: float = 20.0
+    """Loss in nats at which an episode counts as diverged; above ln(vocabulary size)."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, cuda:N or mps."""
+    dtype: Dtype = "auto"
+    """float32; bfloat16-mixed (float32 weights, bfloat16 computation); bfloat16 (weights too);
+    auto is bfloat16-mixed on a GPU that has it and float32 elsewhere."""
+    compile: bool = False
+    """Compile the transformer's block once with torch.compile."""
+    checkpoint_activations: bool = False
+    """Keep only each block's input in training and compute the rest again: less memory, slower."""
+    loss_chunk: int | None = None
+    """Tokens whose logits exist at a time; 0 is all; None chooses by vocabulary and device."""
+
+    def __post_init__(self) -> None:
+        """Checks every argument, and turns a tie vector given as a list into a tuple."""
+        _check_types(self)
+        if not isinstance(self.initial_ties, str):
+            vector = ties.validate(self.initial_ties, self.n_layer)
+            object.__setattr__(self, "initial_ties", tuple(vector.tolist()))
+        at_least_one = "n_head n_embd block_size batch_size iters_per_step max_iters eval_batches"
+        for name in at_least_one.split():
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "n_layer", self.n_layer >= 2, "at least 2: with one layer nothing can tie")
+        if self.n_embd % self.n_head:
+            raise ValueError(
+                f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}: "
+                "each head gets an equal share of the width"
+            )
+        _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        _require(self, "learning_rate", self.learning_rate > 0, "positive")
+        for name in ("weight_decay", "grad_clip", "param_cost"):
+            _require(self, name, getattr(self, name) >= 0, "zero or positive")
+        if self.param_cost and self.reward != "ppl_params":
+            raise ValueError(
+                f"param_cost={self.param_cost} has no effect with reward={self.reward!r}: "
+                'choose reward="ppl_params"'
+            )
+        _require(
+            self,
+            "test_tokens",
+            self.test_tokens is None or self.test_tokens >= 1,
+            "at least 1, or None for the whole split",
+        )
+        _require(
+            self,
+            "loss_chunk",
+            self.loss_chunk is None or self.loss_chunk >= 0,
+            "at least 1, 0 for all logits at once, or None to choose",
+        )
+        # exp(divergence_loss) is the worst perplexity that is ever reported: keep it finite.
+        _require(self, "divergence_loss", 0 < self.divergence_loss <= 80, "in (0, 80] nats")
+        _require(
+            self,
+            "device",
+            re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device) is not None,
+            "auto, cpu, cuda, cuda:N or mps",
+        )
+        ties.parse(self.initial_ties, self.n_layer)
+        corpora.validate_corpus(self.corpus)
+        tokenization.validate_tokenizer(self.tokenizer)
+
+    @property
+    def steps_per_episode(self) -> int:
+        """Environment steps in an episode; the last has fewer iterations if K doesn't divide."""
+        return math.ceil(self.max_iters / self.iters_per_step)
+
+
+PAPER: dict[str, Any] = {
+    "n_layer": 48,
+    "n_head": 16,
+    "n_embd": 1600,
+    "block_size": 256,
+    "dropout": 0.2,
+    "corpus": "wikitext-2",
+    "tokenizer": "gpt2",
+    "batch_size": 16,
+    "learning_rate": 1e-4,
+    "weight_decay": 0.01,
+    "grad_clip": 1.0,
+    "iters_per_step": 4,
+    "max_iters": 300 * 47 * 4,
+    "action": "layerwise",
+    "initial_ties": "tied",
+    "tie_grad": "owner",
+    "reward": "neg_ppl",
+    "eval_batches": 1,
+    "test_tokens": None,
+    "dtype": "bfloat16",
+}
+"""What TieEnvPaper-v0 sets: the protocol of the paper's research code, 300 sweeps of 47 layers."""
+
+
+def _require(config: TieConfig, name: str, holds: bool, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={getattr(config, name)!r} must be {allowed}")
+
+
+def _check_types(config: TieConfig) -> None:
+    """Rejects a value of another type than the field's, and one outside a Literal."""
+    hints = get_type_hints(TieConfig)
+    for field in dataclasses.fields(config):
+        hint, value = hints[field.name], getattr(config, field.name)
+        if get_origin(hint) is Literal:
+            if value not in get_args(hint):
+                allowed = ", ".join(get_args(hint))
+                raise ValueError(f"{field.name}={value!r} is unknown: choose one of {allowed}")
+            continue
+        if field.name == "initial_ties":  # a pattern's name or any sequence of integers
+            continue
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            object.__setattr__(config, field.name, float(value))
+            value = float(value)
+        kinds = get_args(hint) or (hint,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{field.name}={value!r} must be of type {names}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{field.name}={value!r} must be finite")

@@ -1,0 +1,126 @@
+"""Corpora: names, tokens, splits. Where the text comes from is in `tiegym.texts`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiegym.tokenization import Tokenizer, Tokens
+
+SPLITS = ("train", "validation", "test")
+
+HUB = {
+    "wikitext-2": "Salesforce/wikitext:wikitext-2-raw-v1",
+    "wikitext-103": "Salesforce/wikitext:wikitext-103-raw-v1",
+    "lambada": "cimec/lambada",
+    "lm1b": "dvruette/lm1b",
+    "ptb": "ptb-text-only/ptb_text_only",
+    "tiny-shakespeare": "karpathy/tiny_shakespeare",
+}
+"""Named data sets with their place on the Hugging Face hub, ID[:CONFIG]."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A tokenized text in three splits that don't overlap.
+
+    Attributes:
+        name: As in `TieConfig.corpus`.
+        tokenizer: What made the tokens.
+        sha256: Hash of the text of all splits.
+        train: Tokens (N,); likewise the other two.
+        n_bytes: UTF-8 bytes of each split: nats a token become bits a byte with them.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    sha256: str
+    train: Tokens
+    validation: Tokens
+    test: Tokens
+    n_bytes: dict[str, int]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        return self.tokenizer.vocab_size
+
+
+def validate_corpus(name: str) -> None:
+    """Checks a corpus's name without reading anything.
+
+    Raises:
+        ValueError: If it is unknown.
+        FileNotFoundError: If it is a path and there is nothing.
+    """
+    if name == "stdlib" or name in HUB:
+        return
+    if name.startswith("synthetic:"):
+        if not re.fullmatch(r"synthetic:[1-9]\d*", name):
+            raise ValueError(f"corpus={name!r}: write synthetic:N with N >= 1 characters")
+        return
+    if name.startswith("hf:"):
+        if not re.fullmatch(r"hf:[^:\s]+(:[^:\s]+)?", name):
+            raise ValueError(f"corpus={name!r}: write hf:ID or hf:ID:CONFIG")
+        return
+    if Path(name).exists():
+        return
+    if re.search(r"[/\\.]", name):
+        raise FileNotFoundError(f"corpus={name!r}: there is no such file or folder")
+    raise ValueError(
+        f"corpus={name!r} is unknown: choose stdlib, {', '.join(HUB)}, hf:ID[:CONFIG], "
+        "synthetic:N, or the path of a file or folder"
+    )
+
+
+def load_corpus(name: str, tokenizer: str = "bytes", cache_dir: Path | None = None) -> Corpus:
+    """Reads and tokenizes a corpus; tokens are cached under the hash of text and tokenizer.
+
+    Args:
+        name: See `TieConfig.corpus`.
+        tokenizer: See `TieConfig.tokenizer`; bpe-N and word are trained on the training split.
+        cache_dir: Where to cache; None is `tiegym.token_cache.cache_folder()`.
+
+    Raises:
+        ValueError: If a name is unknown, a split would be empty or a file has no text.
+        FileNotFoundError: If it is a path and there is nothing.
+        OSError: If a data set is neither stored on this machine nor to be had from the network.
+    """
+    from tiegym import token_cache, tokenization
+    from tiegym.texts import read_texts
+
+    validate_corpus(name)
+    tokenization.validate_tokenizer(tokenizer)
+    texts = read_texts(name)
+    for split in SPLITS:
+        if not texts[split]:
+            raise ValueError(
+                f"the {split} split of corpus {name!r} would be empty: bring more text, more "
+                "files, or files named train.*, validation.* and test.*"
+            )
+    n_bytes = {split: len(texts[split].encode()) for split in SPLITS}
+    sha256 = hashlib.sha256()
+    for split in SPLITS:
+        sha256.update(f"{split}:{n_bytes[split]};".encode())
+        sha256.update(texts[split].encode())
+
+    def corpus(made: Tokenizer, tokens: dict[str, Tokens]) -> Corpus:
+        return Corpus(name, made, sha256.hexdigest(), n_bytes=n_bytes, **tokens)
+
+    if tokenizer == "bytes":  # encoding is faster than reading and checking a cache
+        made = tokenization.make_tokenizer(tokenizer, "")
+        return corpus(made, {split: made.encode(texts[split]) for split in SPLITS})
+    identity = tokenizer
+    if tokenizer.endswith(".json"):  # the file, not its path, is what decides the tokens
+        identity = hashlib.sha256(Path(tokenizer).read_bytes()).hexdigest()
+    folder = cache_dir or token_cache.cache_folder()
+    path = token_cache.cache_path(folder, sha256.hexdigest(), identity)
+    stored = token_cache.read(path)
+    if stored is not None:
+        return corpus(tokenization.from_json(stored.tokenizer), stored.splits)
+    made = tokenization.make_tokenizer(tokenizer, texts["train"])
+    tokens = {split: made.encode(texts[split]) for split in SPLITS}
+    token_cache.write(path, token_cache.TokenizedText(tokens, made.to_json()))
+    return corpus(made, tokens)

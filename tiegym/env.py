@@ -1,0 +1,414 @@
+"""TieEnv: an agent decides, while a transformer trains, which of its layers share weights.
+
+The environment joins a trainer, a corpus and a reward, and turns actions into tie vectors. What
+each of them does is in its own module.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tiegym import files, tying
+from tiegym import ties as tie_vectors
+from tiegym.config import TieConfig
+from tiegym.corpora import Corpus, load_corpus
+from tiegym.episode import Episode, Snapshot
+from tiegym.forked import fork_safe
+from tiegym.layer_stats import FEATURES, layer_stats, sample_weights
+from tiegym.rewards import reward
+from tiegym.spaces import make_action_space, make_observation_space
+from tiegym.step_stats import Stopwatch, peak_memory, reset_peak_memory
+from tiegym.ties import Ties
+from tiegym.trainer import Trainer
+from tiegym.transformer import TiedTransformer
+
+Observation: TypeAlias = dict[str, Any]
+
+
+class TieEnv(gymnasium.Env[Observation, Any]):
+    """A training run of one transformer as an episode.
+
+    An environment step takes an action that changes the tie vector, runs `iters_per_step`
+    training iterations, and evaluates on fixed validation batches.
+
+    **Action space**, by `action`; every action is valid:
+
+    - "layerwise": `Discrete(L)`, for the layer under the cursor i (1, 2, ..., L-1, then 1 again):
+      a < i ties it to layer a, a >= i makes it independent.
+    - "pair": `Discrete(L (L+1) / 2)`, the triangular index of (layer i, target j <= i).
+    - "joint": `MultiDiscrete([2, 3, ..., L])`, the targets of layers 1 to L-1 at once.
+
+    **Observation space**: a `Dict` of
+
+    - `ties`: the tie vector, int64 (L,).
+    - `layer`: the cursor; 0 where the action names the layer itself.
+    - `budget`: share of the iterations used, float32 (1,).
+    - `loss`: last training and validation loss in nats, float32 (2,); ln(vocabulary size) twice
+      before the first step.
+    - `layer_stats`: float32 (L * F,), layer by layer the figures of
+      `tiegym.layer_stats.FEATURES`; zero before the first step.
+
+    **Reward**: see `tiegym.rewards`. **End**: `terminated` at the end of the budget, or when the
+    loss diverges (`info["diverged"]`); never `truncated`.
+
+    Args:
+        render_mode: None, "ansi", "human" or "rgb_array".
+        **config: The fields of `TieConfig`.
+
+    Raises:
+        ValueError: If an argument is invalid, or the corpus too small for the sizes.
+        OSError: If the corpus or the tokenizer can't be read.
+
+    Example:
+        >>> import gymnasium, tiegym
+        >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:20000", max_iters=8)
+        >>> observation, info = env.reset(seed=0)
+        >>> observation, reward, terminated, truncated, info = env.step(1)
+        >>> info["ties"].tolist(), info["iteration"]
+        ([0, 1, 0, 0, 0, 0], 4)
+    """
+
+    metadata = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(
+        self, render_mode: Literal["ansi", "human", "rgb_array"] | None = None, **config: Any
+    ) -> None:
+        """Validates the configuration and loads the corpus; weights come with the first step."""
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(
+                f"render_mode={render_mode!r} is unknown: choose one of None, "
+                + ", ".join(self.metadata["render_modes"])
+            )
+        known = [field.name for field in dataclasses.fields(TieConfig)]
+        if unknown := sorted(set(config) - set(known)):
+            raise TypeError(f"unknown argument(s) {unknown}: TieEnv takes {', '.join(known)}")
+        self.render_mode = render_mode
+        self.config = TieConfig(**config)
+        self.corpus: Corpus = load_corpus(self.config.corpus, self.config.tokenizer)
+        self._trainer = Trainer(self.config, self.corpus)
+        self.action_space = make_action_space(self.config)
+        self.observation_space = make_observation_space(self.config)
+        self._episode: Episode | None = None
+        self.step_stats: dict[str, float | int | str] = {}
+        """Seconds and peak memory of the last step: what no two runs share."""
+
+    # Gymnasium's interface
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begins an episode; the weights are built when something first needs them.
+
+        Args:
+            seed: Fixes everything that is random in this and, unless another seed is given, in
+                later episodes.
+            options: None are known; must be empty.
+
+        Raises:
+            ValueError: If `options` isn't empty.
+        """
+        if options:
+            raise ValueError(f"options={options!r}: TieEnv.reset knows no options")
+        super().reset(seed=seed)
+        config = self.config
+        uniform = math.log(self.corpus.vocab_size)
+        self._episode = Episode(
+            seed=int(self.np_random.integers(2**48)),
+            loss=uniform,
+            train_loss=uniform,
+            stats=[0.0] * (config.n_layer * len(FEATURES)),
+            ties=tie_vectors.parse(config.initial_ties, config.n_layer).tolist(),
+            layer=1 if config.action == "layerwise" else 0,
+        )
+        self.step_stats = {}
+        return self._observation(), self._info()
+
+    @fork_safe
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Changes the ties, trains, evaluates.
+
+        Raises:
+            gymnasium.error.ResetNeeded: Before the first reset and after the end of an episode.
+            ValueError: If the action isn't in the action space.
+        """
+        episode = self._running_episode()
+        if not self.action_space.contains(action):
+            raise ValueError(
+                f"action={action!r} is not in {self.action_space}: the action space of "
+                f'action="{self.config.action}" with {self.config.n_layer} layers'
+            )
+        config, trainer = self.config, self._started_trainer()
+        ties = self._ties_after(action)
+        reset_peak_memory(trainer.device)
+        watch = Stopwatch(trainer.device)
+        trainer.retie(ties)
+        before = sample_weights(trainer.model)
+        iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
+        losses = trainer.train(iterations)
+        watch.mark()
+        loss = trainer.validation_loss()
+        watch.mark()
+        stats = layer_stats(trainer.model, before)
+        # The one place in a step that waits for the device.
+        *train_losses, loss = torch.cat((losses, loss.view(1))).tolist()
+        episode.stats = stats.flatten().tolist()
+        previous_loss = episode.loss
+        episode.ties = ties.tolist()
+        episode.iteration += iterations
+        if config.action == "layerwise":
+            episode.layer = episode.layer % (config.n_layer - 1) + 1
+        ceiling = config.divergence_loss
+        episode.diverged = not all(value <= ceiling for value in (*train_losses, loss))
+        episode.loss = ceiling if episode.diverged else loss
+        train_loss = sum(train_losses) / iterations
+        episode.train_loss = train_loss if train_loss <= ceiling else ceiling
+        episode.terminated = episode.diverged or episode.iteration >= config.max_iters
+        episode.history.append((episode.iteration, math.exp(episode.loss)))
+        self.step_stats = {
+            "seconds_training": watch.seconds(0),
+            "seconds_evaluation": watch.seconds(1),
+            "seconds_per_iteration": watch.seconds(0) / iterations,
+            **peak_memory(trainer.device),
+        }
+        value = reward(
+            config.reward,
+            episode.loss,
+            previous_loss,
+            tie_vectors.n_independent(ties) / config.n_layer,
+            config.param_cost,
+        )
+        info = self._info()
+        if episode.terminated:
+            info |= self.test_metrics()
+        if self.render_mode == "human":
+            self.render()
+        return self._observation(), value, episode.terminated, False, info
+
+    def render(self) -> Any:
+        """The tying as it stands: text, or an image (H, W, 3) of uint8 for "rgb_array".
+
+        Raises:
+            gymnasium.error.ResetNeeded: Before the first reset.
+        """
+        from tiegym import pictures
+
+        episode = self._known_episode()
+        ties = np.array(episode.ties)
+        if self.render_mode == "rgb_array":
+            return pictures.draw_ties(ties, episode.history, self.config.max_iters)
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() draws nothing: give render_mode to gymnasium.make()")
+            return None
+        text = pictures.ties_text(
+            ties, math.exp(episode.loss), episode.iteration, self.config.max_iters
+        )
+        if self.render_mode == "human":
+            print(text)
+            return None
+        return text
+
+    # Beyond step and reset
+
+    @property
+    def ties(self) -> Ties:
+        """A copy of the tie vector, int64 (L,)."""
+        return np.array(self._known_episode().ties, dtype=np.int64)
+
+    @property
+    def model(self) -> TiedTransformer:
+        """The transformer in training; its `parameters()` are the weights that exist, each once."""
+        return self._started_trainer().model
+
+    @property
+    def optimizer(self) -> torch.optim.AdamW:
+        """The transformer's optimiser."""
+        return self._started_trainer().optimizer
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """The actions that differ from each other, as mask-aware agents want it, bool.
+
+        layerwise: (L,), the targets up to the layer under the cursor. pair: all ones.
+
+        Raises:
+            AttributeError: For "joint": every entry of its action has a range of its own.
+        """
+        config = self.config
+        if config.action == "joint":
+            raise AttributeError('action="joint" has no action mask: all its actions differ')
+        if config.action == "pair":
+            return np.ones(int(self.action_space.n), dtype=np.bool_)  # type: ignore[attr-defined]
+        return tie_vectors.mask(self._known_episode().layer, config.n_layer)
+
+    @fork_safe
+    def test_metrics(self) -> dict[str, float]:
+        """`test_perplexity` and `test_bits_per_byte` of the weights as they stand.
+
+        Reads the test split. An episode reads it once, at its end; a selection on it would be
+        worth nothing.
+        """
+        ceiling = self.config.divergence_loss
+        loss = ceiling
+        if not self._known_episode().diverged:
+            test_loss = self._started_trainer().test_loss()
+            loss = test_loss if test_loss <= ceiling else ceiling  # also if it is not a number
+        return {
+            "test_perplexity": math.exp(loss),
+            "test_bits_per_byte": self._bits_per_byte(loss, "test"),
+        }
+
+    @fork_safe
+    def snapshot(self) -> Snapshot:
+        """A copy of the episode as it stands; costs one copy of the model state."""
+        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        return Snapshot(tensors, self._values())
+
+    @fork_safe
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes back, in place, to where a snapshot of the same configuration was taken.
+
+        The snapshot stays valid: it can be restored any number of times.
+        """
+        values = copy.deepcopy(snapshot.values)
+        self.np_random.bit_generator.state = values["np_random"]
+        self._episode = Episode(**values["episode"]) if values["episode"] else None
+        if self._episode is not None and self._episode.started:
+            ties = np.array(self._episode.ties, dtype=np.int64)
+            self._trainer.load_state(ties, snapshot.tensors)
+
+    @fork_safe
+    def fork(self) -> TieEnv:
+        """An independent environment that goes on from here; copies the model state once."""
+        twin = copy.copy(self)
+        twin._trainer = self._trainer.fork()
+        twin._episode = copy.deepcopy(self._episode)
+        twin.np_random = copy.deepcopy(self.np_random)
+        twin.action_space = copy.deepcopy(self.action_space)
+        twin.observation_space = copy.deepcopy(self.observation_space)
+        return twin
+
+    @fork_safe
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Writes the episode as it stands to one file, atomically; see `tiegym.files`."""
+        values = self._values() | {"config": dataclasses.asdict(self.config)}
+        files.write_tensors(path, "checkpoint", self._tensors(), values)
+
+    @fork_safe
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Goes on from a checkpoint of the same configuration.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged, of another kind, or of another configuration.
+        """
+        tensors, values = files.read_tensors(path, "checkpoint")
+        mine = files.as_json(dataclasses.asdict(self.config))
+        theirs = values.pop("config")
+        different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+        if different:
+            raise ValueError(
+                f"{path} is a checkpoint of another configuration; different are "
+                + ", ".join(
+                    f"{k} ({theirs.get(k)!r} there, {mine.get(k)!r} here)" for k in different
+                )
+            )
+        self.restore(Snapshot(tensors, values))
+
+    @fork_safe
+    def export(self, path: str | Path) -> None:
+        """Writes the model as one safetensors file, each weight once; see `tiegym.load_model`."""
+        files.export_model(path, self.model, self.corpus.tokenizer)
+
+    # Inside
+
+    def _known_episode(self) -> Episode:
+        if self._episode is None:
+            raise gymnasium.error.ResetNeeded("call env.reset() first: there is no episode yet")
+        return self._episode
+
+    def _running_episode(self) -> Episode:
+        episode = self._known_episode()
+        if episode.terminated:
+            raise gymnasium.error.ResetNeeded(
+                f"the episode ended after {episode.iteration} iterations: call env.reset()"
+            )
+        return episode
+
+    @fork_safe
+    def _started_trainer(self) -> Trainer:
+        episode = self._known_episode()
+        if not episode.started:
+            self._trainer.reset(episode.seed, np.array(episode.ties, dtype=np.int64))
+            episode.started = True
+        return self._trainer
+
+    def _ties_after(self, action: Any) -> Ties:
+        ties = self.ties
+        if self.config.action == "joint":
+            ties[1:] = action
+            return ties
+        if self.config.action == "pair":
+            return tie_vectors.set_tie(ties, *tie_vectors.pair_from_index(int(action)))
+        return tie_vectors.set_tie(ties, self._known_episode().layer, int(action))
+
+    def _observation(self) -> Observation:
+        episode = self._known_episode()
+        share = episode.iteration / self.config.max_iters
+        losses = [episode.train_loss, episode.loss]
+        return {
+            "ties": self.ties,
+            "layer": np.int64(episode.layer),
+            "budget": np.array([share], dtype=np.float32),
+            "loss": np.array(losses, dtype=np.float32).clip(0, self.config.divergence_loss),
+            "layer_stats": np.array(episode.stats, dtype=np.float32),
+        }
+
+    def _info(self) -> dict[str, Any]:
+        episode, config = self._known_episode(), self.config
+        n_independent = tie_vectors.n_independent(self.ties)
+        info = {
+            "perplexity": math.exp(episode.loss),
+            "bits_per_byte": self._bits_per_byte(episode.loss, "validation"),
+            "train_loss": episode.train_loss,
+            "val_loss": episode.loss,
+            "ties": self.ties,
+            "n_independent": n_independent,
+            "trainable_params": self._trainer.shape.params(n_independent),
+            "model_state_bytes": self._model_state_bytes(n_independent),
+            "iteration": episode.iteration,
+            "tokens": episode.iteration * config.batch_size * config.block_size,
+            "diverged": episode.diverged,
+        }
+        if config.action != "joint":
+            info["action_mask"] = self.action_masks().astype(np.int8)
+        return info
+
+    def _model_state_bytes(self, n_independent: int) -> int:
+        """Bytes as they are; before the first iteration, as they will be after it."""
+        if self._known_episode().iteration:
+            return tying.model_state_bytes(self._trainer.model, self._trainer.optimizer)
+        return self._trainer.expected_state_bytes(n_independent)
+
+    def _bits_per_byte(self, loss: float, split: str) -> float:
+        """Nats a token to bits a byte, by the split's own tokens a byte."""
+        tokens = len(getattr(self.corpus, split))
+        return float(loss / math.log(2) * tokens / self.corpus.n_bytes[split])
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        started = self._episode is not None and self._episode.started
+        return self._trainer.state() if started else {}
+
+    def _values(self) -> dict[str, Any]:
+        values = {
+            "np_random": self.np_random.bit_generator.state,
+            "episode": dataclasses.asdict(self._episode) if self._episode else None,
+        }
+        return copy.deepcopy(values)

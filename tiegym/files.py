@@ -1,0 +1,130 @@
+"""Files of tensors: checkpoints and exported models. Safetensors with JSON in the header.
+
+Nothing that is loaded runs code. A file is written beside its destination and then renamed, so
+that a reader sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tiegym.transformer import Shape, TiedTransformer
+
+if TYPE_CHECKING:
+    from tiegym.tokenization import Tokenizer
+
+FORMAT = 1
+"""Version of both formats; raised when a reader of the last version would misread a file."""
+
+Kind = Literal["checkpoint", "model"]
+
+
+def as_json(value: Any) -> Any:
+    """What a value becomes by way of JSON: tuples turn into lists."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], values: Any) -> None:
+    """Writes tensors and JSON values as one safetensors file, atomically.
+
+    Args:
+        path: Where to; its folder is made if need be.
+        kind: Stands in the header.
+        tensors: By name; each gets its own copy in the file.
+        values: Anything that JSON holds.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"tiegym": kind, "format": str(FORMAT), "values": json.dumps(values, allow_nan=False)}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file({k: t.contiguous() for k, t in tensors.items()}, temporary, metadata=header)
+        os.chmod(temporary, 0o644)  # mkstemp's are private; a result is to be shared
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_tensors(path: str | Path, kind: Kind) -> tuple[dict[str, Tensor], Any]:
+    """Reads what `write_tensors` wrote: tensors on the CPU, and the values.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, not tiegym's, of another kind, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is damaged or no safetensors file: {error}") from error
+    if header.get("tiegym") != kind:
+        raise ValueError(
+            f"{str(path)!r} holds {header.get('tiegym', 'something foreign')!r}, not a {kind}"
+        )
+    if header.get("format") != str(FORMAT):
+        raise ValueError(
+            f"{str(path)!r} has format {header.get('format')!r}, but this tiegym reads {FORMAT}: "
+            "use the version that wrote it"
+        )
+    return tensors, json.loads(header["values"])
+
+
+def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer) -> None:
+    """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer."""
+    values = {
+        "shape": dataclasses.asdict(model.shape),
+        "ties": model.ties.tolist(),
+        "tie_grad": model.tie_grad,
+        "tokenizer": tokenizer.to_json(),
+    }
+    tensors = {name: p.detach() for name, p in model.named_parameters()}
+    write_tensors(path, "model", tensors, values)
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> TiedTransformer:
+    """Loads an exported model, in evaluation mode; `model(tokens)` gives logits (B, T, V).
+
+    Args:
+        path: What `TieEnv.export` wrote.
+        device: Where to.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or not an exported model.
+    """
+    tensors, values = read_tensors(path, "model")
+    dtype = tensors["token_embedding"].dtype
+    model = TiedTransformer(
+        Shape(**values["shape"]),
+        np.array(values["ties"]),
+        tie_grad=values["tie_grad"],
+        device=device,
+        dtype=dtype,
+    )
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer of an exported model; raises as `load_model` does."""
+    from tiegym import tokenization
+
+    _, values = read_tensors(path, "model")
+    return tokenization.from_json(values["tokenizer"])

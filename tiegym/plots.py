@@ -1,0 +1,202 @@
+"""Pictures of finished runs, drawn from their run folders.
+
+What an environment draws of itself is in `tiegym.pictures`. Statistics that a claim rests on are
+none of this module's business: it shows every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from tiegym.json_files import write_bytes
+from tiegym.run_folders import Run
+
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#7F5AA8",
+    "#6B6B6B",
+)
+"""Okabe and Ito's colours for all kinds of colour vision, less the yellow that white swallows and
+the black of text; with a violet and a grey in their place."""
+
+GREY = "#666666"
+
+
+class PolicyRuns(Protocol):
+    """A policy and its finished runs, one for each seed."""
+
+    @property
+    def policy(self) -> str:
+        """What it is called in the picture."""
+        ...
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """At least one, each with a summary."""
+        ...
+
+
+def color(index: int) -> str:
+    """The colour of the index-th thing; they repeat after `len(PALETTE)`."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def tidy(axes: Axes) -> None:
+    """Takes away what carries no information, and sets small labels."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(labelsize=9)
+    axes.xaxis.label.set_fontsize(9.5)
+    axes.yaxis.label.set_fontsize(9.5)
+
+
+def perplexity_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Scales an axis for perplexities: logarithmic where they spread, labels in plain numbers."""
+    low, high = min(values), max(values)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if high > 4 * low:
+        axes.set(**{f"{which}scale": "log"})
+        decades = np.log10(high / low)
+        labelled = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
+        axis.set_major_locator(LogLocator(subs=labelled, numticks=8))
+    else:
+        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+
+
+def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
+    """Draws a comparison of policies as a PNG file, written atomically.
+
+    Left, the test perplexity of every run and the mean of each policy, first row on top; runs
+    that diverged are crosses at the edge, counted in the label and left out of the mean. Right,
+    the validation perplexity over iterations: the geometric mean over seeds, in a band from the
+    best to the worst seed.
+
+    Args:
+        rows: The policies in the order of the picture, such as `baselines.report.Row`.
+        path: Where to.
+
+    Raises:
+        ValueError: If there is no row, or a run without a finished episode.
+    """
+    if not rows:
+        raise ValueError("rows is empty: give at least one policy with its runs")
+    for run in (run for row in rows for run in row.runs):
+        if run.summary is None or "test_perplexity" not in run.summary["final"]:
+            raise ValueError(
+                f"{run.folder} has no test perplexity: its episode was cut off. Run it again"
+            )
+    height = max(3.6, 1.3 + 0.46 * len(rows))
+    figure = Figure(figsize=(11, height), dpi=130, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    _draw_results(left, rows)
+    _draw_curves(right, rows)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    write_bytes(path, buffer.getvalue())
+
+
+def _finals(row: PolicyRuns) -> list[dict[str, Any]]:
+    return [run.summary["final"] for run in row.runs if run.summary]
+
+
+def _draw_results(axes: Axes, rows: Sequence[PolicyRuns]) -> None:
+    labels: list[str] = []
+    shown: list[float] = []
+    for place, row in enumerate(rows):
+        finals = _finals(row)
+        perplexity = np.array([final["test_perplexity"] for final in finals], dtype=np.float64)
+        diverged = np.array([bool(final.get("diverged")) for final in finals])
+        # Runs with the same perplexity are still counted by eye when they stand apart.
+        heights = place + (
+            np.linspace(-0.16, 0.16, len(finals)) if len(finals) > 1 else np.zeros(1)
+        )
+        style: dict[str, Any] = {"color": color(place), "alpha": 0.65, "markersize": 6}
+        axes.plot(perplexity[~diverged], heights[~diverged], "o", markeredgewidth=0, **style)
+        edge = axes.get_yaxis_transform()  # x as a share of the width, y as it is
+        (crosses,) = axes.plot(
+            np.ones(diverged.sum()), heights[diverged], "x", transform=edge, clip_on=False, **style
+        )
+        crosses.set_in_layout(False)
+        if not diverged.all():
+            mean = perplexity[~diverged].mean()
+            axes.plot([mean, mean], [place - 0.3, place + 0.3], color=color(place), linewidth=2.5)
+        layers = np.mean([final["n_independent"] for final in finals])
+        millions = np.mean([final["trainable_params"] for final in finals]) / 1e6
+        label = f"{row.policy}\n{layers:.3g} independent, {millions:.3g} M parameters"
+        if diverged.any():
+            label += f"\n{diverged.sum()} of {len(finals)} diverged"
+        labels.append(label)
+        shown += perplexity[~diverged].tolist()
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.45, -0.55)
+    if shown:
+        perplexity_axis(axes, "x", shown)
+    axes.set_xlabel("test perplexity (lower is better)")
+    axes.set_title("End of the budget: each run, and the mean", loc="left", fontsize=11)
+    tidy(axes)
+    axes.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.8)
+    axes.tick_params(axis="y", length=0)
+
+
+def _draw_curves(axes: Axes, rows: Sequence[PolicyRuns]) -> None:
+    late: list[float] = []
+    first: list[float] = []
+    for place, row in enumerate(rows):
+        grid, logs = _curves(row.runs)
+        mean, low, high = (np.exp(f(logs, axis=0)) for f in (np.nanmean, np.nanmin, np.nanmax))
+        style = ("-", "--", ":")[place // len(PALETTE) % 3]
+        axes.plot(grid, mean, style, color=color(place), linewidth=1.6, label=row.policy)
+        axes.fill_between(grid, low, high, color=color(place), alpha=0.18, linewidth=0)
+        first.append(float(mean[0]))
+        late += [float(p) for x, p in zip(grid, mean, strict=True) if x >= 0.1 * grid[-1]]
+        late.append(float(low.min()))
+    # The first tenth falls steeply for every policy: left out of the scale, it leaves room for
+    # where they differ. A diverged run is left out too.
+    top = min(max(late), max(first))
+    perplexity_axis(axes, "y", [min(late), top])
+    axes.set_ylim(min(late) / 1.03, top * 1.1)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("validation perplexity")
+    axes.set_title("While training: mean, and range over seeds", loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=1 + (len(rows) > 8))
+    tidy(axes)
+    axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.8)
+
+
+def _curves(runs: Sequence[Run]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Log-perplexity of the last finished episode of each run on the iterations of all of them.
+
+    Returns:
+        Iterations (N,), and log-perplexities (runs, N) that are NaN where a run has none.
+    """
+    curves = []
+    for run in runs:
+        assert run.summary is not None
+        episode = run.summary["final"]["episode"]
+        steps = [row for row in run.steps if row["episode"] == episode]
+        curves.append([(row["iteration"], row["perplexity"]) for row in steps])
+    grid = np.unique([iteration for curve in curves for iteration, _ in curve]).astype(np.float64)
+    logs = []
+    for curve in curves:
+        iterations, perplexity = np.array(curve, dtype=np.float64).T
+        logs.append(np.interp(grid, iterations, np.log(perplexity), left=np.nan, right=np.nan))
+    return grid, np.array(logs)

@@ -1,0 +1,80 @@
+"""Changing a tie vector during training: weights, gradients and optimiser state.
+
+- Layer i gets tied: its weights, gradients and moments cease to exist.
+- Layer i becomes independent: it gets a clone of its old root's weights and moments.
+- Several changes at once are made against the weights before them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiegym import ties as tie_vectors
+from tiegym.ties import Ties
+from tiegym.transformer import Block, BlockWeights, Shape, TiedTransformer
+
+
+def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:
+    """Puts a tie vector into force, in a model and the optimiser that trains its parameters.
+
+    A layer that becomes independent clones the weights and moments of the root that it had; then
+    the ties take effect and what no layer owns any more is dropped. Layers that stay as they are
+    keep their tensors: nothing is copied for them. The optimiser's parameters stay in the order
+    of `model.parameters()`, so that a run's sums don't depend on its history.
+
+    Args:
+        model: The transformer.
+        optimizer: One with a single parameter group that holds all parameters of the model.
+        ties: The new tie vector, shape (L,).
+
+    Raises:
+        ValueError: If `ties` is no tie vector of this model's length.
+    """
+    ties = tie_vectors.validate(ties, model.shape.n_layer)
+    old_roots = model.roots
+    blocks: dict[int, Block] = {}
+    for layer in tie_vectors.independent_layers(ties):
+        if old_roots[layer] == layer:
+            blocks[layer] = model.independent(layer)
+        else:
+            source = model.independent(old_roots[layer])
+            blocks[layer] = model.new_block().copy_(source)
+            _clone_moments(optimizer, source, blocks[layer])
+    model.set_blocks(ties, blocks)
+    (group,) = optimizer.param_groups
+    group["params"] = list(model.parameters())
+    kept = set(group["params"])
+    for parameter in [p for p in optimizer.state if p not in kept]:
+        del optimizer.state[parameter]
+
+
+def _clone_moments(optimizer: torch.optim.Optimizer, source: Block, clone: Block) -> None:
+    for old, new in zip(source.parameters(), clone.parameters(), strict=True):
+        if old in optimizer.state:  # empty before the first iteration
+            optimizer.state[new] = {
+                name: value.clone() if isinstance(value, Tensor) else value
+                for name, value in optimizer.state[old].items()
+            }
+
+
+def model_state_bytes(model: TiedTransformer, optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of weights, gradients and optimiser state that exist now."""
+    tensors: list[Any] = []
+    for p in model.parameters():
+        tensors += [p, p.grad]
+    for state in optimizer.state.values():
+        tensors += state.values()
+    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+
+
+def expected_state_bytes(shape: Shape, n_independent: int, dtype: torch.dtype) -> int:
+    """Bytes that `model_state_bytes` finds with AdamW once an iteration has run.
+
+    Four numbers a parameter (weight, gradient, two moments) in the weights' dtype, and AdamW's
+    float32 step count a tensor.
+    """
+    tensors = 4 + n_independent * len(BlockWeights._fields)
+    return 4 * shape.params(n_independent) * dtype.itemsize + tensors * torch.float32.itemsize
