@@ -1,13 +1,13 @@
 """Pairwise: one small network scores (layer, target) pairs, the same one for all layers.
 
     python -m agents.pairwise --pretrain-runs 8 --seed 1
-    python -m agents.pairwise --policy runs/pairwise-seed1/agent.zip --env.n-layer 24
+    python -m agents.pairwise --source runs/pairwise-seed1 --env.n-layer 24
 
-The published Q-network has an output for every pair of layers, so what it learns of one layer
-says nothing of another, and nothing of a deeper transformer. Here the score of tying layer i to
-layer j comes from what an observation says of these two layers and of the run. Scores of
+The paper's Q-network has an output for every pair of layers, so what it learns of one layer says
+nothing of another, and nothing of a deeper transformer. Here the score of tying layer i to layer j
+comes from what an observation says of these two layers and of the run, and the scores of
 j = 0, ..., i pass through a softmax. The number of layers appears nowhere in the weights: a policy
-that was trained on 6 layers acts on 24. It is trained by PPO (Schulman et al. 2017).
+that was trained at 6 layers acts at 24. It learns by PPO, as `agents.ppo` does.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import gymnasium
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import Distribution
@@ -25,32 +23,44 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.protocols import AgentOptions, train_agent
+from agents import ppo
+from agents.protocols import Env, Greedy, RewardDifferences, train_agent
+from baselines.retrain import read_source, spent_iterations
 from tiegym.layer_stats import FEATURES
-from tiegym.programs import parse_options
+from tiegym.programs import open_run, parse_options, run_policy
 
 N_PAIR = 2 * len(FEATURES) + 9
+"""Figures of a pair of layers that the actor sees."""
+
 N_RUN = 4 + len(FEATURES)
+"""Figures of the run that the critic sees."""
 
 
 @dataclass(frozen=True)
-class Options(AgentOptions):
-    """Train the pairwise policy with PPO; layerwise actions."""
+class Options(ppo.Options):
+    """Train a transformer under the pairwise policy; layerwise actions."""
 
-    policy: Path | None = None
-    """An agent.zip of this program to start from, trained on any number of layers."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
-    n_steps: int = 20
-    """Environment steps in a rollout."""
-    n_epochs: int = 10
-    """Passes over each rollout."""
-    gamma: float = 0.95
-    """Discount; the horizon is about 1 / (1 - gamma) steps."""
-    gae_lambda: float = 0.9
-    """Of generalised advantage estimation."""
-    ent_coef: float = 0.003
-    """Weight of the entropy bonus."""
+    source: Path | None = None
+    """Folder of a finished run of this program whose agent decides here, greedily and without
+    learning; it may have had another number of layers."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If the environment's actions aren't layerwise, or two options contradict.
+        """
+        super().__post_init__()
+        if self.env.action != "layerwise":
+            raise ValueError(
+                f"agents.pairwise decides layer by layer, but env.action={self.env.action!r}: "
+                'choose "layerwise"'
+            )
+        if self.source is not None and self.pretrain_runs:
+            raise ValueError(
+                f"source={str(self.source)!r} brings a trained agent, but "
+                f"pretrain_runs={self.pretrain_runs} asks to train one: give one of them"
+            )
 
 
 class PairwisePolicy(ActorCriticPolicy):
@@ -153,37 +163,47 @@ def _roots(ties: Tensor) -> Tensor:
     return ties
 
 
-def make_model(options: Options, env: gymnasium.Env[Any, Any]) -> PPO:
-    """The untrained agent, or the one that `options.policy` holds, for this environment.
+def make_model(options: Options, env: Env) -> PPO:
+    """The untrained agent."""
+    if options.reward_differences:
+        env = RewardDifferences(env)
+    return PPO(PairwisePolicy, env, **ppo.settings(options))
+
+
+def play(options: Options, source: Path) -> Path:
+    """Lets the agent of a finished run decide; returns the new run folder.
+
+    Args:
+        options: Of the program.
+        source: Folder of a run of this program.
 
     Raises:
-        ValueError: If the environment's actions aren't layerwise.
+        FileNotFoundError: If it is no run folder.
+        ValueError: If the run isn't finished, or another program made it.
     """
-    if options.env.action != "layerwise":
+    run = read_source(source)
+    if run.config["program"] != "pairwise":
         raise ValueError(
-            f"agents.pairwise decides layer by layer, but env.action={options.env.action!r}: "
-            'choose "layerwise"'
+            f"{source} is a run of {run.config['program']}: give one of agents.pairwise, whose "
+            "agent alone fits any number of layers"
         )
-    model = PPO(
-        PairwisePolicy,
-        env,
-        learning_rate=options.learning_rate,
-        n_steps=options.n_steps,
-        batch_size=options.n_steps,
-        n_epochs=options.n_epochs,
-        gamma=options.gamma,
-        gae_lambda=options.gae_lambda,
-        ent_coef=options.ent_coef,
-        seed=options.seed,
-        device="cpu",
+    trained = PPO.load(source / "agent.zip", device="cpu")
+    env = open_run(options, "pairwise", protocol="pretrained", source_run=source)
+    model = make_model(options, env)  # of this number of layers, with the same weights
+    model.policy.load_state_dict(trained.policy.state_dict())
+    learnt_online = run.config["protocol"] == "online"
+    env.note(
+        extra_iterations=spent_iterations(run) if learnt_online else run.summary["extra_iterations"]  # type: ignore[index]
     )
-    if options.policy is not None:
-        model.policy.load_state_dict(PPO.load(options.policy, device="cpu").policy.state_dict())
-    return model
+    run_policy(env, Greedy(model, env), options.seed, options.steps)
+    env.close()
+    return env.folder
 
 
 def train(options: Options) -> Path:
-    """Trains the agent; returns the run folder."""
+    """Trains the transformer and the agent; returns the run folder, which gets `agent.zip`."""
+    if options.source is not None:
+        return play(options, options.source)
     return train_agent(options, "pairwise", lambda env: make_model(options, env))
 
 
@@ -193,4 +213,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its full name, so that agent.zip refers to agents.pairwise and not to __main__, where no
+    # other program would find PairwisePolicy.
+    from agents.pairwise import main as program
+
+    program()

@@ -21,7 +21,7 @@ from rich.console import Console
 from baselines import report
 from baselines.arms import Arm, parse_arm, run_missing
 from tiegym.config import PAPER, TieConfig
-from tiegym.pictures import plot_comparison
+from tiegym.plots import plot_comparison, plot_pareto, plot_ties
 from tiegym.records import Run, read_run
 
 
@@ -52,7 +52,7 @@ TUNING_SEEDS = (1_000_001, 1_000_002)
 
 
 def compare(options: Options) -> list[report.Row]:
-    """Runs what is missing, then writes comparison.md, .csv and .png into `runs_dir`.
+    """Runs what is missing, then writes tables and pictures into `runs_dir`.
 
     Raises:
         ValueError: If a policy is unknown, or if runs can't be compared.
@@ -107,13 +107,15 @@ def _with_learning_rate(arm: Arm, rate: float) -> Arm:
 
 
 def write(rows: Sequence[report.Row], folder: Path) -> None:
-    """Writes the table and the picture of it."""
+    """Writes the table and the pictures of it."""
     folder.mkdir(parents=True, exist_ok=True)
     table = [report.figures(row, rows) for row in rows]
     text = report.caption(rows)
     (folder / "comparison.md").write_text(report.markdown(table, text))
     report.write_csv(table, folder / "comparison.csv")
     plot_comparison(rows, folder / "comparison.png")
+    plot_pareto(rows, folder / "pareto.png")
+    plot_ties(rows, folder / "ties.png")
 
 
 def show(rows: Sequence[report.Row], folder: Path) -> None:
@@ -124,7 +126,9 @@ def show(rows: Sequence[report.Row], folder: Path) -> None:
     console.print(report.terminal_table([report.figures(row, rows) for row in rows]))
     console.print(report.caption(rows), style="dim", highlight=False)
     console.print(f"table:       {folder / 'comparison.md'} (and .csv)", highlight=False)
-    console.print(f"picture:     {folder / 'comparison.png'}", highlight=False)
+    console.print(
+        f"pictures:    {folder / 'comparison.png'}, pareto.png and ties.png", highlight=False
+    )
     console.print(f"run folders: {folder}", highlight=False)
     console.print(f"TensorBoard: tensorboard --logdir {folder}", highlight=False)
 

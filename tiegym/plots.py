@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from tiegym import ties as tie_vectors
 from tiegym.json_files import write_bytes
-from tiegym.run_folders import Run
+from tiegym.run_folders import Row, Run
 
 PALETTE = (
     "#0072B2",
@@ -35,6 +37,9 @@ PALETTE = (
 the black of text; with a violet and a grey in their place."""
 
 GREY = "#666666"
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Seven markers and eight colours make 56 different points."""
 
 
 class PolicyRuns(Protocol):
@@ -108,9 +113,123 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     _draw_results(left, rows)
     _draw_curves(right, rows)
+    _save(figure, path)
+
+
+def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
+    """Draws test perplexity against trainable parameters as a PNG file, written atomically.
+
+    A point is the mean of a policy over seeds, with the range of its runs; runs that diverged are
+    left out. The line is the Pareto front: the policies that no other beats with as few
+    parameters.
+
+    Args:
+        rows: The policies, as for `plot_comparison`.
+        path: Where to.
+
+    Raises:
+        ValueError: If no run is left to draw.
+    """
+    figure = Figure(figsize=(9, 5.6), dpi=130, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    points: list[tuple[float, float]] = []
+    every: list[float] = []
+    for place, row in enumerate(rows):
+        finals = [final for final in _finals(row) if not final.get("diverged")]
+        if not finals:
+            continue
+        perplexity = [float(final["test_perplexity"]) for final in finals]
+        millions = [float(final["trainable_params"]) / 1e6 for final in finals]
+        points.append((float(np.mean(millions)), float(np.mean(perplexity))))
+        every += perplexity
+        style: dict[str, Any] = {"color": color(place), "marker": MARKERS[place % len(MARKERS)]}
+        x, y = points[-1]
+        axes.plot([x, x], [min(perplexity), max(perplexity)], color=color(place), alpha=0.5)
+        axes.plot([min(millions), max(millions)], [y, y], color=color(place), alpha=0.5)
+        axes.plot(x, y, **style, markersize=8, linestyle="none", label=row.policy)
+    if not points:
+        raise ValueError("no run to draw: all of them diverged")
+    front = pareto_front(points)
+    axes.plot(*np.array(front).T, color=GREY, linewidth=1, linestyle="--", zorder=0)
+    perplexity_axis(axes, "y", every)
+    axes.set_xlabel("trainable parameters, millions (mean at the end, and range over seeds)")
+    axes.set_ylabel("test perplexity (lower is better)")
+    axes.set_title("What a parameter buys; dashed: the Pareto front", loc="left", fontsize=11)
+    figure.legend(frameon=False, fontsize=8.5, loc="outside right upper")
+    tidy(axes)
+    axes.grid(color=GREY, alpha=0.2, linewidth=0.8)
+    _save(figure, path)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other has below or beside it on both axes, from left to right.
+
+    Example:
+        >>> pareto_front([(1, 9), (2, 5), (3, 6), (4, 4)])
+        [(1, 9), (2, 5), (4, 4)]
+    """
+    front: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
+    """Draws the tie vector over time as a PNG file, written atomically.
+
+    One panel for each policy, of its first run: a column for each environment step of the last
+    finished episode, a cell for each layer, coloured by the layer whose weights it uses.
+
+    Args:
+        rows: The policies, as for `plot_comparison`.
+        path: Where to.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    if not rows:
+        raise ValueError("rows is empty: give at least one policy with its runs")
+    columns = 3 if len(rows) > 2 else len(rows)
+    lines = -(-len(rows) // columns)
+    figure = Figure(
+        figsize=(3.8 * columns, 0.5 + 1.5 * lines), dpi=110, facecolor="white", layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes, row in zip(grid, rows, strict=False):
+        steps = _last_episode(row.runs[0])
+        roots = np.array([tie_vectors.roots(np.array(step["ties"])) for step in steps]).T  # (L, N)
+        image = np.array([[to_rgb(color(int(r))) for r in line] for line in roots])
+        end = steps[-1]["iteration"]
+        axes.imshow(
+            image,
+            aspect="auto",
+            interpolation="nearest",
+            origin="lower",
+            extent=(0, end, -0.5, len(roots) - 0.5),
+        )
+        axes.set_title(row.policy, loc="left", fontsize=9)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        tidy(axes)
+    for axes in grid[len(rows) :]:
+        axes.set_axis_off()
+    figure.supxlabel("iteration", fontsize=9.5)
+    figure.supylabel("layer, coloured by the layer whose weights it uses", fontsize=9.5)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", facecolor="white")
     write_bytes(path, buffer.getvalue())
+
+
+def _last_episode(run: Run) -> list[Row]:
+    assert run.summary is not None
+    episode = run.summary["final"]["episode"]
+    return [row for row in run.steps if row["episode"] == episode]
 
 
 def _finals(row: PolicyRuns) -> list[dict[str, Any]]:
@@ -190,10 +309,7 @@ def _curves(runs: Sequence[Run]) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
     """
     curves = []
     for run in runs:
-        assert run.summary is not None
-        episode = run.summary["final"]["episode"]
-        steps = [row for row in run.steps if row["episode"] == episode]
-        curves.append([(row["iteration"], row["perplexity"]) for row in steps])
+        curves.append([(row["iteration"], row["perplexity"]) for row in _last_episode(run)])
     grid = np.unique([iteration for curve in curves for iteration, _ in curve]).astype(np.float64)
     logs = []
     for curve in curves:

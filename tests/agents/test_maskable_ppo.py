@@ -2,7 +2,6 @@
 
 import gymnasium
 import pytest
-import torch
 
 import tiegym  # noqa: F401 registers the environments
 from agents import maskable_ppo
@@ -14,15 +13,6 @@ from tiegym.programs import parse_options
 from tiegym.records import read_run
 
 BEST = [0, 1, 0, 1, 4]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For networks as small as an agent's, threads cost more than they save."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("action", "seed"), [("layerwise", 1), ("layerwise", 2), ("pair", 0)])

@@ -1,7 +1,6 @@
 """PPO learns with each kind of actions, and its runs are recorded."""
 
 import pytest
-import torch
 
 from agents import ppo
 from agents.protocols import Greedy
@@ -11,15 +10,6 @@ from tiegym.config import TieConfig
 from tiegym.records import read_run
 
 BEST = [0, 1, 0, 1, 4]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For networks as small as an agent's, threads cost more than they save."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -1,4 +1,4 @@
-"""Both protocols with each PPO agent: what is recorded, seeds, steps, and costs."""
+"""Both protocols with each agent of Stable-Baselines3: records, seeds, steps, and costs."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 import tiegym  # noqa: F401 registers the environments
-from agents import maskable_ppo, ppo, recurrent_ppo
+from agents import dqn, maskable_ppo, pairwise, ppo, recurrent_ppo
 from agents.protocols import (
     PRETRAINING_SEEDS,
     AgentOptions,
@@ -30,7 +30,13 @@ from tiegym.records import read_run
 
 ENV = TieConfig(**SMALL)
 STEPS = ENV.steps_per_episode
-PROGRAMS = {ppo: PPO, maskable_ppo: MaskablePPO, recurrent_ppo: RecurrentPPO}
+PROGRAMS = {
+    ppo: PPO,
+    maskable_ppo: MaskablePPO,
+    recurrent_ppo: RecurrentPPO,
+    pairwise: PPO,
+    dqn: DQN,
+}
 every_program = pytest.mark.parametrize(
     "program", PROGRAMS, ids=lambda module: module.__name__.removeprefix("agents.")
 )
@@ -38,8 +44,15 @@ every_program = pytest.mark.parametrize(
 
 def options_for(program, tmp_path, **changes):
     return program.Options(
-        **{"seed": 3, "runs_dir": tmp_path, "quiet": True, "env": ENV, "n_epochs": 2} | changes
+        **{"seed": 3, "runs_dir": tmp_path, "quiet": True, "env": ENV}
+        | rollouts_of(program, 4)
+        | changes
     )
+
+
+def rollouts_of(program, steps):
+    """Options for short rollouts; DQN learns after each step anyway."""
+    return {} if program is dqn else {"n_steps": steps, "n_epochs": 2}
 
 
 def replayed(rows, seed):
@@ -57,7 +70,7 @@ def replayed(rows, seed):
 
 @every_program
 def test_an_online_run_has_its_seed_and_exactly_its_steps(tmp_path, program):
-    run = read_run(program.train(options_for(program, tmp_path, n_steps=4)))
+    run = read_run(program.train(options_for(program, tmp_path)))
     assert run.config["protocol"] == "online"
     assert run.config["options"]["pretrain_runs"] == 0
     assert len(run.steps) == STEPS == run.summary["steps"]
@@ -71,7 +84,7 @@ def test_an_online_run_has_its_seed_and_exactly_its_steps(tmp_path, program):
 
 @every_program
 def test_a_pretrained_run_is_greedy_and_counts_what_was_spent_before(tmp_path, program):
-    options = options_for(program, tmp_path, n_steps=4, pretrain_runs=2)
+    options = options_for(program, tmp_path, pretrain_runs=2)
     run = read_run(program.train(options))
     assert run.config["protocol"] == "pretrained"
     assert run.summary["extra_iterations"] == 2 * ENV.max_iters
@@ -208,7 +221,9 @@ def test_the_agent_logs_the_rewards_of_the_environment_and_its_own_losses(tmp_pa
 @every_program
 def test_saving_and_loading_gives_the_same_actions(tmp_path, program):
     env = KnownAnswer()
-    model = program.make_model(program.Options(seed=0, env=env.config, n_steps=12), env)
+    model = program.make_model(
+        program.Options(seed=0, env=env.config, **rollouts_of(program, 12)), env
+    )
     model.learn(24)
     model.save(tmp_path / "agent.zip")
     loaded = PROGRAMS[program].load(tmp_path / "agent.zip")
@@ -228,7 +243,7 @@ def test_saving_and_loading_gives_the_same_actions(tmp_path, program):
 @every_program
 def test_callbacks_evaluate_and_save_while_it_learns(tmp_path, program):
     env = KnownAnswer()
-    model = program.make_model(program.Options(env=env.config, n_steps=6, n_epochs=1), env)
+    model = program.make_model(program.Options(env=env.config, **rollouts_of(program, 6)), env)
     evaluation = EvalCallback(
         Monitor(KnownAnswer()),
         best_model_save_path=str(tmp_path / "best"),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from agents import recurrent_ppo
 from agents.protocols import Greedy
@@ -12,15 +11,6 @@ from tiegym.config import TieConfig
 from tiegym.records import read_run
 
 BEST = [0, 1, 0, 1, 4]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For networks as small as an agent's, threads cost more than they save."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("action", "seed"), [("layerwise", 0), ("layerwise", 1), ("joint", 0)])

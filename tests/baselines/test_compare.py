@@ -126,7 +126,7 @@ def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path):
     assert [r.final("test_perplexity") for r in again] == [r.final("test_perplexity") for r in rows]
     for folder, time in made.items():
         assert ((folder / "summary.json").stat().st_mtime_ns == time) == (folder != killed)
-    for name in ("comparison.md", "comparison.csv", "comparison.png"):
+    for name in ("comparison.md", "comparison.csv", "comparison.png", "pareto.png", "ties.png"):
         assert (tmp_path / name).stat().st_size > 100
 
 
