@@ -70,16 +70,25 @@ def compare(options: Options) -> list[report.Row]:
         raise ValueError("no policies given: name at least one, such as random or cycle:2")
     if options.lr_grid:
         arms = tune(arms, options)
-    seeds = range(options.seeds)
-    run_missing(arms, seeds, options.runs_dir, options.workers, options.quiet)
     rows = [report.make_row(name, runs) for name, runs in given.items()]
-    for arm in arms:
-        runs = [read_run(arm.folder(options.runs_dir, seed)) for seed in seeds]
-        rows.append(report.make_row(arm.label, runs))
-    report.check_comparable(rows)
-    rows.sort(key=lambda row: row.mean("test_perplexity"))
+    rows += run_arms(arms, range(options.seeds), options.runs_dir, options.workers, options.quiet)
     write(rows, options.runs_dir)
     return rows
+
+
+def run_arms(
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    runs_dir: Path,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> list[report.Row]:
+    """Runs what is missing of some arms and reads their rows; arguments as of `run_missing`."""
+    run_missing(arms, seeds, runs_dir, workers, quiet)
+    return [
+        report.make_row(arm.label, [read_run(arm.folder(runs_dir, seed)) for seed in seeds])
+        for arm in arms
+    ]
 
 
 def tune(arms: list[Arm], options: Options) -> list[Arm]:
@@ -106,8 +115,14 @@ def _with_learning_rate(arm: Arm, rate: float) -> Arm:
     return Arm(f"{arm.label} (lr {rate:g})", arm.module, options)
 
 
-def write(rows: Sequence[report.Row], folder: Path) -> None:
-    """Writes the table and the pictures of it."""
+def write(rows: list[report.Row], folder: Path) -> None:
+    """Sorts the rows, best first, and writes their table and pictures.
+
+    Raises:
+        ValueError: If the runs can't be compared.
+    """
+    report.check_comparable(rows)
+    rows.sort(key=lambda row: row.mean("test_perplexity"))
     folder.mkdir(parents=True, exist_ok=True)
     table = [report.figures(row, rows) for row in rows]
     text = report.caption(rows)

@@ -73,7 +73,7 @@ def train(options: Options) -> Path:
     options = dataclasses.replace(options, env=env_config)
     env = open_run(
         options,
-        f"retrain-{source.folder.resolve().name}",
+        f"retrain-{source.config['program']}",
         protocol="pretrained",
         source={"run": source.folder, "program": source.config["program"], "ties": ties},
     )

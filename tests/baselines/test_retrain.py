@@ -48,7 +48,7 @@ def test_the_record_names_the_source_and_its_price(source, tmp_path):
         "program": "random_tying",
         "ties": source.summary["final"]["ties"],
     }
-    assert run.folder.name == f"retrain-{source.folder.name}-seed0"
+    assert run.folder.name == f"retrain-{source.config['program']}-seed0"
     assert run.config["protocol"] == "pretrained"
     assert run.summary["extra_iterations"] == 2 * ENV.max_iters
 
