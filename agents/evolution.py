@@ -14,10 +14,11 @@ architecture search that an agent has to beat: it finds a fixed pattern, at many
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.corpora import load_corpus
-from tiegym.programs import RunOptions, open_run, parse_options, run_policy
-from tiegym.records import unique_run_folder
+from tiegym.journal import Journal
+from tiegym.json_files import append_line, plain
+from tiegym.programs import RunOptions, begin_run, open_run, run_policy, run_program
 from tiegym.ties import Ties
 from tiegym.trainer import Trainer
 
@@ -58,6 +60,7 @@ class Options(RunOptions):
         Raises:
             ValueError: If one is out of range.
         """
+        super().__post_init__()
         for name in ("population", "sample", "evaluations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -160,7 +163,7 @@ class TrainingRuns:
         config: Of the environment.
         budget: Iterations of a run.
         seed: Of all runs.
-        progress: Called with the number of iterations that have been run.
+        progress: Called with the number of iterations that have been run; may raise.
     """
 
     def __init__(
@@ -191,12 +194,13 @@ class TrainingRuns:
         return loss + self.config.param_cost * share  # zero but for reward="ppl_params"
 
 
-def search(options: Options, log_file: Path) -> tuple[Candidate, int]:
+def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
     """Searches; returns the best candidate and the iterations it took.
 
     Args:
         options: Of the program.
-        log_file: Gets a line of JSON for each candidate, as soon as it is known.
+        journal: Of the run. It keeps the costs, so that a resumed search pays for each of them
+            once; its folder gets search.jsonl, a line for each candidate as soon as it is known.
     """
     rng = np.random.default_rng((options.seed, 1))  # a stream apart from the environment's
     budget = options.env.max_iters if options.budget is None else options.budget
@@ -207,40 +211,51 @@ def search(options: Options, log_file: Path) -> tuple[Candidate, int]:
             unit="iteration",
             disable=options.quiet or None,  # also off where the output is no terminal
         ) as bar,
-        log_file.open("w") as file,
+        FileIO(journal.folder / "search.jsonl", "w") as file,
     ):
-        runs = TrainingRuns(options.env, budget, int(rng.integers(2**48)), bar.update)
+
+        def progress(iterations: int) -> None:
+            bar.update(iterations)
+            journal.stop()
+
+        runs = TrainingRuns(options.env, budget, int(rng.integers(2**48)), progress)
+        total = 0
+
+        def cost(ties: Ties) -> float:
+            nonlocal total
+
+            def judged() -> tuple[float, int]:
+                before = runs.iterations
+                return runs(ties), runs.iterations - before
+
+            value, iterations = journal.value(judged)
+            total += iterations
+            bar.update(total - bar.n)
+            return float(value)
 
         def log(candidate: Candidate) -> None:
-            print(json.dumps(dataclasses.asdict(candidate)), file=file, flush=True)
+            append_line(file, plain(candidate))
             bar.set_postfix_str(f"candidate {candidate.number}, cost {candidate.cost:.4f}")
 
-        best = evolve(runs, options.env.n_layer, options, rng, log)
-    return best, runs.iterations
+        return evolve(cost, options.env.n_layer, options, rng, log), total
 
 
 def train(options: Options) -> Path:
     """Searches, then trains under the best tie vector; returns the run folder."""
-    # The run's own folder can only be made once its tie vector is known. A search that dies
-    # leaves its history in this one.
-    name = options.name or f"evolution-seed{options.seed}"
-    log_file = unique_run_folder(options.runs_dir, f"{name}-search") / "search.jsonl"
-    best, iterations = search(options, log_file)
-    env_config = dataclasses.replace(options.env, initial_ties=best.ties)
-    options = dataclasses.replace(options, env=env_config)
-    env = open_run(options, "evolution", protocol="pretrained", found=best)
-    log_file.rename(env.folder / log_file.name)
-    log_file.parent.rmdir()
-    env.note(extra_iterations=iterations)
-    policy = FixedTies(np.array(best.ties), env.action_space)
-    run_policy(env, policy, options.seed, options.steps)
-    env.close()
+    with closing(begin_run(options, "evolution")) as journal:
+        best, iterations = search(options, journal)
+        env_config = dataclasses.replace(options.env, initial_ties=best.ties)
+        found = dataclasses.replace(options, env=env_config)
+        with open_run(found, "evolution", journal, protocol="pretrained", found=best) as env:
+            env.note(extra_iterations=iterations)
+            policy = FixedTies(np.array(best.ties), env.action_space)
+            run_policy(env, policy, options.seed, options.steps)
     return env.folder
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ summary.json, and a comparison prints them beside the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.programs import RunOptions, open_run, run_policy, run_program
 from tiegym.ties import Ties
 
 JOINT_CANDIDATES = 16
@@ -45,6 +45,7 @@ class Options(RunOptions):
         Raises:
             ValueError: If one is out of range.
         """
+        super().__post_init__()
         if self.horizon < 1:
             raise ValueError(f"horizon={self.horizon} must be at least 1 environment step")
         if self.candidates is not None and self.candidates < 2:
@@ -64,6 +65,8 @@ class Lookahead:
         horizon: Environment steps of a trial.
         candidates: Outcomes tried at each step; None is all, or `JOINT_CANDIDATES`.
         seed: Of its own generator; the environment's is not touched.
+        once: Calls a function, or returns what it returned before the run was cut off; see
+            `tiegym.resume.Resumable.once`.
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class Lookahead:
         horizon: int = 1,
         candidates: int | None = None,
         seed: int = 0,
+        once: Callable[[Callable[[], Any]], Any] = lambda compute: compute(),
     ) -> None:
         """Remembers the environment; nothing is tried yet."""
         self.env: Any = env.unwrapped
         self.horizon = horizon
         self.candidates = candidates
+        self.once = once
         self.rng = np.random.default_rng((seed, 1))  # a stream apart from the environment's
         self.extra_iterations = 0
         """Iterations that the forks have trained so far."""
@@ -92,7 +97,14 @@ class Lookahead:
         choices = self.choices(observation)
         if len(choices) == 1:
             return choices[0][0], None
-        rewards = [self.trial(action, after, observation) for action, after in choices]
+        before = self.extra_iterations
+
+        def tried() -> tuple[list[float], int]:
+            rewards = [self.trial(action, after, observation) for action, after in choices]
+            return rewards, self.extra_iterations - before
+
+        rewards, iterations = self.once(tried)
+        self.extra_iterations = before + iterations
         # The first of equals wins, and the present state comes first.
         best = max(
             range(len(choices)),
@@ -160,17 +172,17 @@ class Lookahead:
 
 def train(options: Options) -> Path:
     """Trains under lookahead; returns the run folder."""
-    env = open_run(options, "lookahead", protocol="online")
-    policy = Lookahead(env, options.horizon, options.candidates, options.seed)
-    run_policy(env, policy, options.seed, options.steps)
-    env.note(extra_iterations=policy.extra_iterations)
-    env.close()
+    with open_run(options, "lookahead", protocol="online") as env:
+        once = env.get_wrapper_attr("once")
+        policy = Lookahead(env, options.horizon, options.candidates, options.seed, once)
+        run_policy(env, policy, options.seed, options.steps)
+        env.note(extra_iterations=policy.extra_iterations)
     return env.folder
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from sb3_contrib import MaskablePPO
 
 from agents import ppo
 from agents.protocols import Env, RewardDifferences, train_agent
-from tiegym.programs import parse_options
+from tiegym.programs import run_program
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def train(options: Options) -> Path:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 from stable_baselines3 import PPO
 
 from agents.protocols import AgentOptions, Env, RewardDifferences, train_agent
-from tiegym.programs import parse_options
+from tiegym.programs import run_program
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def train(options: Options) -> Path:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ gets. How an agent learns is in its own program, and is any Stable-Baselines3 al
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from tiegym.programs import RunOptions, open_run, run_policy
 from tiegym.progress import ShowProgress
+from tiegym.resume import innermost
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 
@@ -47,6 +49,7 @@ class AgentOptions(RunOptions):
         Raises:
             ValueError: If one is out of range.
         """
+        super().__post_init__()
         if self.pretrain_runs < 0:
             raise ValueError(
                 f"pretrain_runs={self.pretrain_runs} must be a number of training runs, 0 or more"
@@ -72,21 +75,21 @@ def train_agent(
         program: What the run folder is named after, such as "ppo".
         make_model: Makes the untrained agent for an environment; called once.
     """
-    env = open_run(options, program, protocol=options.protocol)
-    if options.protocol == "online":
-        model = make_model(Monitor(env))
-        learn(model, options.steps, options.seed, env.folder)
-    else:
-        # The same environment, without what records it: its memory and compiled code serve twice.
-        practice = Practice(env.unwrapped)
-        steps = options.pretrain_runs * options.env.steps_per_episode
-        shown = ShowProgress(practice, steps, f"{program}: pretraining", options.quiet)
-        model = make_model(Monitor(shown))
-        learn(model, steps, PRETRAINING_SEEDS + options.seed, env.folder)
-        shown.close()
-        env.note(extra_iterations=practice.iterations)
-        run_policy(env, Greedy(model, env), options.seed, options.steps)
-    env.close()
+    with open_run(options, program, protocol=options.protocol) as env:
+        if options.protocol == "online":
+            model = make_model(Monitor(env))
+            learn(model, options.steps, options.seed, env.folder)
+        else:
+            # The same environment, without what makes rows: its memory and compiled code serve
+            # twice.
+            practice = Practice(innermost(env))
+            steps = options.pretrain_runs * options.env.steps_per_episode
+            shown = ShowProgress(practice, steps, f"{program}: pretraining", options.quiet)
+            model = make_model(Monitor(shown))
+            learn(model, steps, PRETRAINING_SEEDS + options.seed, env.folder)
+            shown.close()
+            env.note(extra_iterations=practice.iterations)
+            run_policy(env, Greedy(model, env), options.seed, options.steps)
     return env.folder
 
 
@@ -100,6 +103,8 @@ def learn(model: BaseAlgorithm, steps: int, seed: int, folder: Path) -> None:
         folder: Gets `agent.zip` and, in `agent/`, the agent's TensorBoard events.
     """
     model.get_env().seed(seed)  # type: ignore[union-attr]
+    # A resumed run logs again what it logged before it was cut off.
+    shutil.rmtree(folder / "agent", ignore_errors=True)
     model.set_logger(configure(str(folder / "agent"), ["tensorboard"]))
     rollout = rollout_length(model)
     model.learn(steps, [StopAfter(steps, rollout), LogEveryNTimesteps(rollout)], log_interval=None)
@@ -137,7 +142,8 @@ class Practice(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Counts the training iterations of runs that aren't reported, and spares the test split.
 
     Args:
-        env: A TieEnv, unwrapped. It is as before once this is closed.
+        env: A TieEnv, unwrapped or as `tiegym.resume.innermost` gives it. It is as before once
+            this is closed.
     """
 
     def __init__(self, env: Env) -> None:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.protocols import AgentOptions, Env, train_agent
-from tiegym.programs import parse_options
+from tiegym.programs import run_program
 
 Bootstrap = Literal["next-layer", "same-layer"]
 
@@ -287,7 +287,7 @@ def train(options: Options) -> Path:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

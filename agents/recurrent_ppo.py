@@ -20,7 +20,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor
 
 from agents import ppo
 from agents.protocols import Env, RewardDifferences, train_agent
-from tiegym.programs import parse_options
+from tiegym.programs import run_program
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def train(options: Options) -> Path:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

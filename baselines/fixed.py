@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.programs import RunOptions, open_run, run_policy, run_program
 from tiegym.ties import Ties
 
 
@@ -63,16 +63,15 @@ def train(options: Options) -> Path:
     """Trains under the pattern; returns the run folder."""
     env_config = dataclasses.replace(options.env, initial_ties=options.pattern)
     options = dataclasses.replace(options, env=env_config)
-    env = open_run(options, f"fixed-{options.pattern}")
     ties = tie_vectors.parse(options.pattern, env_config.n_layer)
-    run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
-    env.close()
+    with open_run(options, f"fixed-{options.pattern}") as env:
+        run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
     return env.folder
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.programs import RunOptions, open_run, run_policy, run_program
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,15 @@ class RandomTying:
 
 def train(options: Options) -> Path:
     """Trains under random tying; returns the run folder."""
-    env = open_run(options, "random_tying")
-    policy = RandomTying(env.action_space, options.env.n_layer, options.seed)
-    run_policy(env, policy, options.seed, options.steps)
-    env.close()
+    with open_run(options, "random_tying") as env:
+        policy = RandomTying(env.action_space, options.env.n_layer, options.seed)
+        run_policy(env, policy, options.seed, options.steps)
     return env.folder
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

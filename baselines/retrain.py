@@ -20,7 +20,7 @@ from pathlib import Path
 from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.programs import RunOptions, open_run, run_policy, run_program
 from tiegym.records import Run, read_run
 
 
@@ -71,15 +71,14 @@ def train(options: Options) -> Path:
     ties = tie_vectors.validate(found)
     env_config = dataclasses.replace(options.env, initial_ties=tuple(ties.tolist()))
     options = dataclasses.replace(options, env=env_config)
-    env = open_run(
+    with open_run(
         options,
         f"retrain-{source.config['program']}",
         protocol="pretrained",
         source={"run": source.folder, "program": source.config["program"], "ties": ties},
-    )
-    env.note(extra_iterations=spent_iterations(source))
-    run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
-    env.close()
+    ) as env:
+        env.note(extra_iterations=spent_iterations(source))
+        run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
     return env.folder
 
 
@@ -90,7 +89,7 @@ def main(args: Sequence[str] | None = None) -> None:
     first.add_argument("--run", type=Path)
     folder = first.parse_known_args(args)[0].run
     env = None if folder is None else TieConfig(**read_source(folder).config["env"])
-    print(f"run folder: {train(parse_options(Options, args, env))}")
+    run_program(Options, train, args, env)
 
 
 if __name__ == "__main__":

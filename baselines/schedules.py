@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, parse_options, run_policy
+from tiegym.programs import RunOptions, open_run, run_policy, run_program
 from tiegym.ties import Ties
 
 Plan: TypeAlias = list[tuple[int, Ties]]
@@ -51,6 +51,7 @@ class Options(RunOptions):
         Raises:
             ValueError: If one is out of range, or without effect.
         """
+        super().__post_init__()
         for name in ("at", "by"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
@@ -141,15 +142,14 @@ def train(options: Options) -> Path:
         plan = share_then_unshare(n_layer, max_iters, options.at)
     else:
         plan = progressive_split(n_layer, max_iters, options.by, options.until)
-    env = open_run(options, options.schedule)
-    run_policy(env, ScheduledTies(plan, max_iters), options.seed, options.steps)
-    env.close()
+    with open_run(options, options.schedule) as env:
+        run_policy(env, ScheduledTies(plan, max_iters), options.seed, options.steps)
     return env.folder
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

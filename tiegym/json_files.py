@@ -1,5 +1,7 @@
 """JSON that any program can read: plain values, finite numbers, files that are whole or not there.
 
+Files of JSON lines only grow, and each of their lines is whole or not there.
+
 What the values mean is up to `tiegym.records`.
 """
 
@@ -10,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +97,69 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that crashes could keep the name alone
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def append_line(file: FileIO, value: Any) -> None:
+    """Appends a plain value as one line, whole or not at all.
+
+    Args:
+        file: Opened to append, unbuffered: what is written survives the process.
+        value: As `dumps` takes it.
+
+    Raises:
+        ValueError: If a number in it isn't finite.
+        OSError: If the line can't be written; the file is then as it was before.
+    """
+    line = f"{dumps(value)}\n".encode()
+    size = os.fstat(file.fileno()).st_size
+    try:
+        while line:  # a disk that runs full takes a part of it, and only then complains
+            line = line[file.write(line) :]
+    except OSError:
+        os.ftruncate(file.fileno(), size)
+        raise
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a file of JSON lines; what follows the last line end is half a line.
+
+    Raises:
+        ValueError: If a line is damaged, naming it.
+    """
+    values = []
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            values.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}, is damaged: {error}") from error
+    return values
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file, without their ends; none if there is no such file."""
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    return lines
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Cuts off what follows the first `count` lines of a file, if there is one.
+
+    Raises:
+        ValueError: If it has fewer lines.
+    """
+    if count == 0 and not path.exists():
+        return
+    lines = whole_lines(path)
+    if len(lines) < count:
+        raise ValueError(f"{path} is damaged: it has {len(lines)} lines, and must have {count}")
+    os.truncate(path, sum(len(line) + 1 for line in lines[:count]))

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args, get_type_hints
 
 import gymnasium
 import numpy as np
+import torch
 import tyro
 
+from tiegym import provenance
 from tiegym.config import PAPER, TieConfig
+from tiegym.journal import Journal
+from tiegym.json_files import plain, read_json, write_json
 from tiegym.progress import ShowProgress
-from tiegym.records import RecordRun, unique_run_folder
+from tiegym.records import RecordRun
+from tiegym.resume import Resumable
+from tiegym.run_folders import FORMAT, is_finished, read_config, unique_run_folder
+from tiegym.stop_signals import Stopped
 
 Options = TypeVar("Options", bound="RunOptions")
 
@@ -36,8 +44,25 @@ class RunOptions:
     """No progress bar."""
     paper: bool = False
     """Start from the paper's values (TieEnvPaper-v0) instead of TieEnv-v0's."""
+    resume: Path | None = None
+    """Folder of a run that was cut off: goes on with it, with the options that it recorded."""
+    checkpoint_every_steps: int | None = None
+    """Environment steps between checkpoints, from which a run that is killed goes on."""
+    checkpoint_every_minutes: float | None = 15.0
+    """Minutes between checkpoints. One is written at Ctrl-C and SIGTERM, too."""
     env: TieConfig = field(default_factory=TieConfig)
     """The environment."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} must be positive, or None for none by these")
 
     @property
     def steps(self) -> int:
@@ -66,35 +91,223 @@ def parse_options(
 
     Args:
         options: The program's dataclass.
-        args: The command line; None takes the process's own.
+        args: The command line; None takes the process's own. With --resume, all else defaults to
+            what the run recorded.
         env: What the arguments of the environment default to; None takes `TieConfig`'s own
             values, or the paper's where the command line has --paper.
+
+    Raises:
+        FileNotFoundError: If there is no run to resume.
+        ValueError: If it is another program's, or its record is damaged.
     """
     args = sys.argv[1:] if args is None else args
-    if env is None:
-        env = TieConfig(**(PAPER if "--paper" in args else {}))
-    return tyro.cli(options, default=options(env=env), args=args, description=options.__doc__)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--resume", type=Path)
+    folder = first.parse_known_args(args)[0].resume
+    if folder is not None:
+        default = recorded_options(options, folder)
+    else:
+        if env is None:
+            env = TieConfig(**(PAPER if "--paper" in args else {}))
+        default = options(env=env)
+    return tyro.cli(options, default=default, args=args, description=options.__doc__)
 
 
-def open_run(options: RunOptions, program: str, **spec: Any) -> RecordRun:
-    """Makes the environment of a run and its folder.
+def recorded_options(options: type[Options], folder: Path) -> Options:
+    """The options that a run was started with, and that it is resumed.
+
+    Raises:
+        FileNotFoundError: If there is no run.
+        ValueError: If it is another program's, or its record is damaged.
+    """
+    config = read_config(folder)
+    module = _module(options)
+    if config.get("module") != module:
+        raise ValueError(
+            f"{folder} is a run of {config.get('module')}, not of {module}: resume it with "
+            f"python -m {config.get('module')} --resume {folder}"
+        )
+    try:
+        values = _typed(options, config["options"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'} holds no options that this version of {module} "
+            f"understands: {error}"
+        ) from error
+    resumed: Options = dataclasses.replace(values, resume=folder)
+    return resumed
+
+
+def begin_run(options: RunOptions, program: str) -> Journal:
+    """Makes the folder of a run and its journal, or opens those of the run to resume.
+
+    For programs that do something before they have their environment; `open_run` does it for the
+    others. A resumed run gets as many of PyTorch's threads as it had: the bits depend on them.
 
     Args:
         options: The program's options; all of them are recorded.
         program: What the run folder is named after, such as "qlearning".
+
+    Raises:
+        AlreadyFinished: If the run to resume is.
+        FileNotFoundError: If there is no run to resume.
+        BlockingIOError: If another process has it open.
+        ValueError: If it had other options, or a file of it is damaged.
+        OSError: If the folder can't be written.
+    """
+    record = {
+        "format": FORMAT,
+        "program": program,
+        "module": _module(type(options)),
+        "options": plain(options),
+        "versions": provenance.versions(),
+        "threads": torch.get_num_threads(),
+    }
+    if options.resume is None:
+        name = options.name or f"{program}-seed{options.seed}"
+        journal = Journal(unique_run_folder(options.runs_dir, name))
+        write_json(journal.folder / "config.json", record)
+        return journal
+    folder = options.resume
+    config = read_config(folder)
+    if is_finished(folder):
+        raise AlreadyFinished(folder)
+    _check_same(folder, config, record)
+    journal = Journal(folder, resume=True)
+    if is_finished(folder):  # by the process that had it open until now
+        journal.close()
+        raise AlreadyFinished(folder)
+    if "threads" in config:
+        torch.set_num_threads(config["threads"])
+    return journal
+
+
+class AlreadyFinished(ValueError):
+    """A run that is to be resumed has nothing left to do.
+
+    Args:
+        folder: Of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} is finished already: there is nothing to resume")
+        self.folder = folder
+
+
+def open_run(
+    options: RunOptions, program: str, journal: Journal | None = None, **spec: Any
+) -> RecordRun:
+    """Makes the environment of a run and its folder, or goes on with the run to resume.
+
+    Use it in a `with` statement: its end says that the run is complete. A resumed program runs
+    from its beginning, with answers from the journal at first. So it must learn all that decides
+    what it does from the environment's methods, and seed all generators that it draws from.
+
+    Args:
+        options: The program's options; all of them are recorded.
+        program: What the run folder is named after, such as "qlearning".
+        journal: What `begin_run` returned; None calls it.
         **spec: Further entries of config.json.
 
     Raises:
-        ValueError: If the environment's arguments are invalid.
+        ValueError: If the environment's arguments are invalid, or as in `begin_run`.
         OSError: If the corpus can't be read or the folder can't be written.
     """
     env: gymnasium.Env[Any, Any] = gymnasium.make(
         "tiegym:TieEnv-v0", **dataclasses.asdict(options.env)
     )
-    env = ShowProgress(env, options.steps, description=program, disable=options.quiet)
-    folder = unique_run_folder(options.runs_dir, options.name or f"{program}-seed{options.seed}")
-    config = {"program": program, "options": dataclasses.asdict(options), **spec}
-    return RecordRun(env, folder, config, total_steps=options.steps)
+    if journal is None:
+        journal = begin_run(options, program)
+    recorded = read_json(journal.folder / "config.json")
+    config = {key: recorded[key] for key in ("program", "module", "options")}
+    try:
+        env = Resumable(
+            env, journal, options.checkpoint_every_steps, options.checkpoint_every_minutes
+        )
+        env = ShowProgress(env, options.steps, description=program, disable=options.quiet)
+        return RecordRun(env, journal.folder, config | spec, options.steps, journal)
+    except BaseException:
+        journal.close()
+        raise
+
+
+WHERE_AND_HOW = {
+    *("runs_dir", "name", "quiet", "resume"),
+    *("checkpoint_every_steps", "checkpoint_every_minutes"),
+}
+"""Options that change nothing in what a run does."""
+
+
+def _check_same(folder: Path, recorded: dict[str, Any], given: dict[str, Any]) -> None:
+    """Checks that a run goes on with the program and the options that it began with."""
+    theirs = {"program": recorded.get("program"), **recorded.get("options", {})}
+    ours = {"program": given["program"], **given["options"]}
+    theirs |= {f"env.{key}": value for key, value in theirs.pop("env", {}).items()}
+    ours |= {f"env.{key}": value for key, value in ours.pop("env").items()}
+    different = [
+        f"{key} ({theirs.get(key)!r} then, {ours.get(key)!r} now)"
+        for key in ours.keys() | theirs.keys()
+        if key not in WHERE_AND_HOW and theirs.get(key) != ours.get(key)
+    ]
+    if different:
+        raise ValueError(
+            f"{folder} can only go on with the options that it began with; different are "
+            + ", ".join(sorted(different))
+        )
+
+
+def _module(options: type[Any]) -> str:
+    """The name under which `python -m` finds the program of an options class."""
+    name = options.__module__
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if name == "__main__" and spec is not None else name
+
+
+def _typed(kind: type[Any], values: dict[str, Any]) -> Any:
+    """A dataclass from what `plain` made of it."""
+    hints = get_type_hints(kind)
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            value = _typed(hint, value)  # type: ignore[arg-type]
+        elif isinstance(value, str) and Path in (hint, *get_args(hint)):
+            value = Path(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        typed[name] = value
+    return kind(**typed)
+
+
+def run_program(
+    options: type[Options],
+    train: Callable[[Options], Path],
+    args: Sequence[str] | None = None,
+    env: TieConfig | None = None,
+) -> None:
+    """Runs a program from its command line, and says where its run folder is, last of all.
+
+    A stop by Ctrl-C or SIGTERM ends it with one line that says how to go on.
+
+    Args:
+        options: The program's dataclass.
+        train: The program; returns the run folder.
+        args: See `parse_options`.
+        env: See `parse_options`.
+
+    Raises:
+        SystemExit: After a stop, with 128 and the signal's number; after a full disk with 1.
+    """
+    parsed = parse_options(options, args, env)
+    try:
+        folder = train(parsed)
+    except AlreadyFinished as finished:
+        folder = finished.folder
+        print(f"{folder} is finished already: nothing was done")
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from None
+    print(f"run folder: {folder}")
 
 
 def run_policy(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, steps: int) -> None:

@@ -12,12 +12,22 @@ import time
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 
 from tiegym import provenance
-from tiegym.json_files import dumps, finite, plain, write_json
+from tiegym.journal import Journal
+from tiegym.json_files import (
+    append_line,
+    dumps,
+    finite,
+    keep_lines,
+    plain,
+    read_json,
+    read_lines,
+    write_json,
+)
 from tiegym.run_folders import (
     FORMAT,
     Row,
@@ -70,6 +80,10 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             contain the entries that every run has (see `run_facts`).
         total_steps: Environment steps after which the run counts as finished; None is the end of
             its first episode. Either way an episode must have ended by then.
+        journal: Of a run that can be resumed, as `tiegym.programs.open_run` makes it; `env` has
+            the `tiegym.resume.Resumable` for it inside. The folder is then the journal's, and
+            the run counts as finished once this is closed, after all else that the program
+            writes.
 
     Raises:
         TypeError: If `env` is no TieEnv, or if `config` holds what JSON can't.
@@ -94,6 +108,7 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         folder: str | Path,
         config: Mapping[str, Any],
         total_steps: int | None = None,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__(env)
         facts = run_facts(env)
@@ -103,8 +118,16 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         dumps(everything)  # what can't be written is refused before there is a folder
         self.folder = Path(folder)
         self.total_steps = total_steps
-        claim(self.folder)
-        write_json(self.folder / "config.json", everything)
+        self._journal = journal
+        self._open = True
+        self._rows_before: list[Row] = []
+        if journal is None:
+            claim(self.folder)
+        if journal is not None and journal.resumed:
+            self._rows_before = read_lines(self.folder / "steps.jsonl")
+            self._remove_what_is_written_again()
+        if not self._has_config():
+            write_json(self.folder / "config.json", everything)
         self._rows: FileIO | None = None
         self._writer: SummaryWriter | None = None
         self._steps = 0
@@ -126,22 +149,27 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Steps, then writes the row; at the end of an episode also the summary."""
         if self._episode.begin is None:
             self._episode.begin = time.perf_counter()
+        replayed = self._journal is not None and self._journal.replaying
         observation, reward, terminated, truncated, info = self.env.step(action)
-        stats: dict[str, float | int | str] = self.env.unwrapped.step_stats  # type: ignore[attr-defined]
         values = _plain_values({k: v for k, v in info.items() if k != "action_mask"})
+        if replayed:
+            row = self._row_before()
+        else:
+            row = {
+                "episode": self._episode.number,
+                "step": self._episode.steps + 1,
+                "action": plain(action),
+                "reward": finite(float(reward)),
+                "terminated": bool(terminated),
+                "truncated": bool(truncated),
+                "seconds": time.perf_counter() - self._episode.begin,
+                **values,
+                **_plain_values(self.env.unwrapped.step_stats),  # type: ignore[attr-defined]
+            }
+            self._append(row)
         self._steps += 1
-        self._episode.add(float(reward), info["iteration"], stats.get("seconds_per_iteration"))
-        row = {
-            "episode": self._episode.number,
-            "step": self._episode.steps,
-            "action": plain(action),
-            "reward": finite(float(reward)),
-            "terminated": bool(terminated),
-            "truncated": bool(truncated),
-            **values,
-            **_plain_values(stats),
-        }
-        self._append(row)
+        self._episode.add(float(reward), info["iteration"], row.get("seconds_per_iteration"))
+        self._show(row)
         if terminated or truncated:
             self._episodes.append({**self._episode.figures(), **values})
         if self._episodes and (terminated or truncated or self._steps == self.total_steps):
@@ -165,23 +193,70 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._write_summary()
 
     def close(self) -> None:
-        """Closes the files and the environment."""
+        """Closes the files and the environment; a run with a journal is finished by this."""
+        journal, self._open = self._journal, False
+        if journal is not None and self._episodes:
+            self._write_summary()
+            if self._summary()["finished"]:
+                journal.remove()
+        self._close_files()
+        super().close()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> Literal[False]:
+        """Closes; where the program fails or is stopped, the run stays unfinished."""
+        if kind is None:
+            self.close()
+        else:
+            self._close_files()
+            super().close()
+        return False
+
+    def _close_files(self) -> None:
         if self._rows is not None:
             self._rows.close()
         if self._writer is not None:
             self._writer.close()
         self._rows = self._writer = None
-        super().close()
+
+    def _has_config(self) -> bool:
+        """Whether a resumed run was recorded already; if not, there is a part of it at most."""
+        resumed = self._journal is not None and self._journal.resumed
+        return resumed and "env" in read_json(self.folder / "config.json")
+
+    def _remove_what_is_written_again(self) -> None:
+        """What a resumed run says of steps that it may still have to take."""
+        (self.folder / "summary.json").unlink(missing_ok=True)
+        for events in self.folder.glob("events.out.tfevents.*"):
+            events.unlink()
+
+    def _row_before(self) -> Row:
+        """The row of a step that is answered from the journal: it is written already."""
+        row = self._rows_before[self._steps] if self._steps < len(self._rows_before) else {}
+        if "seconds" not in row:
+            raise ValueError(
+                f"{self.folder / 'steps.jsonl'} is damaged: the run took step {self._steps + 1}, "
+                "but it has no row of it"
+            )
+        self._episode.begin = time.perf_counter() - row["seconds"]
+        return row
 
     def _append(self, row: Row) -> None:
-        if self._rows is None or self._writer is None:
-            # Opened by the process that steps: neither the file nor TensorBoard's thread would
-            # come through a fork whole.
+        path = self.folder / "steps.jsonl"
+        if self._rows is None:
+            # Opened by the process that steps: the file wouldn't come through a fork whole.
+            if self._rows_before:
+                keep_lines(path, self._steps)
+                self._rows_before = []
+            self._rows = FileIO(path, "a")
+        append_line(self._rows, row)
+
+    def _show(self, row: Row) -> None:
+        """Gives TensorBoard its columns of a row."""
+        if self._writer is None:
+            # Likewise: its thread wouldn't come through a fork at all.
             from torch.utils.tensorboard import SummaryWriter
 
-            self._rows = FileIO(self.folder / "steps.jsonl", "a")
             self._writer = SummaryWriter(str(self.folder))
-        self._rows.write(f"{dumps(row)}\n".encode())  # unbuffered: one call, one whole line
         x = self._iterations_before + self._episode.iteration
         for key, name in TENSORBOARD.items():
             if row.get(key) is not None:
@@ -192,7 +267,8 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         seconds = sum(e["seconds"] for e in self._episodes)
         return {
             "format": FORMAT,
-            "finished": self._steps >= (self.total_steps or 0),
+            "finished": self._steps >= (self.total_steps or 0)
+            and (self._journal is None or not self._open),
             "steps": self._steps,
             "seconds": seconds,
             "final": self._episodes[-1] if self._episodes else None,

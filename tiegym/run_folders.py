@@ -7,12 +7,11 @@ the events is JSON in which every number is finite. `tiegym.records` writes them
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tiegym.json_files import read_json
+from tiegym.json_files import read_json, read_lines
 
 FORMAT = 1
 """Version of the run folder; raised when a reader of the last version would misread it."""
@@ -90,6 +89,18 @@ def read_run(folder: str | Path) -> Run:
         ValueError: If one of its files is damaged, or written by a newer tiegym.
     """
     folder = Path(folder)
+    config = read_config(folder)
+    summary = folder / "summary.json"
+    return Run(
+        folder,
+        config,
+        read_lines(folder / "steps.jsonl"),
+        read_json(summary) if summary.exists() else None,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads the `config.json` of a run folder; raises as `read_run` does."""
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is no run folder: it has no config.json")
     config = read_json(folder / "config.json")
@@ -98,26 +109,7 @@ def read_run(folder: str | Path) -> Run:
             f"{folder} has format {config.get('format')!r}, but this tiegym reads {FORMAT}: "
             "use the version that wrote it"
         )
-    summary = folder / "summary.json"
-    return Run(
-        folder,
-        config,
-        _read_rows(folder / "steps.jsonl"),
-        read_json(summary) if summary.exists() else None,
-    )
-
-
-def _read_rows(path: Path) -> list[Row]:
-    if not path.exists():  # killed before its first step
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")  # what follows the last newline is half a row
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}, is damaged: {error}") from error
-    return rows
+    return config
 
 
 def is_finished(folder: str | Path) -> bool:

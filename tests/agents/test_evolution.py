@@ -162,19 +162,31 @@ def test_the_program_trains_under_the_best_vector_with_a_fresh_seed(tmp_path, mo
         assert run.summary["final"][key] == final[key]
 
 
-def test_a_search_that_dies_leaves_its_history(tmp_path, monkeypatch):
-    cost = TrainingRuns.__call__
+def test_a_search_that_dies_goes_on_and_pays_for_each_candidate_once(tmp_path, monkeypatch):
+    cost, paid = TrainingRuns.__call__, []
 
     def dies(self, ties):
         if self.iterations >= 10:
             raise KeyboardInterrupt
+        paid.append(ties.tolist())
         return cost(self, ties)
 
     monkeypatch.setattr(TrainingRuns, "__call__", dies)
+    options = make_options(tmp_path, name="mine")
     with pytest.raises(KeyboardInterrupt):
-        train(make_options(tmp_path, name="mine"))
-    lines = (tmp_path / "mine-search" / "search.jsonl").read_text().splitlines()
-    assert sum(not json.loads(line)["known"] for line in lines) == 2
+        train(options)
+    lines = (tmp_path / "mine" / "search.jsonl").read_text().splitlines()
+    assert sum(not json.loads(line)["known"] for line in lines) == len(paid) == 2
+    options = dataclasses.replace(options, resume=tmp_path / "mine")
+    with pytest.raises(KeyboardInterrupt):
+        train(options)
+    run = read_run(train(options))
+    assert len(paid) == len({tuple(ties) for ties in paid}) == 5
+    monkeypatch.setattr(TrainingRuns, "__call__", cost)
+    whole = read_run(train(make_options(tmp_path / "whole")))
+    assert run.config["found"] == whole.config["found"]
+    assert run.summary["extra_iterations"] == whole.summary["extra_iterations"] == 5 * 5
+    assert [row["val_loss"] for row in run.steps] == [row["val_loss"] for row in whole.steps]
 
 
 def test_the_budget_is_a_whole_run_unless_given(tmp_path):

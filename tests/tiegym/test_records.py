@@ -115,6 +115,7 @@ def test_each_step_is_a_whole_row_on_disk_before_the_next(record, tmp_path):
         env.step(np.int64(1))
         steps = read_run(tmp_path / "run").steps  # the environment isn't closed
         assert len(steps) == count
+    assert 0 <= steps[0]["seconds"] <= steps[1].pop("seconds") < 60
     assert steps[1] == {
         "episode": 0,
         "step": 2,
