@@ -27,7 +27,7 @@ from agents import ppo
 from agents.protocols import Env, Greedy, RewardDifferences, train_agent
 from baselines.retrain import read_source, spent_iterations
 from tiegym.layer_stats import FEATURES
-from tiegym.programs import open_run, parse_options, run_policy
+from tiegym.programs import open_run, run_policy, run_program
 
 N_PAIR = 2 * len(FEATURES) + 9
 """Figures of a pair of layers that the actor sees."""
@@ -188,15 +188,13 @@ def play(options: Options, source: Path) -> Path:
             "agent alone fits any number of layers"
         )
     trained = PPO.load(source / "agent.zip", device="cpu")
-    env = open_run(options, "pairwise", protocol="pretrained", source_run=source)
-    model = make_model(options, env)  # of this number of layers, with the same weights
-    model.policy.load_state_dict(trained.policy.state_dict())
     learnt_online = run.config["protocol"] == "online"
-    env.note(
-        extra_iterations=spent_iterations(run) if learnt_online else run.summary["extra_iterations"]  # type: ignore[index]
-    )
-    run_policy(env, Greedy(model, env), options.seed, options.steps)
-    env.close()
+    spent = spent_iterations(run) if learnt_online else run.summary["extra_iterations"]  # type: ignore[index]
+    with open_run(options, "pairwise", protocol="pretrained", source_run=source) as env:
+        model = make_model(options, env)  # of this number of layers, with the same weights
+        model.policy.load_state_dict(trained.policy.state_dict())
+        env.note(extra_iterations=spent)
+        run_policy(env, Greedy(model, env), options.seed, options.steps)
     return env.folder
 
 
@@ -209,7 +207,7 @@ def train(options: Options) -> Path:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    print(f"run folder: {train(parse_options(Options, args))}")
+    run_program(Options, train, args)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.programs import RunOptions, parse_options
+from tiegym.programs import WHERE_AND_HOW, RunOptions, parse_options
 from tiegym.records import is_finished
 
 ALIASES = {"random": "baselines.random_tying"}
@@ -51,9 +51,7 @@ class Arm:
 
 def _identity(options: RunOptions) -> dict[str, Any]:
     values = dataclasses.asdict(options)
-    for name in ("seed", "runs_dir", "name", "quiet"):  # where and how loud, not what
-        del values[name]
-    return values
+    return {key: value for key, value in values.items() if key not in {"seed", *WHERE_AND_HOW}}
 
 
 def parse_arm(text: str, env: TieConfig) -> Arm:
@@ -99,8 +97,8 @@ def run_missing(
 ) -> None:
     """Runs every seed of every arm that has no finished run folder yet.
 
-    A run that was cut off begins anew; finished ones stay. Each worker process has an equal share
-    of the cores.
+    A run that was cut off goes on where it stopped; finished ones stay. Each worker process has
+    an equal share of the cores.
 
     Args:
         arms: What to run.
@@ -121,7 +119,7 @@ def run_missing(
     if not tasks:
         return
     for folder in tasks:
-        if folder.exists():
+        if folder.exists() and not _has_begun(folder):
             shutil.rmtree(folder)
     cores = os.cpu_count() or 1
     if workers is None:
@@ -152,7 +150,13 @@ def _run(arm: Arm, seed: int, folder: Path) -> None:
     options = dataclasses.replace(
         arm.options, seed=seed, runs_dir=folder.parent, name=folder.name, quiet=True
     )
+    if _has_begun(folder):
+        options = dataclasses.replace(options, resume=folder)
     importlib.import_module(arm.module).train(options)
+
+
+def _has_begun(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def _wait(futures: dict[Future[None], Path], total: int, description: str, quiet: bool) -> None:
