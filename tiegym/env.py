@@ -70,7 +70,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
 
     Example:
         >>> import gymnasium, tiegym
-        >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:20000", max_iters=8)
+        >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:40000", max_iters=8)
         >>> observation, info = env.reset(seed=0)
         >>> observation, reward, terminated, truncated, info = env.step(1)
         >>> info["ties"].tolist(), info["iteration"]

@@ -92,7 +92,7 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     Example:
         >>> import gymnasium, tempfile, tiegym
-        >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:20000", max_iters=4)
+        >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:40000", max_iters=4)
         >>> folder = tempfile.mkdtemp()
         >>> env = tiegym.RecordRun(env, folder, {"program": "example"})
         >>> _ = env.reset(seed=0)
