@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tiegym.env import TieEnv
     from tiegym.episode import Snapshot
     from tiegym.files import load_model, load_tokenizer
+    from tiegym.generation import generate
     from tiegym.records import RecordRun, read_run
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {"TieEnv-v0": {}, "TieEnvPaper-v0": PA
 _LAZY = {
     "Snapshot": "tiegym.episode",
     "TieEnv": "tiegym.env",
+    "generate": "tiegym.generation",
     "load_model": "tiegym.files",
     "load_tokenizer": "tiegym.files",
     "RecordRun": "tiegym.records",
@@ -41,6 +43,7 @@ __all__ = [
     "Snapshot",
     "TieConfig",
     "TieEnv",
+    "generate",
     "load_model",
     "load_tokenizer",
     "read_run",

@@ -92,31 +92,39 @@ def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer)
         "shape": dataclasses.asdict(model.shape),
         "ties": model.ties.tolist(),
         "tie_grad": model.tie_grad,
+        "dropout": model.dropout,
+        "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
         "tokenizer": tokenizer.to_json(),
     }
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     write_tensors(path, "model", tensors, values)
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> TiedTransformer:
+def load_model(
+    path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> TiedTransformer:
     """Loads an exported model, in evaluation mode; `model(tokens)` gives logits (B, T, V).
 
     Args:
         path: What `TieEnv.export` wrote.
         device: Where to.
+        dtype: Of the computation; None is that of training, which gives the logits of the trained
+            model. After training in mixed precision, whose weights are float32,
+            `dtype=torch.float32` computes with all of their digits.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or not an exported model.
     """
     tensors, values = read_tensors(path, "model")
-    dtype = tensors["token_embedding"].dtype
     model = TiedTransformer(
         Shape(**values["shape"]),
         np.array(values["ties"]),
         tie_grad=values["tie_grad"],
+        dropout=values["dropout"],
         device=device,
-        dtype=dtype,
+        dtype=tensors["token_embedding"].dtype,
+        compute_dtype=dtype or getattr(torch, values["compute_dtype"]),
     )
     model.load_state_dict(tensors)
     return model.eval()

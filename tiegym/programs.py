@@ -17,6 +17,7 @@ import tyro
 
 from tiegym import provenance
 from tiegym.config import PAPER, TieConfig
+from tiegym.exporting import MODEL_FILE, ExportModel
 from tiegym.journal import Journal
 from tiegym.json_files import plain, read_json, write_json
 from tiegym.progress import ShowProgress
@@ -42,6 +43,8 @@ class RunOptions:
     """Name of the run folder; None makes one from the program and the seed."""
     quiet: bool = False
     """No progress bar."""
+    export: bool = False
+    """Write the trained transformer into the run folder, as model.safetensors."""
     paper: bool = False
     """Start from the paper's values (TieEnvPaper-v0) instead of TieEnv-v0's."""
     resume: Path | None = None
@@ -221,6 +224,8 @@ def open_run(
     recorded = read_json(journal.folder / "config.json")
     config = {key: recorded[key] for key in ("program", "module", "options")}
     try:
+        if options.export:  # within what replays: answers from the journal leave no model behind
+            env = ExportModel(env, journal.folder / MODEL_FILE)
         env = Resumable(
             env, journal, options.checkpoint_every_steps, options.checkpoint_every_minutes
         )

@@ -81,6 +81,10 @@ class Tokenizer:
     def _is_word(self) -> bool:
         return re.fullmatch(r"word(-\d+)?", self.name) is not None
 
+    def to_library(self) -> tokenizers.Tokenizer:
+        """The same tokenizer as an object of the library `tokenizers`, "bytes" too."""
+        return _byte_level() if self._inner is None else self._inner
+
     def to_json(self) -> str:
         """All of it as JSON; `from_json` reads it."""
         inner = None if self._inner is None else self._inner.to_str()
@@ -154,6 +158,23 @@ def _download_gpt2() -> tokenizers.Tokenizer:
             "can't be reached. Bring GPT-2's tokenizer.json from a machine that is online and "
             "give its path: tokenizer='path/to/tokenizer.json'"
         ) from error
+
+
+def _byte_level() -> tokenizers.Tokenizer:
+    """GPT-2's byte-level tokenizer without a single merge: a byte is its own token id.
+
+    It writes a byte as a character: itself if it can be printed, else one from U+0100 on, in order.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    vocabulary = {chr(byte): byte for byte in printable}
+    vocabulary |= {chr(0x100 + k): byte for k, byte in enumerate(others)}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    return inner
 
 
 def _train_bpe(text: str, size: int) -> tokenizers.Tokenizer:
