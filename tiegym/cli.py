@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -49,7 +49,28 @@ def report(
     print(f"report: {out}")
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"report": report}
+def export(
+    run: tyro.conf.Positional[Path], to: Literal["hf"] = "hf", out: Path | None = None
+) -> None:
+    """Write the trained transformer of a run in the form of another library.
+
+    Args:
+        run: A run folder that was made with --export, or a file that TieEnv.export wrote.
+        to: hf is the folder of a GPT-2 that the library transformers loads.
+        out: The new folder; None is model-hf beside the model, or whatever the model's name is.
+    """
+    from tiegym.exporting import find_model
+    from tiegym.files import load_model, load_tokenizer
+    from tiegym.hf_export import export_gpt2
+
+    with input_errors():
+        path = find_model(run)
+        out = out or path.with_name(f"{path.stem}-{to}")
+        export_gpt2(load_model(path), load_tokenizer(path), out)
+    print(f"exported: {out}")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"report": report, "export": export}
 
 
 def main(args: Sequence[str] | None = None) -> None:

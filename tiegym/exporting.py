@@ -1,4 +1,7 @@
-"""A wrapper that keeps the trained transformer in a run folder, whatever steps the environment."""
+"""The trained transformer in a run folder: writing it, whatever steps the environment, and finding.
+
+What is in the file is up to `tiegym.files`.
+"""
 
 from __future__ import annotations
 
@@ -31,3 +34,24 @@ class ExportModel(gymnasium.Wrapper[Any, Any, Any, Any]):
         if result[2] or result[3]:
             self.env.unwrapped.export(self.path)  # type: ignore[attr-defined]
         return result
+
+
+def find_model(path: Path) -> Path:
+    """The file with the exported model of a run.
+
+    Args:
+        path: The run folder, or the file itself.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: there is no such run folder or file")
+    if not (path / MODEL_FILE).is_file():
+        raise FileNotFoundError(
+            f"{path} holds no {MODEL_FILE}: a run keeps its model only if its program is run "
+            "with --export, and not before the end of its first episode"
+        )
+    return path / MODEL_FILE

@@ -1,6 +1,7 @@
 """The documentation's code runs, and its commands are ones that the programs understand."""
 
 import doctest
+import functools
 import importlib
 import inspect
 import re
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from tests.docs.pages import PAGES, ROOT, snippets
+from tiegym import cli
 
 SELF_CONTAINED = ("README.md", "CONTRIBUTING.md")
 """Pages whose blocks are whole programs each; on the others a block goes on from those above."""
@@ -82,6 +84,7 @@ def test_commands_of_a_page_are_understood(line, monkeypatch):
         "python -m agents.no_such_agent",
         "python -m baselines.compare no_such_policy",
         "make no-such-target",
+        "tiegym export runs/x --to no-such-form",
         "no-such-program",
     ],
 )
@@ -108,6 +111,11 @@ def check_command(words, monkeypatch):
     elif program in ("python", ".venv/bin/python"):
         assert args[0] == "-m", f"{words}: the programs are run as modules, python -m agents.ppo"
         check_program(args[1], args[2:], monkeypatch)
+    elif program in ("tiegym", ".venv/bin/tiegym"):
+        for name, command in cli.COMMANDS.items():
+            idle = functools.wraps(command)(lambda *args, **kwargs: None)
+            monkeypatch.setitem(cli.COMMANDS, name, idle)
+        cli.main(args)
     else:
         assert program in ELSEWHERE, f"{program!r} is no program of ours: add it to ELSEWHERE?"
 

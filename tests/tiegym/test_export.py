@@ -6,11 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import tiegym
 from agents import qlearning
 from baselines import fixed
 from tests.tiegym.small import SMALL
+from tiegym import cli
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 
@@ -83,3 +85,50 @@ def test_a_run_with_export_leaves_the_model_of_its_last_iteration(tmp_path, prog
 def test_a_run_without_export_leaves_no_model(tmp_path):
     options = fixed.Options(runs_dir=tmp_path, quiet=True, env=TieConfig(**SMALL))
     assert not (fixed.train(options) / "model.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    options = fixed.Options(
+        runs_dir=tmp_path_factory.mktemp("runs"), quiet=True, export=True, env=TieConfig(**SMALL)
+    )
+    return fixed.train(options)
+
+
+@pytest.mark.parametrize("of", ["", "model.safetensors"])
+def test_the_command_exports_a_run_or_a_file(run_folder, tmp_path, capsys, of):
+    cli.main(["export", str(run_folder / of), "--to", "hf", "--out", str(tmp_path / "gpt2")])
+    assert capsys.readouterr().out == f"exported: {tmp_path / 'gpt2'}\n"
+    written = load_file(tmp_path / "gpt2" / "model.safetensors")
+    model = tiegym.load_model(run_folder / "model.safetensors")
+    assert torch.equal(written["transformer.wte.weight"], model.token_embedding)
+
+
+def test_without_a_name_the_command_exports_beside_the_model(run_folder, capsys):
+    cli.main(["export", str(run_folder)])
+    assert (run_folder / "model-hf" / "config.json").is_file()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["export", str(run_folder)])
+    assert "model-hf is there already, and nothing is written over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("nowhere", "nowhere: there is no such run folder or file"),
+        ("run", "run holds no model.safetensors: a run keeps its model only if its program is"),
+        ("run/damaged.safetensors", "is damaged or no safetensors file"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line_and_status_2(
+    tmp_path, monkeypatch, capsys, run, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "damaged.safetensors").write_bytes(b"x")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["export", run])
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert not list(tmp_path.rglob("*-hf"))
