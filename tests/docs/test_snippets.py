@@ -2,7 +2,7 @@
 
 import doctest
 import functools
-import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import tyro
 
 from tests.docs.pages import PAGES, ROOT, snippets
 from tiegym import cli
@@ -89,7 +90,9 @@ def test_commands_of_a_page_are_understood(line, monkeypatch):
     ],
 )
 def test_the_check_finds_commands_that_would_fail(wrong, monkeypatch):
-    with pytest.raises((SystemExit, ModuleNotFoundError, ValueError, AssertionError)):
+    with pytest.raises(
+        (SystemExit, ModuleNotFoundError, AttributeError, ValueError, AssertionError)
+    ):
         check_command(shlex.split(wrong), monkeypatch)
 
 
@@ -120,23 +123,33 @@ def check_command(words, monkeypatch):
         assert program in ELSEWHERE, f"{program!r} is no program of ours: add it to ELSEWHERE?"
 
 
+class Parsed(Exception):
+    """A program has read its options, and is stopped before it does anything with them."""
+
+
 def check_program(name, args, monkeypatch):
-    """Runs a program's own main, but for what it does once its options are read."""
-    given = []
-    if name == "benchmarks":  # a package, whose main is not to be imported: it would run
-        assert not args, "benchmarks has no options"
-        return
-    module = importlib.import_module(name)
-    if not inspect.signature(module.main).parameters:
+    """Runs a program's own main as far as its options are read."""
+    if importlib.util.find_spec(name).submodule_search_locations:  # a package: its __main__
         assert not args, f"{name} has no options"
         return
-    for job in ("train", "compare", "show"):
-        monkeypatch.setattr(module, job, lambda *job: given.append(job[0]), raising=False)
+    module = importlib.import_module(name)
+    if not hasattr(module, "Options") or not inspect.signature(module.main).parameters:
+        assert not args, f"{name} has no options"
+        return
+    understood, parse = [], tyro.cli
+
+    def parse_only(*arguments, **named):
+        understood.append(parse(*arguments, **named))
+        raise Parsed
+
+    monkeypatch.setattr(tyro, "cli", parse_only)
     if name == "baselines.retrain":  # reads the run, which is on the reader's machine
         run = SimpleNamespace(config={"env": {}})
         monkeypatch.setattr(module, "read_source", lambda folder: run)
-    module.main(args)
+    with pytest.raises(Parsed):
+        module.main(args)
+    monkeypatch.undo()
     if name == "baselines.compare":
-        for policy in given[0].policies:
+        for policy in understood[0].policies:
             if not policy.startswith("runs/"):
-                module.parse_arm(policy, given[0].env)
+                module.parse_arm(policy, understood[0].env)
