@@ -122,7 +122,7 @@ class QLearning(DQN):
         ValueError: If the environment's spaces aren't those of layerwise actions, or an argument
             is out of range.
 
-    Example:
+    Examples:
         >>> import gymnasium, tiegym
         >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:40000", max_iters=8)
         >>> model = QLearning("LayerPolicy", env, seed=0).learn(2)

@@ -68,7 +68,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         ValueError: If an argument is invalid, or the corpus too small for the sizes.
         OSError: If the corpus or the tokenizer can't be read.
 
-    Example:
+    Examples:
         >>> import gymnasium, tiegym
         >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:40000", max_iters=8)
         >>> observation, info = env.reset(seed=0)

@@ -37,7 +37,7 @@ def generate(
     Raises:
         ValueError: If `tokens` isn't (B, T) with T at least 1, or a number is out of range.
 
-    Example:
+    Examples:
         >>> import tiegym
         >>> env = tiegym.TieEnv(corpus="synthetic:40000", device="cpu")
         >>> _ = env.reset(seed=0)

@@ -25,7 +25,7 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: If it is, or holds, anything else.
 
-    Example:
+    Examples:
         >>> plain({"ties": np.array([0, 0, 2]), "runs_dir": Path("runs"), "rate": np.float32(0.5)})
         {'ties': [0, 0, 2], 'runs_dir': 'runs', 'rate': 0.5}
     """

@@ -42,7 +42,7 @@ def ties_text(ties: Ties, perplexity: float, iteration: int, max_iters: int) -> 
         iteration: Iterations so far.
         max_iters: Iterations in the episode.
 
-    Example:
+    Examples:
         >>> ties_text(np.array([0, 0, 2, 2, 0, 5]), 85.3, 40, 400)
         'iteration  40/400  perplexity 85.3  3/6 independent  AABBAC'
     """

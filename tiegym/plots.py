@@ -165,7 +165,7 @@ def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points that no other has below or beside it on both axes, from left to right.
 
-    Example:
+    Examples:
         >>> pareto_front([(1, 9), (2, 5), (3, 6), (4, 4)])
         [(1, 9), (2, 5), (4, 4)]
     """

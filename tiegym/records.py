@@ -90,7 +90,7 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         ValueError: If `config` has an entry of `run_facts`, or a number that isn't finite.
         FileExistsError: If the folder holds something.
 
-    Example:
+    Examples:
         >>> import gymnasium, tempfile, tiegym
         >>> env = gymnasium.make("TieEnv-v0", corpus="synthetic:40000", max_iters=4)
         >>> folder = tempfile.mkdtemp()

@@ -106,7 +106,7 @@ def interquartile_mean(values: Sequence[float]) -> float:
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level, with dots in the names; other values as they are.
 
-    Example:
+    Examples:
         >>> flat({"seed": 0, "env": {"n_layer": 6}})
         {'seed': 0, 'env.n_layer': 6}
     """

@@ -58,7 +58,7 @@ def validate(ties: Sequence[int] | npt.NDArray[np.integer], n_layer: int | None 
 def roots(ties: Ties) -> Ties:
     """The layer whose weights each layer uses, shape (L,).
 
-    Example:
+    Examples:
         >>> roots(np.array([0, 0, 1, 3])).tolist()
         [0, 0, 0, 3]
     """
@@ -83,7 +83,7 @@ def expected_independent(n_layer: int) -> float:
 
     It is the null model of every claim that an agent *chose* to share weights.
 
-    Example:
+    Examples:
         >>> round(expected_independent(48), 2)
         4.46
     """
@@ -155,7 +155,7 @@ def pattern(name: str, n_layer: int) -> Ties:
     Raises:
         ValueError: If the name is unknown, or if M doesn't fit into the layers.
 
-    Example:
+    Examples:
         >>> pattern("cycle-rev:3", 9).tolist()
         [0, 1, 2, 0, 1, 2, 2, 1, 0]
     """
@@ -182,7 +182,7 @@ def parse(ties: TiesLike, n_layer: int) -> Ties:
     Raises:
         ValueError: If it is none of these, or impossible for `n_layer` layers.
 
-    Example:
+    Examples:
         >>> parse("0,0,2,2", 4).tolist()
         [0, 0, 2, 2]
     """
@@ -216,7 +216,7 @@ def pair_index(layer: int, target: int) -> int:
 def pair_from_index(index: int) -> tuple[int, int]:
     """The (layer, target) of a triangular index.
 
-    Example:
+    Examples:
         >>> [pair_from_index(k) for k in range(4)]
         [(0, 0), (1, 0), (1, 1), (2, 0)]
     """

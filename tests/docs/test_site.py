@@ -1,0 +1,56 @@
+"""The documentation as a site: complete, no dead links, and nothing fetched from elsewhere."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT
+
+FETCHED = re.compile(
+    r"<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)=[\"']?https?://[^>]*"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site. Strict: a dead link, or a page that is not in the menu, is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    run = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+def test_every_page_is_built_without_a_warning(site):
+    pages = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert len(list(site.rglob("index.html"))) == len(pages) > 10
+
+
+def test_the_reference_shows_what_docstrings_say(site):
+    environment = (site / "reference" / "environment" / "index.html").read_text()
+    assert "Context length T in tokens." in environment  # of a field of TieConfig
+    assert "An independent environment that goes on from here" in environment  # of a method
+
+
+def test_no_page_fetches_anything_from_elsewhere(site):
+    assert FETCHED.search('<link rel="stylesheet" href="https://fonts.example/css">')
+    for page in site.rglob("*.html"):
+        assert not FETCHED.search(page.read_text()), page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?https?://", sheet.read_text()), sheet
+
+
+def test_examples_in_docstrings_stand_where_the_reference_shows_them_as_code():
+    for folder in ("tiegym", "agents", "baselines"):
+        for path in (ROOT / folder).glob("*.py"):
+            assert not re.search(r"^ +Example:$", path.read_text(), re.MULTILINE), (
+                f"{path}: name the section Examples:, mkdocstrings knows no other"
+            )
