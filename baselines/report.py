@@ -203,9 +203,20 @@ HEADINGS = (
 )
 
 
+def four_digits(value: float) -> str:
+    """A perplexity with four significant digits, zeros at the end included, and no exponent.
+
+    Examples:
+        >>> four_digits(10.0), four_digits(123456.0)
+        ('10.00', '123,456')
+    """
+    decimals = max(0, 3 - math.floor(math.log10(value)))
+    return f"{value:,.{decimals}f}"
+
+
 def cells(f: Mapping[str, Any]) -> list[str]:
     """The text of a row, in the order of `HEADINGS`."""
-    interval = "" if f["low"] is None else f" [{f['low']:.4g}, {f['high']:.4g}]"
+    interval = "" if f["low"] is None else f" [{four_digits(f['low'])}, {four_digits(f['high'])}]"
     probability = ""
     if f["random_probability"] is not None:
         probability = f"{f['random_probability']:.2f}"
@@ -217,7 +228,7 @@ def cells(f: Mapping[str, Any]) -> list[str]:
         f["policy"],
         f["protocol"],
         str(f["seeds"]),
-        f"{f['test_perplexity']:.4g}{interval}",
+        f"{four_digits(f['test_perplexity'])}{interval}",
         f"{f['test_bits_per_byte']:.3f}",
         f"{f['n_independent']:.1f}",
         f"{f['trainable_params']:,.0f}",

@@ -107,12 +107,18 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
             raise ValueError(
                 f"{run.folder} has no test perplexity: its episode was cut off. Run it again"
             )
-    height = max(3.6, 1.3 + 0.46 * len(rows))
-    figure = Figure(figsize=(11, height), dpi=130, facecolor="white", layout="constrained")
+    many = len(rows) > len(PALETTE)
+    height = max(3.6, 1.3 + 0.46 * len(rows)) if not many else max(6.0, 1.3 + 0.36 * len(rows))
+    width = 11 if not many else 15  # room for the legend beside the curves
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     _draw_results(left, rows)
     _draw_curves(right, rows)
+    if many:
+        figure.legend(frameon=False, fontsize=9, loc="outside right upper")
+    else:
+        right.legend(frameon=False, fontsize=9, loc="upper right")
     _save(figure, path)
 
 
@@ -283,11 +289,12 @@ def _draw_curves(axes: Axes, rows: Sequence[PolicyRuns]) -> None:
         mean, low, high = (np.exp(f(logs, axis=0)) for f in (np.nanmean, np.nanmin, np.nanmax))
         style = ("-", "--", ":")[place // len(PALETTE) % 3]
         axes.plot(grid, mean, style, color=color(place), linewidth=1.6, label=row.policy)
-        axes.fill_between(grid, low, high, color=color(place), alpha=0.18, linewidth=0)
+        alpha = 0.18 if len(rows) <= len(PALETTE) else 0.04
+        axes.fill_between(grid, low, high, color=color(place), alpha=alpha, linewidth=0)
         first.append(float(mean[0]))
-        late += [float(p) for x, p in zip(grid, mean, strict=True) if x >= 0.1 * grid[-1]]
+        late += [float(p) for x, p in zip(grid, mean, strict=True) if x >= 0.25 * grid[-1]]
         late.append(float(low.min()))
-    # The first tenth falls steeply for every policy: left out of the scale, it leaves room for
+    # The first quarter falls steeply for every policy: left out of the scale, it leaves room for
     # where they differ. A diverged run is left out too.
     top = min(max(late), max(first))
     perplexity_axis(axes, "y", [min(late), top])
@@ -296,7 +303,6 @@ def _draw_curves(axes: Axes, rows: Sequence[PolicyRuns]) -> None:
     axes.set_xlabel("iteration")
     axes.set_ylabel("validation perplexity")
     axes.set_title("While training: mean, and range over seeds", loc="left", fontsize=11)
-    axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=1 + (len(rows) > 8))
     tidy(axes)
     axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.8)
 
