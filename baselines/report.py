@@ -56,6 +56,11 @@ class Row:
         return str(self.runs[0].config["program"])
 
     @property
+    def tie_grad(self) -> str:
+        """Gradients of tied layers in the runs: owner or sum."""
+        return str(self.runs[0].config["env"]["tie_grad"])
+
+    @property
     def seconds_per_iteration(self) -> float:
         """Median over all steps of all runs, evaluation left out."""
         return float(np.median([s["seconds_per_iteration"] for r in self.runs for s in r.steps]))
@@ -150,10 +155,23 @@ def best_fixed(rows: Sequence[Row], row: Row) -> Row | None:
     n = round(row.mean("n_independent"))
     same = [
         r
-        for r in rows
-        if r is not row and r.program.startswith("fixed") and set(r.final("n_independent")) == {n}
+        for r in others_alike(rows, row)
+        if r.program.startswith("fixed") and set(r.final("n_independent")) == {n}
     ]
     return min(same, key=lambda r: r.mean("val_loss"), default=None)
+
+
+def null_model(rows: Sequence[Row], row: Row) -> Row | None:
+    """The row of random tying that a row is held against; None where there is none."""
+    return next((r for r in others_alike(rows, row) if r.program == NULL_MODEL), None)
+
+
+def others_alike(rows: Sequence[Row], row: Row) -> list[Row]:
+    """The other rows whose tied layers have gradients of the same kind as in `row`.
+
+    These change the result of the same ties: a policy isn't held against one of another kind.
+    """
+    return [r for r in rows if r is not row and r.tie_grad == row.tie_grad]
 
 
 def figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
@@ -173,8 +191,8 @@ def figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "seconds_per_iteration": row.seconds_per_iteration,
         "extra_iterations": row.extra_iterations,
     }
-    null = next((r for r in rows if r.program == NULL_MODEL and r is not row), None)
-    for name, reference in (("random", null), ("best_fixed", best_fixed(rows, row))):
+    references = {"random": null_model(rows, row), "best_fixed": best_fixed(rows, row)}
+    for name, reference in references.items():
         compared = None if reference is None else against(row, reference)
         result |= {
             f"{name}": compared.reference if compared else None,

@@ -65,6 +65,27 @@ def test_the_best_fixed_pattern_is_chosen_on_validation_among_those_of_equal_siz
     assert report.best_fixed([ours, large], ours) is None
 
 
+def test_a_policy_is_held_against_those_with_gradients_of_its_own_kind(tmp_path):
+    def kind(name, gradient, program, loss):
+        made = row(tmp_path, [loss, loss], program=program)
+        for run in made.runs:
+            run.config["env"]["tie_grad"] = gradient
+        return dataclasses.replace(made, policy=name)
+
+    ours = kind("ours", "owner", "qlearning", 1.0)
+    rows = [
+        kind("random, sum", "sum", "random_tying", 0.5),
+        kind("fixed, sum", "sum", "fixed-cycle:2", 0.5),
+        kind("random", "owner", "random_tying", 2.0),
+        kind("fixed", "owner", "fixed-cycle:2", 2.0),
+        ours,
+    ]
+    figures = report.figures(ours, rows)
+    assert (figures["random"], figures["best_fixed"]) == ("random", "fixed")
+    assert report.null_model(rows[:2], ours) is None
+    assert report.best_fixed(rows[:2], ours) is None
+
+
 def test_the_table_has_a_row_for_each_policy_and_the_null_model(tmp_path):
     rows = [row(tmp_path, [1.0, 1.1]), row(tmp_path, [2.0, 2.1], program="random_tying")]
     table = [report.figures(r, rows) for r in rows]
