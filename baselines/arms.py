@@ -42,10 +42,14 @@ class Arm:
     options: RunOptions
 
     def folder(self, runs_dir: Path, seed: int) -> Path:
-        """Where the run of a seed goes: the same configuration, the same folder."""
+        """Where the run of a seed goes: the same configuration, the same folder.
+
+        The label isn't part of it: two ways to write the same options share their runs.
+        """
         text = json.dumps([self.module, _identity(self.options)], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        slug = re.sub(r"[^A-Za-z0-9.]+", "-", self.label).strip("-")[:40]
+        name = f"{self.module.rpartition('.')[2]}-{getattr(self.options, 'pattern', '')}"
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
         return runs_dir / f"{slug}-{digest}-seed{seed}"
 
 

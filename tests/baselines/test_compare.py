@@ -128,6 +128,9 @@ def test_a_folder_belongs_to_one_configuration_and_seed(tmp_path):
     folders = {a.folder(tmp_path, seed) for a in (arm, other) for seed in (0, 1)}
     assert len(folders) == 4
     assert parse_arm("random", ENV).folder(tmp_path, 0) in folders
+    same = parse_arm(f"random --env.batch-size {ENV.batch_size}", ENV)
+    assert same.folder(tmp_path, 0) in folders
+    assert parse_arm("cycle:2", ENV).folder(tmp_path, 0).name.startswith("fixed-cycle-2-")
 
 
 def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path):
