@@ -117,7 +117,7 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
 def encode(value: Any) -> Any:
     """An answer as JSON: `decode` gives the same back, dtypes and all bits included.
 
-    Example:
+    Examples:
         >>> encode((np.array([0.1], dtype=np.float32), {"n": 1}))
         [{'array': [0.10000000149011612], 'dtype': 'float32'}, {'dict': {'n': 1}}]
     """

@@ -1,5 +1,6 @@
 """Exported models: equal to the trained ones, light to load, and at hand after a run."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -15,6 +16,8 @@ from tests.tiegym.small import SMALL
 from tiegym import cli
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
+from tiegym.files import read_tensors
+from tiegym.trainer import Trainer
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16-mixed", "bfloat16"])
@@ -85,6 +88,38 @@ def test_a_run_with_export_leaves_the_model_of_its_last_iteration(tmp_path, prog
 def test_a_run_without_export_leaves_no_model(tmp_path):
     options = fixed.Options(runs_dir=tmp_path, quiet=True, env=TieConfig(**SMALL))
     assert not (fixed.train(options) / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("steps_before_the_end", [3, 8])  # in the first and in the second episode
+def test_a_run_that_was_cut_off_leaves_the_same_model(tmp_path, monkeypatch, steps_before_the_end):
+    options = fixed.Options(
+        pattern="cycle:2",
+        runs_dir=tmp_path,
+        quiet=True,
+        export=True,
+        total_steps=12,
+        env=TieConfig(**SMALL),
+    )
+    whole = fixed.train(options) / "model.safetensors"
+    train, calls = Trainer.train, []
+
+    def killed(self, iterations):
+        calls.append(iterations)
+        if len(calls) > steps_before_the_end:
+            raise KeyboardInterrupt
+        return train(self, iterations)
+
+    monkeypatch.setattr(Trainer, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fixed.train(options)
+    monkeypatch.setattr(Trainer, "train", train)
+    (folder,) = (f for f in tmp_path.iterdir() if f != whole.parent)
+    fixed.train(dataclasses.replace(options, resume=folder))
+    expected, values = read_tensors(whole, "model")
+    tensors, resumed_values = read_tensors(folder / "model.safetensors", "model")
+    assert resumed_values == values
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
 @pytest.fixture(scope="module")
