@@ -18,7 +18,8 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk
 
     Args:
         hidden: Final hidden states, (N, C).
-        weight: The output head, (V, C), in the dtype of `hidden`.
+        weight: The output head, (V, C), cast here to the dtype of `hidden`. Its gradient, in its
+            own dtype, sums up the chunks in float32.
         targets: Token ids, int64 (N,).
         chunk: Tokens at a time, at least 1.
 
@@ -30,6 +31,7 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk
         return loss
     wide = torch.promote_types(hidden.dtype, torch.float32)
     total = torch.zeros((), dtype=wide, device=hidden.device)
+    weight = weight.to(hidden.dtype)
     for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):  # type: ignore[no-untyped-call]
         total += F.cross_entropy(F.linear(h, weight).to(wide), t, reduction="sum")
     return total / len(targets)
@@ -42,17 +44,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=wide, device=hidden.device)
         hidden_grad = torch.empty_like(hidden)
         weight_grad = torch.zeros_like(weight, dtype=wide)
+        head = weight.to(hidden.dtype)
         for start in range(0, len(targets), chunk):
             part = slice(start, start + chunk)
             h, t = hidden[part], targets[part, None]
-            logits = F.linear(h, weight).to(wide)
+            logits = F.linear(h, head).to(wide)
             log_z = logits.logsumexp(dim=1, keepdim=True)
             total += (log_z - logits.gather(1, t)).sum()
             # The gradient of the mean: softmax less one at the target, over N; in place.
             grad = logits.sub_(log_z).exp_()
             grad.scatter_add_(1, t, grad.new_full(t.shape, -1.0))
             grad = grad.div_(len(targets)).to(hidden.dtype)
-            torch.mm(grad, weight, out=hidden_grad[part])
+            del logits  # at low precision `grad` is a smaller copy by now
+            torch.mm(grad, head, out=hidden_grad[part])
             if wide == hidden.dtype:
                 weight_grad.addmm_(grad.T, h)
             else:  # sums over chunks stay in float32
@@ -63,4 +67,5 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_grad, weight_grad = ctx.saved_tensors
-        return hidden_grad * grad, weight_grad * grad, None, None
+        # In place: a copy would be as large as the head. Autograd refuses a second backward pass.
+        return hidden_grad.mul_(grad), weight_grad.mul_(grad), None, None

@@ -135,7 +135,8 @@ class TiedTransformer(nn.Module):
         dropout: Probability during training, on embeddings, attention and residual branches.
         device: Where the weights live.
         dtype: Of the weights.
-        compute_dtype: Of the activations; the weights are cast to it once a forward pass.
+        compute_dtype: Of the activations; the weights are cast to it once a forward pass, with
+            `checkpoint_activations` once for each layer that uses them.
         compile: Whether the block runs through `torch.compile`.
         checkpoint_activations: Whether training keeps only each block's input and computes the
             rest again in the backward pass (Chen et al. 2016): less memory, about a third more
@@ -255,39 +256,45 @@ class TiedTransformer(nn.Module):
         dtype = self.compute_dtype
         x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]
         x = F.dropout(x.to(dtype), dropout, dropout > 0)
-        own: dict[int, BlockWeights] = {}  # cast once, however many layers use them
+        run = self._checkpointed if self._checkpoints else self._run
+        own: dict[int, BlockWeights] = {}
         frozen: dict[int, BlockWeights] = {}
         for layer, root in enumerate(self._roots):
             if root not in own:
-                own[root] = BlockWeights(*(p.to(dtype) for p in self.independent(root).weights))
+                own[root] = self.independent(root).weights
+                if not self._checkpoints:  # cast once, however many layers use them
+                    own[root] = _cast(own[root], dtype)
             weights = own[root]
             if layer != root and self.tie_grad == "owner":
                 if root not in frozen:
                     frozen[root] = BlockWeights(*(p.detach() for p in own[root]))
                 weights = frozen[root]
-            x = self._run_block(weights, x, dropout)
+            x = run(weights, x, dropout)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
         return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
 
-    def _run_block(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
-        if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
-            return self._block(weights, x, self.shape.n_head, dropout)
+    @property
+    def _checkpoints(self) -> bool:
+        return self.checkpoint_activations and self.training and torch.is_grad_enabled()
+
+    def _run(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
+        return self._block(_cast(weights, x.dtype), x, self.shape.n_head, dropout)
+
+    def _checkpointed(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
+        """Keeps `x` alone; the weights are cast inside so that no cast is kept either."""
         result: Tensor = checkpoint(
-            self._block,
-            weights,
-            x,
-            self.shape.n_head,
-            dropout,
-            use_reentrant=False,
-            preserve_rng_state=dropout > 0,
+            self._run, weights, x, dropout, use_reentrant=False, preserve_rng_state=dropout > 0
         )
         return result
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats, a scalar of float32 or wider; both arguments are (B, T)."""
         hidden, targets = self.hidden(tokens).flatten(0, 1), targets.flatten()
-        head = self.token_embedding.to(self.compute_dtype)
         if self.loss_chunk:
-            return chunked_cross_entropy(hidden, head, targets, self.loss_chunk)
-        logits = F.linear(hidden, head)
+            return chunked_cross_entropy(hidden, self.token_embedding, targets, self.loss_chunk)
+        logits = F.linear(hidden, self.token_embedding.to(self.compute_dtype))
         return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+
+
+def _cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
+    return BlockWeights(*(w.to(dtype) for w in weights))

@@ -20,10 +20,12 @@ from tiegym.transformer import Block, BlockWeights, Shape, TiedTransformer
 def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:
     """Puts a tie vector into force, in a model and the optimiser that trains its parameters.
 
-    A layer that becomes independent clones the weights and moments of the root that it had; then
-    the ties take effect and what no layer owns any more is dropped. Layers that stay as they are
-    keep their tensors: nothing is copied for them. The optimiser's parameters stay in the order
-    of `model.parameters()`, so that a run's sums don't depend on its history.
+    A layer that becomes independent clones the weights and moments of the root that it had. Where
+    that root gets tied itself, the first layer that leaves it takes its tensors over instead. What
+    no layer owns any more is freed before anything is cloned: while ties change, too, there are
+    never more blocks than independent layers. Layers that stay as they are keep their tensors.
+    The optimiser's parameters stay in the order of `model.parameters()`, so that a run's sums
+    don't depend on its history.
 
     Args:
         model: The transformer.
@@ -34,20 +36,31 @@ def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) 
         ValueError: If `ties` is no tie vector of this model's length.
     """
     ties = tie_vectors.validate(ties, model.shape.n_layer)
-    old_roots = model.roots
+    layers, old_roots = tie_vectors.independent_layers(ties), model.roots
+    heir: dict[int, int] = {}  # for each old root, the first independent layer with its weights
+    for layer in layers:
+        heir.setdefault(old_roots[layer], layer)
+    kept = {layer: model.independent(root) for root, layer in heir.items()}
+    before_clones = ties.copy()
+    before_clones[layers] = [heir[old_roots[layer]] for layer in layers]
+    _put(model, optimizer, before_clones, kept)
     blocks: dict[int, Block] = {}
-    for layer in tie_vectors.independent_layers(ties):
-        if old_roots[layer] == layer:
-            blocks[layer] = model.independent(layer)
-        else:
-            source = model.independent(old_roots[layer])
-            blocks[layer] = model.new_block().copy_(source)
+    for layer in layers:
+        source = kept[heir[old_roots[layer]]]
+        blocks[layer] = source if layer in kept else model.new_block().copy_(source)
+        if layer not in kept:
             _clone_moments(optimizer, source, blocks[layer])
+    _put(model, optimizer, ties, blocks)
+
+
+def _put(
+    model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties, blocks: dict[int, Block]
+) -> None:
     model.set_blocks(ties, blocks)
     (group,) = optimizer.param_groups
     group["params"] = list(model.parameters())
-    kept = set(group["params"])
-    for parameter in [p for p in optimizer.state if p not in kept]:
+    exist = set(group["params"])
+    for parameter in [p for p in optimizer.state if p not in exist]:
         del optimizer.state[parameter]
 
 

@@ -50,14 +50,31 @@ def test_the_chunked_loss_needs_no_gradient_to_be_right():
         torch.testing.assert_close(model.loss(tokens, targets), expected)
 
 
-def test_the_chunked_loss_passes_the_gradient_check_and_scales():
+def test_the_chunked_loss_scales_its_gradients_and_refuses_a_second_backward_pass():
     torch.manual_seed(0)
     hidden = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(5, (6,))
-    assert torch.autograd.gradcheck(
-        lambda h, w: 3 * chunked_cross_entropy(h, w, targets, 4), (hidden, weight)
+    whole = 3 * F.cross_entropy(F.linear(hidden, weight), targets)
+    chunked = 3 * chunked_cross_entropy(hidden, weight, targets, 4)
+    torch.testing.assert_close(
+        torch.autograd.grad(chunked, (hidden, weight), retain_graph=True),
+        torch.autograd.grad(whole, (hidden, weight)),
     )
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        chunked.backward()
+
+
+def test_the_chunked_loss_gives_a_float32_head_a_float32_gradient_in_bfloat16_computation():
+    torch.manual_seed(0)
+    hidden = torch.randn(64, 16).bfloat16()
+    weight = torch.randn(40, 16, requires_grad=True)
+    targets = torch.randint(40, (64,))
+    chunked_cross_entropy(hidden, weight, targets, 8).backward()
+    assert weight.grad.dtype == torch.float32
+    exact = weight.detach().bfloat16().float().requires_grad_()
+    F.cross_entropy(F.linear(hidden.float(), exact), targets).backward()
+    torch.testing.assert_close(weight.grad, exact.grad, rtol=0.05, atol=2e-4)
 
 
 def test_the_chunked_loss_keeps_nothing_as_large_as_the_logits():
