@@ -257,6 +257,8 @@ class TiedTransformer(nn.Module):
         x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]
         x = F.dropout(x.to(dtype), dropout, dropout > 0)
         run = self._checkpointed if self._checkpoints else self._run
+        # Without gradients there is nothing to freeze, and a compiled block no graph more to make.
+        freeze = self.tie_grad == "owner" and torch.is_grad_enabled()
         own: dict[int, BlockWeights] = {}
         frozen: dict[int, BlockWeights] = {}
         for layer, root in enumerate(self._roots):
@@ -265,7 +267,7 @@ class TiedTransformer(nn.Module):
                 if not self._checkpoints:  # cast once, however many layers use them
                     own[root] = _cast(own[root], dtype)
             weights = own[root]
-            if layer != root and self.tie_grad == "owner":
+            if layer != root and freeze:
                 if root not in frozen:
                     frozen[root] = BlockWeights(*(p.detach() for p in own[root]))
                 weights = frozen[root]

@@ -53,6 +53,30 @@ def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) 
     _put(model, optimizer, ties, blocks)
 
 
+def reuse_blocks(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:
+    """Puts a tie vector into force where all weights and moments are about to be overwritten.
+
+    Blocks that exist are handed out again, with whatever values they hold; none is cloned.
+
+    Args:
+        model: The transformer.
+        optimizer: As in `retie`.
+        ties: The new tie vector, shape (L,).
+
+    Raises:
+        ValueError: If `ties` is no tie vector of this model's length.
+    """
+    ties = tie_vectors.validate(ties, model.shape.n_layer)
+    layers = tie_vectors.independent_layers(ties)
+    old = {layer: model.independent(layer) for layer in set(model.roots)}
+    blocks = {layer: old.pop(layer) for layer in layers if layer in old}
+    spare = list(old.values())
+    for layer in layers:
+        if layer not in blocks:
+            blocks[layer] = spare.pop() if spare else model.new_block()
+    _put(model, optimizer, ties, {layer: blocks[layer] for layer in layers})
+
+
 def _put(
     model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties, blocks: dict[int, Block]
 ) -> None:

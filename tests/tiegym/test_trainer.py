@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.tiegym.small import SMALL
-from tiegym import ties
+from tiegym import ties, tying
 from tiegym.config import PAPER, TieConfig
 from tiegym.corpora import load_corpus
 from tiegym.rewards import reward
@@ -85,6 +87,52 @@ def test_reset_makes_everything_as_new_in_the_same_memory(trainer):
     assert torch.equal(trainer.train(3), again)
 
 
+class NewMemory(TorchDispatchMode):
+    """Adds up the bytes of tensors that operations allocate, whether freed since or not."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        def storages(values):
+            return {t.untyped_storage() for t in tree_leaves(values) if isinstance(t, torch.Tensor)}
+
+        given = {s.data_ptr() for s in storages((args, kwargs))}
+        result = function(*args, **kwargs or {})
+        self.bytes += sum(s.nbytes() for s in storages(result) if s.data_ptr() not in given)
+        return result
+
+
+def test_a_fork_copies_the_model_state_once(trainer):
+    trainer.train(1)
+    state = tying.model_state_bytes(trainer.model, trainer.optimizer)
+    with NewMemory() as new:
+        twin = trainer.fork()
+    assert 0.7 * state < new.bytes <= state  # gradients aren't copied
+    twin.train(1)
+    assert tying.model_state_bytes(twin.model, twin.optimizer) == state
+
+
+@pytest.mark.parametrize("after", ["cycle:2", "sequence:2", "independent"])
+def test_going_back_to_a_state_allocates_no_more_than_the_blocks_it_lacks(trainer, after):
+    trainer.train(1)
+    vector = trainer.model.ties
+    state = {name: tensor.clone() for name, tensor in trainer.state().items()}
+    trainer.retie(ties.pattern(after, 4))
+    trainer.train(1)
+    with NewMemory() as new:
+        trainer.load_state(vector, state)
+    assert new.bytes < 3000  # the validation set; one block's weights alone take 13 KB
+
+
+def test_reset_allocates_no_model_state(trainer):
+    trainer.train(1)
+    with NewMemory() as new:
+        trainer.reset(1, ties.pattern("sequence:2", 4))
+    assert new.bytes < 3000
+
+
 def test_an_unknown_reward_is_refused():
     with pytest.raises(ValueError, match="reward='x' is unknown"):
         reward("x", 1.0, 1.0)
@@ -112,3 +160,19 @@ def test_the_papers_values_are_those_of_its_research_code():
     assert (paper.n_layer, paper.n_embd, paper.n_head, paper.block_size) == (48, 1600, 16, 256)
     assert paper.max_iters == 56_400
     assert paper.steps_per_episode == 300 * 47
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_training_and_evaluation_never_wait_for_the_gpu(corpus, dropout):
+    trainer = Trainer(TieConfig(**SMALL | {"device": "cuda"}, dropout=dropout), corpus)
+    trainer.reset(0, ties.pattern("tied", 4))
+    trainer.train(1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for pattern in ("cycle:2", "independent", "tied"):
+            trainer.retie(ties.pattern(pattern, 4))
+            trainer.train(3)
+            trainer.validation_loss()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

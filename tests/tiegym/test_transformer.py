@@ -1,12 +1,15 @@
 """The transformer by itself: compilation, checkpointing, the chunked loss."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
 import torch.nn.functional as F
 
-from tiegym import ties, tying
+from tests.tiegym.small import SMALL
+from tiegym import TieEnv, ties
 from tiegym.chunked_loss import chunked_cross_entropy
 from tiegym.trainer import resolve_loss_chunk
 from tiegym.transformer import Shape, TiedTransformer
@@ -101,24 +104,44 @@ def test_the_loss_is_chunked_where_it_pays():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert resolve_loss_chunk(None, 256, cpu) == 0
     assert resolve_loss_chunk(None, 8192, cpu) == 128
-    assert resolve_loss_chunk(None, 50_257, gpu) > 1000
+    assert resolve_loss_chunk(None, 50_257, gpu) > 500
     assert resolve_loss_chunk(0, 50_257, gpu) == 0
     assert resolve_loss_chunk(64, 256, cpu) == 64
 
 
 @pytest.mark.parametrize("tie_grad", ["owner", "sum"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_checkpointed_activations_give_the_same_gradients(tie_grad, dropout):
+@pytest.mark.parametrize("compute_dtype", [torch.float32, torch.bfloat16])
+def test_checkpointed_activations_give_the_same_gradients(tie_grad, dropout, compute_dtype):
     results = []
     for flag in (False, True):
         torch.manual_seed(0)
-        model = build(tie_grad=tie_grad, dropout=dropout, checkpoint_activations=flag)
+        model = build(
+            tie_grad=tie_grad,
+            dropout=dropout,
+            compute_dtype=compute_dtype,
+            checkpoint_activations=flag,
+        )
         results.append(gradients(model))
+    # In bfloat16 the sum over positions is rounded once here, and for each position there.
+    tolerance = {} if compute_dtype == torch.float32 else {"rtol": 0.05, "atol": 2e-3}
     for plain, checkpointed in zip(*results, strict=True):
-        torch.testing.assert_close(checkpointed, plain)
+        torch.testing.assert_close(checkpointed, plain, **tolerance)
 
 
-def test_checkpointing_keeps_less():
+def test_checkpointing_keeps_each_blocks_input_and_no_cast_of_weights():
+    model = build(compute_dtype=torch.bfloat16, checkpoint_activations=True).train()
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: sizes.append((t.dtype, t.numel())) or t, lambda t: t
+    ):
+        model.hidden(batch()[0])
+    residual, smallest_matrix = 3 * 8 * SHAPE.n_embd, SHAPE.n_embd**2
+    large = [n for dtype, n in sizes if dtype == torch.bfloat16 and n >= smallest_matrix]
+    assert large == [residual] * (SHAPE.n_layer + 1)  # one more for the final norm
+
+
+def test_checkpointing_keeps_less_than_half():
     def kept(flag):
         model, total = build(checkpoint_activations=flag), 0
 
@@ -134,25 +157,30 @@ def test_checkpointing_keeps_less():
     assert kept(True) < kept(False) / 2
 
 
-def test_tie_changes_do_not_compile_again():
+@pytest.mark.parametrize(("tie_grad", "graphs"), [("owner", 3), ("sum", 2)])
+def test_200_tie_changes_forks_and_episodes_compile_a_fixed_number_of_graphs(
+    monkeypatch, tie_grad, graphs
+):
+    """Training with and (owner) without weight gradients, and evaluation."""
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounter()
-    model = build()
-    model._block = torch.compile(model._block, dynamic=False, backend=counter)
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    rng = np.random.default_rng(0)
-    for k in range(60):
-        tying.retie(model, optimizer, ties.sample(4, rng))
-        model.train()
-        optimizer.zero_grad()
-        model.loss(*batch(k)).backward()
-        optimizer.step()
-        model.eval()
-        with torch.inference_mode():
-            model.loss(*batch(k))
-        if k == 10:
-            graphs = counter.frame_count
-    assert graphs <= 4
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    whole_windows = {"block_size": 8, "test_tokens": 8 * SMALL["batch_size"]}
+    config = {"action": "joint", "tie_grad": tie_grad, "iters_per_step": 1, "max_iters": 90}
+    env = TieEnv(**SMALL | whole_windows | config, compile=True)
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    seen = set()
+    for k in range(200):
+        *_, terminated, _, info = env.step(env.action_space.sample())
+        seen.add(tuple(info["ties"]))
+        if k == 5:
+            assert counter.frame_count == graphs
+        if terminated:
+            env.reset()
+        elif k % 50 == 0:
+            env = env.fork()
+    assert len(seen) == 24  # each tie vector of 4 layers
     assert counter.frame_count == graphs
 
 

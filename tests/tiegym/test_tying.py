@@ -1,5 +1,7 @@
 """Tying during training, against a plain reference and as properties over random sequences."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.tiegym.plain_reference import LIBRARY_NAMES, PlainReference
 from tiegym import ties, tying
-from tiegym.transformer import BlockWeights, Shape, TiedTransformer
+from tiegym.transformer import Block, BlockWeights, Shape, TiedTransformer
 
 SHAPE = Shape(vocab_size=11, n_layer=4, n_head=2, n_embd=8, block_size=6)
 LR, WEIGHT_DECAY, CLIP = 1e-2, 0.1, 0.5
@@ -175,6 +177,43 @@ def test_model_state_is_counted_as_expected_before_it_exists():
         n = ties.n_independent(np.array(vector))
         expected = tying.expected_state_bytes(SHAPE, n, torch.float64)
         assert tying.model_state_bytes(model, optimizer) == expected
+
+
+@given(start=tie_vectors(), sequence=st.lists(tie_vectors(), min_size=1, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_even_while_ties_change_there_are_never_more_blocks_than_before_or_after(start, sequence):
+    alive, counts = weakref.WeakSet(), []
+
+    class Counted(Block):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.add(self)
+            counts.append(len(alive))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tiegym.transformer.Block", Counted)
+        patch.setattr("tiegym.tying.Block", Counted)
+        model, optimizer = build(start)
+        iterate(model, optimizer, 0)
+        for vector in sequence:
+            most = max(len(alive), ties.n_independent(vector))
+            counts.clear()
+            tying.retie(model, optimizer, vector)
+            assert all(count <= most for count in counts)
+            assert len(alive) == ties.n_independent(vector)
+
+
+def test_the_first_layer_to_leave_a_root_that_gets_tied_takes_its_tensors_over():
+    model, optimizer = build([0, 1, 1, 1])
+    iterate(model, optimizer, 0)
+    old = model.independent(1)
+    moments = [optimizer.state[p]["exp_avg"].clone() for p in old.parameters()]
+    tying.retie(model, optimizer, np.array([0, 0, 2, 3]))
+    assert model.independent(2) is old
+    for name in (2, 3):  # 3 is a clone
+        pairs = zip(model.independent(name).parameters(), moments, strict=True)
+        assert all(torch.equal(optimizer.state[p]["exp_avg"], m) for p, m in pairs)
+    assert len(storages(model)) == 3
 
 
 def test_retying_refuses_an_impossible_vector_and_changes_nothing():
