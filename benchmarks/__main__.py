@@ -1,6 +1,41 @@
-"""All benchmarks, one after the other: `make bench`."""
+"""All benchmarks, one after the other, as Markdown: `make bench`.
 
-from benchmarks import core
+Without a GPU the one at paper scale is left out, and its calculation is printed alone.
+
+python -m benchmarks --corpus PATH_OF_WIKITEXT_2
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import tyro
+
+from benchmarks import breakdown, core, paper_memory, paper_scale, scaling, throughput
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure everything."""
+
+    corpus: str = "stdlib"
+    """What throughput is measured on; the path of any text file or folder."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+def run(options: Options) -> None:
+    """Runs every benchmark with its defaults."""
+    device = options.device
+    core.run(core.Options(device=device))
+    throughput.run(throughput.Options(corpus=options.corpus, device=device))
+    scaling.run(scaling.Options(device=device))
+    breakdown.run(breakdown.Options(device=device))
+    paper_memory.run(paper_memory.Options())
+    if device != "cpu" and torch.cuda.is_available():
+        paper_scale.run(paper_scale.Options(device=device))
+
 
 if __name__ == "__main__":
-    core.main()
+    run(tyro.cli(Options, description=__doc__))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import tyro
-from tqdm.auto import tqdm
 
-from benchmarks.timing import bare_iterations, line, paired_ratio, random_batches, seconds
+from benchmarks import timing
+from benchmarks.timing import Quartiles, bare_iterations, paired_ratio, random_batches, seconds
 from tiegym import TieEnv, ties
 from tiegym.transformer import Shape, TiedTransformer
 
@@ -27,7 +27,7 @@ class Options:
     """auto, cpu or cuda."""
 
 
-def env_step_over_bare_loop(options: Options) -> tuple[float, float, float]:
+def env_step_over_bare_loop(options: Options) -> Quartiles:
     """Seconds of an env step without its evaluation over those of K bare iterations."""
     env = TieEnv(device=options.device, max_iters=100_000)
     env.reset(seed=0)
@@ -45,7 +45,7 @@ def env_step_over_bare_loop(options: Options) -> tuple[float, float, float]:
     return paired_ratio(step, bare, options.repeats)
 
 
-def evaluation_share(options: Options) -> tuple[float, float, float]:
+def evaluation_share(options: Options) -> Quartiles:
     """Seconds of the evaluation over those of the whole env step, at the defaults."""
     env = TieEnv(device=options.device, max_iters=100_000)
     env.reset(seed=0)
@@ -53,11 +53,10 @@ def evaluation_share(options: Options) -> tuple[float, float, float]:
     for _ in range(options.repeats):
         total = seconds(lambda: env.step(0))
         shares.append(float(env.step_stats["seconds_evaluation"]) / total)
-    low, median, high = np.quantile(shares[1:], [0.25, 0.5, 0.75]).tolist()
-    return low, median, high
+    return timing.quartiles(shares[1:])
 
 
-def owner_over_independent(options: Options) -> tuple[float, float, float]:
+def owner_over_independent(options: Options) -> Quartiles:
     """An iteration with 2 of 12 layers independent, owner gradients, over one with all 12."""
     device = "cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu"
     shape = Shape(vocab_size=256, n_layer=12, n_head=4, n_embd=128, block_size=128)
@@ -76,7 +75,7 @@ def owner_over_independent(options: Options) -> tuple[float, float, float]:
     )
 
 
-def state_over_16_bytes(options: Options) -> tuple[float, float, float]:
+def state_over_16_bytes(options: Options) -> Quartiles:
     """Bytes of model state over 16 bytes a trainable parameter, after random actions."""
     env = TieEnv(action="joint", iters_per_step=1, max_iters=1000, device=options.device)
     env.action_space.seed(0)
@@ -88,10 +87,11 @@ def state_over_16_bytes(options: Options) -> tuple[float, float, float]:
     return min(ratios), float(np.median(ratios)), max(ratios)
 
 
-def main() -> None:
+def run(options: Options) -> None:
     """Prints every ratio with its quartiles."""
-    options = tyro.cli(Options, description=__doc__)
-    measurements = (
+    timing.title("An environment step", "benchmarks.core")
+    timing.header(*timing.RATIO_COLUMNS)
+    for name, measure, aim in (
         ("env step without evaluation / K bare iterations", env_step_over_bare_loop, "<= 1.03"),
         ("evaluation / env step", evaluation_share, "<= 0.20"),
         (
@@ -104,13 +104,9 @@ def main() -> None:
             state_over_16_bytes,
             "1.00 to 1.02",
         ),
-    )
-    device = "GPU" if options.device != "cpu" and torch.cuda.is_available() else "CPU"
-    print(f"PyTorch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
-    print(f"{'ratio':<72} median   [quartiles]")
-    for name, measure, aim in tqdm(measurements, desc="benchmarks.core", leave=False):
-        tqdm.write(line(name, measure(options), aim))
+    ):
+        timing.ratio_row(name, measure(options), aim)
 
 
 if __name__ == "__main__":
-    main()
+    run(tyro.cli(Options, description=__doc__))

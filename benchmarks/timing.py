@@ -1,30 +1,44 @@
-"""Timing in pairs: on a noisy machine only ratios within one run say anything."""
+"""Timing in pairs, printed as Markdown: on a noisy machine only ratios in one run say anything."""
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from tiegym.transformer import TiedTransformer
 
+Quartiles = tuple[float, float, float]
+"""Lower quartile, median and upper quartile."""
+
 
 def seconds(work: Callable[[], object]) -> float:
     """Wall-clock seconds of one call, a GPU's queue included."""
-    _wait()
+    wait()
     begin = time.perf_counter()
     work()
-    _wait()
+    wait()
     return time.perf_counter() - begin
 
 
-def paired_ratio(
-    ours: Callable[[], float], theirs: Callable[[], float], repeats: int
-) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of the ratio ours / theirs.
+def wait() -> None:
+    """Waits for a GPU's queue."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def quartiles(values: list[float]) -> Quartiles:
+    """Of two values or more."""
+    low, median, high = statistics.quantiles(values, n=4)
+    return low, median, high
+
+
+def paired_ratio(ours: Callable[[], float], theirs: Callable[[], float], repeats: int) -> Quartiles:
+    """Quartiles of the ratio ours / theirs.
 
     Args:
         ours: Does its work and returns the seconds that count.
@@ -39,14 +53,34 @@ def paired_ratio(
             b, a = theirs(), ours()
         if k:  # the first pair warms up
             ratios.append(a / b)
-    low, median, high = statistics.quantiles(ratios, n=4)
-    return low, median, high
+    return quartiles(ratios)
 
 
-def line(name: str, ratio: tuple[float, float, float], aim: str) -> str:
-    """One printed line of a ratio."""
+def title(text: str, command: str) -> None:
+    """Prints a heading, the command that measures it and the machine."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(f"\n### {text}\n\n`python -m {command}`: PyTorch {torch.__version__}, {device}, ", end="")
+    print(f"{torch.get_num_threads()} CPU threads, {platform.machine()}\n")
+
+
+def header(*columns: str) -> None:
+    """Prints the head of a Markdown table."""
+    row(columns)
+    row(["---"] * len(columns))
+
+
+def row(cells: Iterable[object]) -> None:
+    """Prints one row of a Markdown table at once."""
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def ratio_row(name: str, ratio: Quartiles, aim: str) -> None:
+    """Prints a ratio with its quartiles; the columns are `RATIO_COLUMNS`."""
     low, median, high = ratio
-    return f"{name:<72} {median:6.3f}   [{low:.3f}, {high:.3f}]   aim {aim}"
+    row((name, f"{median:.3f}", f"{low:.3f} to {high:.3f}", aim))
+
+
+RATIO_COLUMNS = ("ratio", "median", "quartiles", "aim")
 
 
 def bare_iterations(
@@ -70,8 +104,3 @@ def random_batches(model: TiedTransformer, n: int, batch_size: int) -> list[tupl
     size = (n, 2, batch_size, shape.block_size)
     tokens = torch.randint(shape.vocab_size, size, device=device)
     return [(pair[0], pair[1]) for pair in tokens]
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -1,0 +1,97 @@
+"""The benchmarks measure what they say; how fast anything is, is not tested."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import breakdown, scaling, throughput
+from benchmarks.plain_gpt import PlainGPT, PlainLoop
+from tests.tiegym.small import SMALL
+from tiegym import TieEnv, ties
+from tiegym.transformer import BlockWeights, Shape, TiedTransformer
+
+SHAPE = Shape(vocab_size=23, n_layer=3, n_head=2, n_embd=16, block_size=8)
+PLAIN_NAMES = BlockWeights(
+    *("norm_1.weight", "norm_1.bias", "qkv.weight", "qkv.bias", "out.weight", "out.bias"),
+    *("norm_2.weight", "norm_2.bias", "mlp_in.weight", "mlp_in.bias"),
+    *("mlp_out.weight", "mlp_out.bias"),
+)
+
+
+def windows(seed=0):
+    tokens = np.random.default_rng(seed).integers(SHAPE.vocab_size, size=(4, 9))
+    return torch.from_numpy(tokens[:, :-1]), torch.from_numpy(tokens[:, 1:])
+
+
+def test_the_plain_transformer_is_the_same_model_without_tying():
+    model = TiedTransformer(SHAPE, np.arange(3))
+    model.initialize(0)
+    plain = PlainGPT(SHAPE)
+    with torch.no_grad():
+        plain.tokens.weight.copy_(model.token_embedding)
+        plain.positions.weight.copy_(model.position_embedding)
+        for layer, block in enumerate(plain.blocks):
+            for name, value in zip(PLAIN_NAMES, model.independent(layer).weights, strict=True):
+                block.get_parameter(name).copy_(value)
+    assert sum(p.numel() for p in plain.parameters()) == SHAPE.params(3)
+    torch.testing.assert_close(plain(*windows()), model.loss(*windows()))
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_the_plain_loop_trains(checkpoint):
+    tokens = np.arange(1000) % SHAPE.vocab_size
+    cpu = torch.device("cpu")
+    loop = PlainLoop(SHAPE, tokens, 4, "float32", cpu, checkpoint_activations=checkpoint)
+    loop.iterate(1)
+    first = loop.loss
+    loop.iterate(30)
+    assert loop.loss < first
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tie_grad", "trained"),
+    [("independent", "owner", 3), ("tied", "owner", 1), ("tied", "sum", 3)],
+)
+def test_the_floor_counts_the_matrix_products_that_are_done(pattern, tie_grad, trained):
+    model = TiedTransformer(SHAPE, ties.pattern(pattern, 3), tie_grad)
+    model.initialize(0)
+    with FlopCounterMode(display=False) as counter:
+        model.loss(*windows()).backward()
+    by_kind = counter.get_flop_counts()["Global"]
+    counted = sum(n for kind, n in by_kind.items() if "attention" not in str(kind))
+    tokens, attention = 4 * 8, 2 * SHAPE.block_size * SHAPE.n_embd
+    expected = breakdown.operations(SHAPE, tokens, trained) - 3 * 3 * tokens * attention
+    assert counted == expected
+    forward = breakdown.operations(SHAPE, tokens, -1)
+    assert breakdown.operations(SHAPE, tokens, 3) == 3 * forward
+
+
+def test_the_parts_of_a_step_are_disjoint_and_add_up():
+    env = TieEnv(**SMALL | {"max_iters": 100})
+    env.reset(seed=0)
+    env.step(1)
+    before = env.model.loss
+    clock = breakdown.Clock()
+    begin = clock.wrapped("whole", lambda: breakdown.parts_of_a_step(env, 2))
+    parts = begin()
+    assert {"backward pass", "evaluation", "AdamW", "layer_stats"} <= parts.keys()
+    assert 0 < sum(parts.values()) <= clock.seconds["whole"]
+    assert env.model.loss == before  # nothing stays wrapped
+
+
+def test_a_nested_part_counts_once():
+    clock = breakdown.Clock()
+    inner = clock.wrapped("inner", lambda: sum(range(300_000)))
+    clock.wrapped("outer", inner)()
+    assert clock.seconds["inner"] > 10 * clock.seconds["outer"] > 0
+
+
+def test_throughput_and_scaling_run(capsys):
+    small = throughput.Options("synthetic:40000", "bytes", device="cpu", n_layer=2)
+    for quartiles in throughput.speedup(small, "tied", "owner", 2):
+        assert quartiles[0] <= quartiles[1] <= quartiles[2]
+    scaling.depth_row(scaling.Options(device="cpu", repeats=2), n_layer=2, n_independent=1)
+    row = capsys.readouterr().out.split("|")
+    shape = Shape(vocab_size=256, n_layer=2, n_head=4, n_embd=128, block_size=128)
+    assert float(row[7]) == pytest.approx(shape.params(1) / shape.params(2), abs=1e-3)
