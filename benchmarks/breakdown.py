@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -163,5 +163,10 @@ def run(options: Options) -> None:
     )
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    run(tyro.cli(Options, args=argv, description=__doc__))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()

@@ -5,6 +5,7 @@ python -m benchmarks.core
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,5 +109,10 @@ def run(options: Options) -> None:
         timing.ratio_row(name, measure(options), aim)
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    run(tyro.cli(Options, args=argv, description=__doc__))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()

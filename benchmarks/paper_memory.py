@@ -9,6 +9,7 @@ python -m benchmarks.paper_memory
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -179,5 +180,10 @@ def run(options: Options) -> None:
             )
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    run(tyro.cli(Options, args=argv, description=__doc__))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()

@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -209,7 +209,7 @@ def _in_a_process_of_its_own(
     return result
 
 
-def main(options: Options) -> None:
+def run_or_measure(options: Options) -> None:
     """Measures all settings, or the one of `only`."""
     if options.only is None:
         run(options)
@@ -218,5 +218,10 @@ def main(options: Options) -> None:
         print(json.dumps(measure(options, setting, options.dtypes[0])))
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    run_or_measure(tyro.cli(Options, args=argv, description=__doc__))
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main()

@@ -8,6 +8,7 @@ python -m benchmarks.throughput --corpus PATH_OF_WIKITEXT_2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,5 +97,10 @@ def run(options: Options) -> None:
         timing.ratio_row(f"{ties} ({tie_grad}), with the env's evaluation", whole, "")
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    run(tyro.cli(Options, args=argv, description=__doc__))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()
