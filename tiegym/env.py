@@ -212,9 +212,9 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             ties, math.exp(episode.loss), episode.iteration, self.config.max_iters
         )
         if self.render_mode == "human":
-            print(text)
+            pictures.print_text(text)
             return None
-        return text
+        return pictures.terminal_text(text)
 
     # Beyond step and reset
 
