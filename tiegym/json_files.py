@@ -58,6 +58,22 @@ def finite(value: Any) -> Any:
     return value
 
 
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dots in the names; other values as they are.
+
+    Example:
+        >>> flat({"seed": 0, "env": {"n_layer": 6}})
+        {'seed': 0, 'env.n_layer': 6}
+    """
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[f"{prefix}{name}"] = value
+    return result
+
+
 def dumps(value: Any, indent: int | None = None) -> str:
     """A plain value as text.
 

@@ -6,9 +6,12 @@ its four matrices), so that their cost is independent of the width.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiegym.forked import fork_safe
 from tiegym.transformer import Block, TiedTransformer
 
 FEATURES = ("moved", "similarity", "gradient")
@@ -53,6 +56,19 @@ def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
         torch.tanh((gradient / gradient.mean()).log()),
     )
     return torch.stack(figures, dim=1).nan_to_num(0.0).clamp(-1, 1)
+
+
+@fork_safe
+@torch.no_grad()
+def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
+    """Cosine similarity of the weights that each two layers use, (L, L), in [-1, 1].
+
+    Of the same fixed sample as `layer_stats`; reads weights, and no random stream. It waits for
+    the device: not for every step.
+    """
+    sample = torch.nn.functional.normalize(sample_weights(model), dim=1)
+    similarity: npt.NDArray[np.float32] = (sample @ sample.T).clamp(-1, 1).cpu().numpy()
+    return similarity
 
 
 def _sample(block: Block) -> Tensor:

@@ -23,7 +23,13 @@ from tiegym.json_files import plain, read_json, write_json
 from tiegym.progress import ShowProgress
 from tiegym.records import RecordRun
 from tiegym.resume import Resumable
-from tiegym.run_folders import FORMAT, is_finished, read_config, unique_run_folder
+from tiegym.run_folders import (
+    FORMAT,
+    WHERE_AND_HOW,
+    is_finished,
+    read_config,
+    unique_run_folder,
+)
 from tiegym.stop_signals import Stopped
 
 Options = TypeVar("Options", bound="RunOptions")
@@ -234,13 +240,6 @@ def open_run(
     except BaseException:
         journal.close()
         raise
-
-
-WHERE_AND_HOW = {
-    *("runs_dir", "name", "quiet", "resume"),
-    *("checkpoint_every_steps", "checkpoint_every_minutes"),
-}
-"""Options that change nothing in what a run does."""
 
 
 def _check_same(folder: Path, recorded: dict[str, Any], given: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 
-from tiegym import provenance
+from tiegym import provenance, tensorboard_log
 from tiegym.journal import Journal
 from tiegym.json_files import (
     append_line,
@@ -169,7 +169,7 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._append(row)
         self._steps += 1
         self._episode.add(float(reward), info["iteration"], row.get("seconds_per_iteration"))
-        self._show(row)
+        self._show(row, replayed)
         if terminated or truncated:
             self._episodes.append({**self._episode.figures(), **values})
         if self._episodes and (terminated or truncated or self._steps == self.total_steps):
@@ -215,6 +215,8 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         if self._rows is not None:
             self._rows.close()
         if self._writer is not None:
+            if self._summary()["finished"]:
+                tensorboard_log.end(self._writer)
             self._writer.close()
         self._rows = self._writer = None
 
@@ -250,17 +252,21 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._rows = FileIO(path, "a")
         append_line(self._rows, row)
 
-    def _show(self, row: Row) -> None:
-        """Gives TensorBoard its columns of a row."""
+    def _show(self, row: Row, replayed: bool) -> None:
+        """Gives TensorBoard its columns of a row, and images of what is not replayed."""
         if self._writer is None:
             # Likewise: its thread wouldn't come through a fork at all.
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self.folder))
+            tensorboard_log.begin(self._writer, self.folder)
         x = self._iterations_before + self._episode.iteration
         for key, name in TENSORBOARD.items():
             if row.get(key) is not None:
                 self._writer.add_scalar(name, row[key], x)
+        ended = row["terminated"] or row["truncated"]
+        if not replayed and (ended or tensorboard_log.images_due(row["step"])):
+            tensorboard_log.add_images(self._writer, self.folder, self.env, x)
         self._writer.flush()
 
     def _summary(self) -> dict[str, Any]:

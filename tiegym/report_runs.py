@@ -14,9 +14,10 @@ from typing import Any
 
 from scipy import stats
 
-from tiegym.run_folders import Row, Run, read_run
+from tiegym.json_files import flat
+from tiegym.run_folders import WHERE_AND_HOW, Row, Run, read_run
 
-_NOT_THE_POLICY = {"seed", "runs_dir", "name", "quiet", "env"}
+_NOT_THE_POLICY = {"seed", "env", *WHERE_AND_HOW}
 
 
 @dataclass(frozen=True)
@@ -101,22 +102,6 @@ def program(run: Run) -> str:
 def interquartile_mean(values: Sequence[float]) -> float:
     """Mean of the middle half: a quarter of the values (rounded down) is left out at either end."""
     return float(stats.trim_mean(values, 0.25))
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dots in the names; other values as they are.
-
-    Examples:
-        >>> flat({"seed": 0, "env": {"n_layer": 6}})
-        {'seed': 0, 'env.n_layer': 6}
-    """
-    result: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{name}.")
-        else:
-            result[f"{prefix}{name}"] = value
-    return result
 
 
 def settings(run: Run) -> dict[str, Any]:

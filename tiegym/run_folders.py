@@ -16,6 +16,12 @@ from tiegym.json_files import read_json, read_lines
 FORMAT = 1
 """Version of the run folder; raised when a reader of the last version would misread it."""
 
+WHERE_AND_HOW = {
+    *("runs_dir", "name", "quiet", "resume"),
+    *("checkpoint_every_steps", "checkpoint_every_minutes"),
+}
+"""Options that change nothing in what a run does."""
+
 Row: TypeAlias = dict[str, Any]
 """One environment step: its number, action and reward, and the plain values of its info."""
 
