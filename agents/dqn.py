@@ -7,8 +7,8 @@ Mnih et al. 2015, *Human-level control through deep reinforcement learning*. The
 from games count on millions of steps: here an environment step costs as much as many updates of
 the agent, and a run has about a hundred of them. So every transition is learnt from many times,
 the target network follows within some steps, exploration ends before half of the run is over, and
-values look a few steps ahead. Exploration is the library's own, uniform over the action space:
-with layerwise actions it leans towards independence, but masking it made no clear difference.
+values look a few steps ahead. Exploration is the library's own, uniform over the action
+space: with layerwise actions it leans towards independence.
 """
 
 from __future__ import annotations
