@@ -24,6 +24,7 @@ from tiegym.corpora import Corpus, load_corpus
 from tiegym.episode import Episode, Snapshot
 from tiegym.forked import fork_safe
 from tiegym.layer_stats import FEATURES, layer_stats, sample_weights
+from tiegym.out_of_memory import explains_out_of_memory
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space
 from tiegym.step_stats import Stopwatch, peak_memory, reset_peak_memory
@@ -132,6 +133,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         self.step_stats = {}
         return self._observation(), self._info()
 
+    @explains_out_of_memory
     @fork_safe
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Changes the ties, trains, evaluates.
@@ -139,6 +141,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset and after the end of an episode.
             ValueError: If the action isn't in the action space.
+            tiegym.out_of_memory.OutOfMemory: A MemoryError that names what to lower.
         """
         episode = self._running_episode()
         if not self.action_space.contains(action):
@@ -248,6 +251,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             return np.ones(int(self.action_space.n), dtype=np.bool_)  # type: ignore[attr-defined]
         return tie_vectors.mask(self._known_episode().layer, config.n_layer)
 
+    @explains_out_of_memory
     @fork_safe
     def test_metrics(self) -> dict[str, float]:
         """`test_perplexity` and `test_bits_per_byte` of the weights as they stand.
@@ -265,12 +269,14 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             "test_bits_per_byte": self._bits_per_byte(loss, "test"),
         }
 
+    @explains_out_of_memory
     @fork_safe
     def snapshot(self) -> Snapshot:
         """A copy of the episode as it stands; costs one copy of the model state."""
         tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
         return Snapshot(tensors, self._values())
 
+    @explains_out_of_memory
     @fork_safe
     def restore(self, snapshot: Snapshot) -> None:
         """Goes back, in place, to where a snapshot of the same configuration was taken.
@@ -284,6 +290,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             ties = np.array(self._episode.ties, dtype=np.int64)
             self._trainer.load_state(ties, snapshot.tensors)
 
+    @explains_out_of_memory
     @fork_safe
     def fork(self) -> TieEnv:
         """An independent environment that goes on from here; copies the model state once."""
@@ -342,6 +349,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             )
         return episode
 
+    @explains_out_of_memory
     @fork_safe
     def _started_trainer(self) -> Trainer:
         episode = self._known_episode()

@@ -7,8 +7,11 @@ that a reader sees the old file or the new one, never half of one.
 from __future__ import annotations
 
 import dataclasses
+import errno
+import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +27,7 @@ from tiegym.transformer import Shape, TiedTransformer
 if TYPE_CHECKING:
     from tiegym.tokenization import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 """Version of both formats; raised when a reader of the last version would misread a file."""
 
 Kind = Literal["checkpoint", "model"]
@@ -46,12 +49,24 @@ def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], valu
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"tiegym": kind, "format": str(FORMAT), "values": json.dumps(values, allow_nan=False)}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(values, allow_nan=False)
+    header = {
+        "tiegym": kind,
+        "format": str(FORMAT),
+        "values": text,
+        "sha256": _checksum(text, tensors),
+    }
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        save_file({k: t.contiguous() for k, t in tensors.items()}, temporary, metadata=header)
+        try:
+            save_file(tensors, temporary, metadata=header)
+        except safetensors.SafetensorError as error:
+            raise _io_error(error, path) from error
         os.chmod(temporary, 0o644)  # mkstemp's are private; a result is to be shared
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # or a machine that crashes could keep the name alone
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -63,7 +78,7 @@ def read_tensors(path: str | Path, kind: Kind) -> tuple[dict[str, Tensor], Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, not tiegym's, of another kind, or of a newer format.
+        ValueError: If it is damaged, not tiegym's, of another kind, or of another format.
     """
     path = Path(path)
     if not path.is_file():
@@ -83,7 +98,25 @@ def read_tensors(path: str | Path, kind: Kind) -> tuple[dict[str, Tensor], Any]:
             f"{str(path)!r} has format {header.get('format')!r}, but this tiegym reads {FORMAT}: "
             "use the version that wrote it"
         )
-    return tensors, json.loads(header["values"])
+    text = header.get("values", "")
+    if header.get("sha256") != _checksum(text, tensors):
+        raise ValueError(f"{str(path)!r} is damaged: its content doesn't match its checksum")
+    return tensors, json.loads(text)
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _io_error(error: safetensors.SafetensorError, path: Path) -> OSError:
+    """What a full disk and the like are everywhere else; safetensors has its own error for it."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
 def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer) -> None:

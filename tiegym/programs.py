@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tiegym.config import PAPER, TieConfig
 from tiegym.exporting import MODEL_FILE, ExportModel
 from tiegym.journal import Journal
 from tiegym.json_files import plain, read_json, write_json
+from tiegym.out_of_memory import OutOfMemory
 from tiegym.progress import ShowProgress
 from tiegym.records import RecordRun
 from tiegym.resume import Resumable
@@ -242,6 +244,10 @@ def open_run(
         raise
 
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no quota, or a file larger than it may be."""
+
+
 def _check_same(folder: Path, recorded: dict[str, Any], given: dict[str, Any]) -> None:
     """Checks that a run goes on with the program and the options that it began with."""
     theirs = {"program": recorded.get("program"), **recorded.get("options", {})}
@@ -291,7 +297,8 @@ def run_program(
 ) -> None:
     """Runs a program from its command line, and says where its run folder is, last of all.
 
-    A stop by Ctrl-C or SIGTERM ends it with one line that says how to go on.
+    A stop by Ctrl-C or SIGTERM ends it with one line that says how to go on; so do a full disk
+    and too little memory, with one that says what to do.
 
     Args:
         options: The program's dataclass.
@@ -300,7 +307,7 @@ def run_program(
         env: See `parse_options`.
 
     Raises:
-        SystemExit: After a stop, with 128 and the signal's number; after a full disk with 1.
+        SystemExit: After a stop, with 128 and the signal's number; else with 1.
     """
     parsed = parse_options(options, args, env)
     try:
@@ -311,6 +318,18 @@ def run_program(
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise SystemExit(128 + stopped.number) from None
+    except OutOfMemory as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from error
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        print(
+            f"no room to write the run ({error}): everything up to its last step is kept. Free "
+            "some space, then go on with --resume and the run's folder",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from error
     print(f"run folder: {folder}")
 
 
