@@ -61,7 +61,7 @@ def finite(value: Any) -> Any:
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level, with dots in the names; other values as they are.
 
-    Example:
+    Examples:
         >>> flat({"seed": 0, "env": {"n_layer": 6}})
         {'seed': 0, 'env.n_layer': 6}
     """
