@@ -43,10 +43,11 @@ def test_the_plain_loop_trains(checkpoint):
     tokens = np.arange(1000) % SHAPE.vocab_size
     cpu = torch.device("cpu")
     loop = PlainLoop(SHAPE, tokens, 4, "float32", cpu, checkpoint_activations=checkpoint)
+    loop.optimizer.param_groups[0]["lr"] = 1e-2  # a counting sequence is learned at once
     loop.iterate(1)
     first = loop.loss
     loop.iterate(30)
-    assert loop.loss < first
+    assert loop.loss < first - 1
 
 
 @pytest.mark.parametrize(
