@@ -4,7 +4,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-from-constraints
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto
 
 # What a Python must be able to do to set up .venv. Debian's needs a package for it: python3-venv.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -24,7 +24,7 @@ setup: $(STAMP)  ## create .venv with the versions of constraints.txt
 demo: $(STAMP)  ## train under several tying policies and compare them (about 3 minutes)
 	$(PY) -m baselines.demo
 
-test: $(STAMP)  ## run the tests; PYTEST_ARGS="-k ties" passes options on
+test: $(STAMP)  ## run the tests; PYTEST_ARGS="-k ties" takes other options
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## check style and types

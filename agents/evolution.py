@@ -32,7 +32,8 @@ from tiegym.config import TieConfig
 from tiegym.corpora import load_corpus
 from tiegym.journal import Journal
 from tiegym.json_files import append_line, plain
-from tiegym.programs import RunOptions, begin_run, open_run, run_policy, run_program
+from tiegym.programs import begin_run, open_run, run_policy, run_program
+from tiegym.run_options import RunOptions
 from tiegym.ties import Ties
 from tiegym.trainer import Trainer
 

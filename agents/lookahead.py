@@ -22,7 +22,8 @@ import numpy as np
 
 from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, run_policy, run_program
+from tiegym.programs import open_run, run_policy, run_program
+from tiegym.run_options import RunOptions
 from tiegym.ties import Ties
 
 JOINT_CANDIDATES = 16

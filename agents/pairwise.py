@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from agents import ppo
 from agents.protocols import Env, Greedy, RewardDifferences, train_agent
 from baselines.retrain import read_source, spent_iterations
+from tiegym.input_errors import InputError
 from tiegym.layer_stats import FEATURES
 from tiegym.programs import open_run, run_policy, run_program
 
@@ -178,12 +179,11 @@ def play(options: Options, source: Path) -> Path:
         source: Folder of a run of this program.
 
     Raises:
-        FileNotFoundError: If it is no run folder.
-        ValueError: If the run isn't finished, or another program made it.
+        InputError: If it is no folder of a finished run, or another program made it.
     """
     run = read_source(source)
     if run.config["program"] != "pairwise":
-        raise ValueError(
+        raise InputError(
             f"{source} is a run of {run.config['program']}: give one of agents.pairwise, whose "
             "agent alone fits any number of layers"
         )

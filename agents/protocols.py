@@ -24,9 +24,10 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from tiegym.programs import RunOptions, open_run, run_policy
+from tiegym.programs import open_run, run_policy
 from tiegym.progress import ShowProgress
 from tiegym.resume import innermost
+from tiegym.run_options import RunOptions
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 

@@ -27,8 +27,10 @@ from tqdm.auto import tqdm
 
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.programs import WHERE_AND_HOW, RunOptions, parse_options
+from tiegym.input_errors import InputError
 from tiegym.records import is_finished
+from tiegym.run_folders import WHERE_AND_HOW
+from tiegym.run_options import RunOptions, parse_options
 
 ALIASES = {"random": "baselines.random_tying"}
 
@@ -74,7 +76,7 @@ def parse_arm(text: str, env: TieConfig) -> Arm:
         try:
             tie_vectors.parse(head, env.n_layer)
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"{text!r} is no arm: it is no program of agents/ or baselines/, no run folder "
                 f"and no pattern ({error})"
             ) from error

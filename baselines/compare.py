@@ -21,6 +21,7 @@ from rich.console import Console
 from baselines import report
 from baselines.arms import Arm, parse_arm, run_missing
 from tiegym.config import PAPER, TieConfig
+from tiegym.input_errors import InputError
 from tiegym.plots import plot_comparison, plot_pareto, plot_ties
 from tiegym.records import Run, read_run
 
@@ -67,7 +68,7 @@ def compare(options: Options) -> list[report.Row]:
         else:
             arms.append(parse_arm(policy, options.env))
     if not arms and not given:
-        raise ValueError("no policies given: name at least one, such as random or cycle:2")
+        raise InputError("no policies given: name at least one, such as random or cycle:2")
     if options.lr_grid:
         arms = tune(arms, options)
     rows = [report.make_row(name, runs) for name, runs in given.items()]
@@ -155,7 +156,12 @@ def main(args: Sequence[str] | None = None) -> None:
     options = tyro.cli(
         Options, default=Options(policies=(), env=env), args=args, description=__doc__
     )
-    show(compare(options), options.runs_dir)
+    try:
+        rows = compare(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    show(rows, options.runs_dir)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import gymnasium
 import numpy as np
 
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, run_policy, run_program
+from tiegym.programs import open_run, run_policy, run_program
+from tiegym.run_options import RunOptions
 from tiegym.ties import Ties
 
 
@@ -26,6 +27,15 @@ class Options(RunOptions):
     pattern: str = "independent"
     """independent, tied, sequence:M, cycle:M, cycle-rev:M, sandwich, middle-cycle:B, or a vector
     such as 0,0,2,2; takes the place of env.initial-ties."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If the pattern is unknown, or impossible for the number of layers.
+        """
+        super().__post_init__()
+        tie_vectors.parse(self.pattern, self.env.n_layer)
 
 
 class FixedTies:

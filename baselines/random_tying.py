@@ -16,7 +16,8 @@ import gymnasium
 import numpy as np
 
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, run_policy, run_program
+from tiegym.programs import open_run, run_policy, run_program
+from tiegym.run_options import RunOptions
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ from pathlib import Path
 from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.programs import RunOptions, open_run, run_policy, run_program
+from tiegym.input_errors import InputError, input_errors
+from tiegym.programs import open_run, run_policy, run_program
 from tiegym.records import Run, read_run
+from tiegym.run_options import RunOptions
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,16 @@ def read_source(folder: Path | None) -> Run:
     """Reads the run whose tie vector is asked for.
 
     Raises:
-        ValueError: If no folder is given, or if its run isn't finished.
-        FileNotFoundError: If the folder holds no run.
+        InputError: If no folder is given, it holds no run, or its run isn't finished.
     """
     if folder is None:
-        raise ValueError("give the folder of a finished run: --run runs/NAME")
-    source = read_run(folder)
+        raise InputError("give the folder of a finished run: --run runs/NAME")
+    try:
+        source = read_run(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
     if source.summary is None or not source.summary["finished"]:
-        raise ValueError(f"{folder} is not a finished run: its tie vector is not final")
+        raise InputError(f"{folder} is not a finished run: its tie vector is not final")
     return source
 
 
@@ -58,13 +62,13 @@ def train(options: Options) -> Path:
     """Trains under the tie vector of the run; returns the run folder.
 
     Raises:
-        ValueError: If the run isn't finished, or had another number of layers.
+        InputError: If the run isn't finished, or had another number of layers.
     """
     source = read_source(options.run)
     assert source.summary is not None
     found = source.summary["final"]["ties"]
     if len(found) != options.env.n_layer:
-        raise ValueError(
+        raise InputError(
             f"{source.folder} ended with the ties of {len(found)} layers, but "
             f"env.n_layer={options.env.n_layer}: they must be the same"
         )
@@ -88,7 +92,8 @@ def main(args: Sequence[str] | None = None) -> None:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--run", type=Path)
     folder = first.parse_known_args(args)[0].run
-    env = None if folder is None else TieConfig(**read_source(folder).config["env"])
+    with input_errors():
+        env = None if folder is None else TieConfig(**read_source(folder).config["env"])
     run_program(Options, train, args, env)
 
 

@@ -24,7 +24,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tiegym import ties as tie_vectors
-from tiegym.programs import RunOptions, open_run, run_policy, run_program
+from tiegym.programs import open_run, run_policy, run_program
+from tiegym.run_options import RunOptions
 from tiegym.ties import Ties
 
 Plan: TypeAlias = list[tuple[int, Ties]]

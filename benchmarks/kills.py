@@ -37,8 +37,8 @@ from tqdm.auto import tqdm
 import tiegym
 from tiegym.env import TieEnv
 from tiegym.json_files import whole_lines
-from tiegym.programs import parse_options
 from tiegym.records import is_finished, read_run
+from tiegym.run_options import parse_options
 
 PROGRAMS = (
     "baselines.random_tying",

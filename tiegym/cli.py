@@ -6,26 +6,13 @@ that make runs are in agents/ and baselines/ of the checkout.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-
-@contextmanager
-def input_errors() -> Iterator[None]:
-    """Turns what is wrong with the input into one line on stderr and exit status 2.
-
-    It belongs around what reads the input, and nothing else: a mistake of ours keeps its traceback.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        print(f"tiegym: {error}", file=sys.stderr)
-        sys.exit(2)
+from tiegym.input_errors import input_errors
 
 
 def report(

@@ -1,24 +1,25 @@
-"""What every program of agents/ and baselines/ shares: its options, its run folder, its loop."""
+"""What every program of agents/ and baselines/ shares: its run folder, its loop, its ends.
+
+The options are in `tiegym.run_options`.
+"""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import errno
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
 import torch
-import tyro
 
 from tiegym import provenance
-from tiegym.config import PAPER, TieConfig
+from tiegym.config import TieConfig
 from tiegym.exporting import MODEL_FILE, ExportModel
+from tiegym.input_errors import InputError, input_errors
 from tiegym.journal import Journal
 from tiegym.json_files import plain, read_json, write_json
 from tiegym.out_of_memory import OutOfMemory
@@ -32,53 +33,8 @@ from tiegym.run_folders import (
     read_config,
     unique_run_folder,
 )
+from tiegym.run_options import Options, RunOptions, module_name, parse_options
 from tiegym.stop_signals import Stopped
-
-Options = TypeVar("Options", bound="RunOptions")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options that all programs have."""
-
-    seed: int = 0
-    """Fixes everything that is random: the transformer, its data, and the program's own draws."""
-    total_steps: int | None = None
-    """Environment steps; None is one episode."""
-    runs_dir: Path = Path("runs")
-    """Where run folders go."""
-    name: str | None = None
-    """Name of the run folder; None makes one from the program and the seed."""
-    quiet: bool = False
-    """No progress bar."""
-    export: bool = False
-    """Write the trained transformer into the run folder, as model.safetensors."""
-    paper: bool = False
-    """Start from the paper's values (TieEnvPaper-v0) instead of TieEnv-v0's."""
-    resume: Path | None = None
-    """Folder of a run that was cut off: goes on with it, with the options that it recorded."""
-    checkpoint_every_steps: int | None = None
-    """Environment steps between checkpoints, from which a run that is killed goes on."""
-    checkpoint_every_minutes: float | None = 15.0
-    """Minutes between checkpoints. One is written at Ctrl-C and SIGTERM, too."""
-    env: TieConfig = field(default_factory=TieConfig)
-    """The environment."""
-
-    def __post_init__(self) -> None:
-        """Checks the options.
-
-        Raises:
-            ValueError: If one is out of range.
-        """
-        for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value} must be positive, or None for none by these")
-
-    @property
-    def steps(self) -> int:
-        """Environment steps of the whole run."""
-        return self.env.steps_per_episode if self.total_steps is None else self.total_steps
 
 
 class Policy(Protocol):
@@ -93,60 +49,6 @@ class Policy(Protocol):
     ) -> tuple[Any, Any]:
         """The action for an observation, and the policy's next hidden state."""
         ...
-
-
-def parse_options(
-    options: type[Options], args: Sequence[str] | None = None, env: TieConfig | None = None
-) -> Options:
-    """Reads a program's command line; its help comes from the fields' docstrings.
-
-    Args:
-        options: The program's dataclass.
-        args: The command line; None takes the process's own. With --resume, all else defaults to
-            what the run recorded.
-        env: What the arguments of the environment default to; None takes `TieConfig`'s own
-            values, or the paper's where the command line has --paper.
-
-    Raises:
-        FileNotFoundError: If there is no run to resume.
-        ValueError: If it is another program's, or its record is damaged.
-    """
-    args = sys.argv[1:] if args is None else args
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--resume", type=Path)
-    folder = first.parse_known_args(args)[0].resume
-    if folder is not None:
-        default = recorded_options(options, folder)
-    else:
-        if env is None:
-            env = TieConfig(**(PAPER if "--paper" in args else {}))
-        default = options(env=env)
-    return tyro.cli(options, default=default, args=args, description=options.__doc__)
-
-
-def recorded_options(options: type[Options], folder: Path) -> Options:
-    """The options that a run was started with, and that it is resumed.
-
-    Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If it is another program's, or its record is damaged.
-    """
-    config = read_config(folder)
-    module = _module(options)
-    if config.get("module") != module:
-        raise ValueError(
-            f"{folder} is a run of {config.get('module')}, not of {module}: resume it with "
-            f"python -m {config.get('module')} --resume {folder}"
-        )
-    try:
-        values = _typed(options, config["options"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'} holds no options that this version of {module} "
-            f"understands: {error}"
-        ) from error
-    resumed: Options = dataclasses.replace(values, resume=folder)
-    return resumed
 
 
 def begin_run(options: RunOptions, program: str) -> Journal:
@@ -169,7 +71,7 @@ def begin_run(options: RunOptions, program: str) -> Journal:
     record = {
         "format": FORMAT,
         "program": program,
-        "module": _module(type(options)),
+        "module": module_name(type(options)),
         "options": plain(options),
         "versions": provenance.versions(),
         "threads": torch.get_num_threads(),
@@ -221,12 +123,16 @@ def open_run(
         **spec: Further entries of config.json.
 
     Raises:
-        ValueError: If the environment's arguments are invalid, or as in `begin_run`.
-        OSError: If the corpus can't be read or the folder can't be written.
+        InputError: If the environment's arguments are invalid, or the corpus can't be read.
+        ValueError: As in `begin_run`.
+        OSError: If the folder can't be written.
     """
-    env: gymnasium.Env[Any, Any] = gymnasium.make(
-        "tiegym:TieEnv-v0", **dataclasses.asdict(options.env)
-    )
+    try:
+        env: gymnasium.Env[Any, Any] = gymnasium.make(
+            "tiegym:TieEnv-v0", **dataclasses.asdict(options.env)
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
     if journal is None:
         journal = begin_run(options, program)
     recorded = read_json(journal.folder / "config.json")
@@ -266,29 +172,6 @@ def _check_same(folder: Path, recorded: dict[str, Any], given: dict[str, Any]) -
         )
 
 
-def _module(options: type[Any]) -> str:
-    """The name under which `python -m` finds the program of an options class."""
-    name = options.__module__
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if name == "__main__" and spec is not None else name
-
-
-def _typed(kind: type[Any], values: dict[str, Any]) -> Any:
-    """A dataclass from what `plain` made of it."""
-    hints = get_type_hints(kind)
-    typed: dict[str, Any] = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            value = _typed(hint, value)  # type: ignore[arg-type]
-        elif isinstance(value, str) and Path in (hint, *get_args(hint)):
-            value = Path(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        typed[name] = value
-    return kind(**typed)
-
-
 def run_program(
     options: type[Options],
     train: Callable[[Options], Path],
@@ -307,11 +190,16 @@ def run_program(
         env: See `parse_options`.
 
     Raises:
-        SystemExit: After a stop, with 128 and the signal's number; else with 1.
+        SystemExit: After a stop, with 128 and the signal's number; with 2 if what was asked for
+            can't be done; else with 1.
     """
-    parsed = parse_options(options, args, env)
+    with input_errors():
+        parsed = parse_options(options, args, env)
     try:
         folder = train(parsed)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
     except AlreadyFinished as finished:
         folder = finished.folder
         print(f"{folder} is finished already: nothing was done")

@@ -138,7 +138,8 @@ def make_tokenizer(name: str, train_text: str) -> Tokenizer:
 
 
 def _wrap(name: str, inner: tokenizers.Tokenizer) -> Tokenizer:
-    return Tokenizer(name, inner.get_vocab_size(), inner)
+    # Ids may have gaps: a word-level vocabulary does where the text itself holds "<unk>".
+    return Tokenizer(name, max(inner.get_vocab().values()) + 1, inner)
 
 
 def _download_gpt2() -> tokenizers.Tokenizer:

@@ -11,6 +11,7 @@ from agents.protocols import Greedy
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
+from tiegym.input_errors import InputError
 from tiegym.layer_stats import FEATURES
 from tiegym.records import read_run
 
@@ -100,7 +101,7 @@ def test_a_source_that_cannot_be_used_is_refused(tmp_path):
     other = ppo.train(ppo.Options(runs_dir=tmp_path, quiet=True, env=ENV, n_steps=4, n_epochs=1))
     with pytest.raises(ValueError, match=r"is a run of ppo: give one of agents\.pairwise"):
         pairwise.train(options(tmp_path, source=other))
-    with pytest.raises(FileNotFoundError, match="is no run folder"):
+    with pytest.raises(InputError, match="is no run folder"):
         pairwise.train(options(tmp_path, source=tmp_path / "nothing"))
     with pytest.raises(ValueError, match="brings a trained agent, but pretrain_runs=2"):
         options(tmp_path, source=other, pretrain_runs=2)

@@ -52,6 +52,8 @@ def test_better_is_said_only_where_the_intervals_say_so(tmp_path):
     assert report.against(mixed, bad).verdict == "no difference shown"
     single = row(tmp_path, [1.0])
     assert report.against(single, bad).verdict == "one seed: nothing to say"
+    three = row(tmp_path, [1.0, 1.1, 1.2])
+    assert report.against(three, bad).verdict == "3 seeds: too few to say"
 
 
 def test_the_best_fixed_pattern_is_chosen_on_validation_among_those_of_equal_size(tmp_path):

@@ -1,5 +1,6 @@
 """Fixed patterns and random tying, as policies and as programs."""
 
+import importlib
 import subprocess
 import sys
 
@@ -109,7 +110,7 @@ def test_help_documents_every_option():
 
 
 def test_the_papers_values_can_be_asked_for_and_overridden():
-    from tiegym.programs import parse_options
+    from tiegym.run_options import parse_options
 
     options = parse_options(random_tying.Options, ["--paper", "--env.n-layer", "12"])
     assert (options.env.n_layer, options.env.n_embd, options.env.reward) == (12, 1600, "neg_ppl")
@@ -119,4 +120,30 @@ def test_the_papers_values_can_be_asked_for_and_overridden():
 def test_an_unknown_pattern_leaves_no_folder(tmp_path, pattern):
     with pytest.raises(ValueError, match=r"unknown tying pattern|layer 1 points at|from 1 to 4"):
         fixed.train(fixed.Options(pattern=pattern, runs_dir=tmp_path, quiet=True, env=ENV))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("agents.dqn", ["--env.corpus=synthetic:300"], "bring a larger corpus"),
+        ("agents.dqn", ["--seed=-1"], "seed=-1 must be from 0"),
+        ("agents.ppo", ["--total-steps=0"], "total_steps=0 must be at least 1"),
+        ("agents.ppo", ["--env.device=cuda:99"], "this machine has"),
+        ("baselines.fixed", ["--pattern=cycle:0"], "tying pattern 'cycle:0' needs"),
+        ("baselines.retrain", [], "give the folder of a finished run"),
+        ("baselines.retrain", ["--run=nothing"], "nothing is no run folder"),
+        ("baselines.compare", [], "no policies given"),
+        ("baselines.compare", ["nonsense"], "'nonsense' is no arm"),
+    ],
+)
+def test_wrong_input_ends_a_program_with_one_message_and_status_2(
+    module, arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main(arguments)
+    assert ended.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+    assert message in said
     assert not list(tmp_path.iterdir())

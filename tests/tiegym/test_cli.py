@@ -7,9 +7,9 @@ from tiegym.json_files import write_json
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "tiegym: no run given: name at least one run folder"),
-        (["nowhere"], "tiegym: nowhere: there is no such folder"),
-        (["empty"], "tiegym: empty: no run folder (it has no config.json), and none in it"),
+        ([], "error: no run given: name at least one run folder"),
+        (["nowhere"], "error: nowhere: there is no such folder"),
+        (["empty"], "error: empty: no run folder (it has no config.json), and none in it"),
         (["damaged"], "is damaged"),
     ],
 )

@@ -172,6 +172,15 @@ def test_long_texts_are_encoded_in_pieces_without_a_difference(monkeypatch):
     assert len(_BPE.encode(text)) == pytest.approx(len(whole), rel=0.05)
 
 
+def test_every_word_id_is_below_the_vocabulary_size_where_the_text_itself_marks_unknown_words(
+    tmp_path,
+):
+    path = write(tmp_path / "a.txt", "one <unk> two three <unk> four\n" * 200)
+    for tokenizer in ("word", "word-4"):
+        corpus = load_corpus(path, tokenizer)
+        assert max(corpus.train) < corpus.vocab_size
+
+
 def test_words_keep_lines_and_mark_rare_words():
     tokenizer = tokenization.make_tokenizer("word-5", "a a a b b b c c\n\nd")
     assert tokenizer.vocab_size == 5

@@ -24,9 +24,10 @@ from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 from tiegym.files import read_tensors
 from tiegym.json_files import append_line, write_json
-from tiegym.programs import AlreadyFinished, open_run, parse_options
+from tiegym.programs import AlreadyFinished, open_run
 from tiegym.records import read_run
 from tiegym.resume import decode, encode
+from tiegym.run_options import parse_options
 from tiegym.trainer import Trainer
 
 ENV = TieConfig(**SMALL)

@@ -1,4 +1,4 @@
-"""What all tests of agents share."""
+"""What all tests share."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """For networks as small as an agent's, threads cost more than they save."""
+    """For sizes as small as those of tests, threads cost more than they save."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
