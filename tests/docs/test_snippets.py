@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from tests.docs.pages import PAGES, ROOT, snippets
-from tiegym import cli, programs
+from tiegym import cli, run_options
 
 SELF_CONTAINED = ("README.md", "CONTRIBUTING.md")
 """Pages whose blocks are whole programs each; on the others a block goes on from those above."""
@@ -144,7 +144,7 @@ def check_program(name, args, monkeypatch):
 
     monkeypatch.setattr(tyro, "cli", parse_only)
     # Some read a run before their options. Those that pages name are on the reader's machine.
-    monkeypatch.setattr(programs, "recorded_options", lambda options, folder: options())
+    monkeypatch.setattr(run_options, "recorded_options", lambda options, folder: options())
     if name == "baselines.retrain":
         run = SimpleNamespace(config={"env": {}})
         monkeypatch.setattr(module, "read_source", lambda folder: run)

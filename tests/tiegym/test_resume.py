@@ -310,13 +310,13 @@ def test_the_command_line_takes_the_recorded_options(tmp_path, kill_after):
     read = parse_options(random_tying.Options, ["--resume", str(options.resume)])
     assert read == options
     with pytest.raises(ValueError, match=r"python -m baselines.random_tying --resume"):
-        dqn.main(["--resume", str(options.resume)])
+        parse_options(dqn.Options, ["--resume", str(options.resume)])
     with pytest.raises(FileNotFoundError, match="is no run folder"):
-        dqn.main(["--resume", str(tmp_path)])
+        parse_options(dqn.Options, ["--resume", str(tmp_path)])
     config = options.resume / "config.json"
     config.write_text(config.read_text().replace('"total_steps"', '"all_steps"'))
     with pytest.raises(ValueError, match="no options that this version"):
-        random_tying.main(["--resume", str(options.resume)])
+        parse_options(random_tying.Options, ["--resume", str(options.resume)])
 
 
 def test_a_program_that_acts_differently_is_stopped_and_the_versions_named(
