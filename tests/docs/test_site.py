@@ -30,7 +30,8 @@ def site(tmp_path_factory):
 
 
 def test_every_page_is_built_without_a_warning(site):
-    pages = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    docs = ROOT / "docs"  # its results/ holds tables that are on the page of results already
+    pages = [p for p in PAGES if p.is_relative_to(docs) and not p.is_relative_to(docs / "results")]
     assert len(list(site.rglob("index.html"))) == len(pages) > 10
 
 
