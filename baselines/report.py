@@ -279,7 +279,7 @@ def caption(rows: Sequence[Row]) -> str:
         f"tokenizer {env['tokenizer']}, {env['max_iters']} iterations of "
         f"{env['batch_size']} sequences, device {config['device']}. A uniformly random policy "
         f"leaves {tie_vectors.expected_independent(n):.2f} independent layers on average. "
-        "'better' and 'worse' stand only where 95 % intervals over seeds say so."
+        "'better' and 'worse' stand only where 95 % intervals over at least four seeds say so."
     )
 
 
