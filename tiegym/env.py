@@ -162,8 +162,9 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         watch.mark()
         stats = layer_stats(trainer.model, before)
         # The one place in a step that waits for the device.
-        *train_losses, loss = torch.cat((losses, loss.view(1))).tolist()
-        episode.stats = stats.flatten().tolist()
+        values = torch.cat((losses, loss.view(1), stats.flatten())).tolist()
+        train_losses, loss = values[:iterations], values[iterations]
+        episode.stats = values[iterations + 1 :]
         previous_loss = episode.loss
         episode.ties = ties.tolist()
         episode.iteration += iterations

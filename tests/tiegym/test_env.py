@@ -73,15 +73,16 @@ def test_wrappers_and_vector_environments_step(action):
     sb3.step([sb3.action_space.sample() for _ in range(2)])
 
 
-def test_asynchronous_and_subprocess_environments_equal_the_one_in_this_process():
+def test_vector_environments_equal_a_single_one():
     torch.set_num_threads(2)  # what doesn't come through a fork by itself
     env = make()
     env.reset(seed=5)
     expected = [env.step(a)[1] for a in (1, 0, 3)]
-    asynchronous = gymnasium.vector.AsyncVectorEnv([make] * 2)
-    asynchronous.reset(seed=[5, 6])
-    assert [asynchronous.step(np.array([a, a]))[1][0] for a in (1, 0, 3)] == expected
-    asynchronous.close()
+    for kind in (gymnasium.vector.SyncVectorEnv, gymnasium.vector.AsyncVectorEnv):
+        vector = kind([make] * 2)
+        vector.reset(seed=[5, 6])
+        assert [vector.step(np.array([a, a]))[1][0] for a in (1, 0, 3)] == expected
+        vector.close()
     sb3 = SubprocVecEnv([make, make])
     sb3.seed(5)
     sb3.reset()
