@@ -9,7 +9,6 @@ import shlex
 from types import SimpleNamespace
 
 import pytest
-import torch
 import tyro
 
 from tests.docs.pages import PAGES, ROOT, snippets
@@ -27,15 +26,6 @@ DOCSTRINGS = [
     for path in sorted((ROOT / folder).glob("*.py"))
     if ">>> " in path.read_text()
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Models as small as these train faster without a second thread to wait for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def python_programs():
