@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
@@ -33,6 +32,7 @@ from tiegym.corpora import load_corpus
 from tiegym.journal import Journal
 from tiegym.json_files import append_line, plain
 from tiegym.programs import begin_run, open_run, run_policy, run_program
+from tiegym.progress import Progress
 from tiegym.run_options import RunOptions
 from tiegym.ties import Ties
 from tiegym.trainer import Trainer
@@ -205,21 +205,18 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
     """
     rng = np.random.default_rng((options.seed, 1))  # a stream apart from the environment's
     budget = options.env.max_iters if options.budget is None else options.budget
+    expected = options.evaluations * budget
     with (
-        tqdm(
-            total=options.evaluations * budget,
-            desc="evolution: search",
-            unit="iteration",
-            disable=options.quiet or None,  # also off where the output is no terminal
-        ) as bar,
+        closing(Progress(expected, "evolution: search", options.quiet)) as progress,
         FileIO(journal.folder / "search.jsonl", "w") as file,
     ):
+        figures = ""
 
-        def progress(iterations: int) -> None:
-            bar.update(iterations)
+        def show(iterations: int) -> None:
+            progress.update(progress.done + iterations, figures)
             journal.stop()
 
-        runs = TrainingRuns(options.env, budget, int(rng.integers(2**48)), progress)
+        runs = TrainingRuns(options.env, budget, int(rng.integers(2**48)), show)
         total = 0
 
         def cost(ties: Ties) -> float:
@@ -231,12 +228,13 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
 
             value, iterations = journal.value(judged)
             total += iterations
-            bar.update(total - bar.n)
+            progress.update(total, figures)  # what the journal knew was never run here
             return float(value)
 
         def log(candidate: Candidate) -> None:
+            nonlocal figures
             append_line(file, plain(candidate))
-            bar.set_postfix_str(f"candidate {candidate.number}, cost {candidate.cost:.4f}")
+            figures = f"candidate {candidate.number}, cost {candidate.cost:.4f}"
 
         return evolve(cost, options.env.n_layer, options, rng, log), total
 

@@ -61,6 +61,16 @@ class AgentOptions(RunOptions):
         """Online or pretrained."""
         return "pretrained" if self.pretrain_runs else "online"
 
+    @property
+    def pretraining_steps(self) -> int:
+        """Environment steps before the recorded run."""
+        return self.pretrain_runs * self.env.steps_per_episode
+
+    @property
+    def all_steps(self) -> int:
+        """Environment steps, those before the recorded run included."""
+        return self.pretraining_steps + self.steps
+
 
 def train_agent(
     options: AgentOptions, program: str, make_model: Callable[[Env], BaseAlgorithm]
@@ -84,7 +94,7 @@ def train_agent(
             # The same environment, without what makes rows: its memory and compiled code serve
             # twice.
             practice = Practice(innermost(env))
-            steps = options.pretrain_runs * options.env.steps_per_episode
+            steps = options.pretraining_steps
             shown = ShowProgress(practice, steps, f"{program}: pretraining", options.quiet)
             model = make_model(Monitor(shown))
             learn(model, steps, PRETRAINING_SEEDS + options.seed, env.folder)

@@ -19,15 +19,16 @@ import shutil
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.input_errors import InputError
+from tiegym.journal import recorded_steps
+from tiegym.progress import Progress
 from tiegym.records import is_finished
 from tiegym.run_folders import WHERE_AND_HOW
 from tiegym.run_options import RunOptions, parse_options
@@ -111,7 +112,7 @@ def run_missing(
         seeds: Seeds of each.
         runs_dir: Where run folders go.
         workers: Processes at a time; None is one for every core, or one with a GPU.
-        quiet: No progress bar.
+        quiet: Show no progress.
 
     Raises:
         RuntimeError: If a run fails; the others that have finished are kept.
@@ -130,12 +131,11 @@ def run_missing(
     cores = os.cpu_count() or 1
     if workers is None:
         workers = 1 if _uses_gpu(tasks) else min(cores, len(tasks))
-    total = sum(arm.options.steps for arm, _ in tasks.values())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _start_worker, (max(1, cores // workers),))
     try:
-        futures = {pool.submit(_run, arm, seed, f): f for f, (arm, seed) in tasks.items()}
-        _wait(futures, total, f"{len(tasks)} runs, {workers} at a time", quiet)
+        futures = {pool.submit(_run, arm, seed, f): (f, arm) for f, (arm, seed) in tasks.items()}
+        _wait(futures, f"{len(tasks)} runs, {workers} at a time", quiet)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -165,24 +165,31 @@ def _has_begun(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
-def _wait(futures: dict[Future[None], Path], total: int, description: str, quiet: bool) -> None:
-    """Moves a bar by the rows that the runs have written, until all have ended."""
-    with tqdm(
-        total=total, desc=description, unit="step", disable=quiet or None, smoothing=0.05
-    ) as bar:
+def _wait(futures: dict[Future[None], tuple[Path, Arm]], description: str, quiet: bool) -> None:
+    """Shows the iterations of all runs' environment steps until the runs have ended."""
+
+    def done() -> int:
+        return sum(
+            _iterations(arm, arm.options.all_steps if future.done() else recorded_steps(folder))
+            for future, (folder, arm) in futures.items()
+        )
+
+    total = sum(_iterations(arm, arm.options.all_steps) for _, arm in futures.values())
+    with closing(Progress(total, description, quiet, done())) as progress:
         while True:
             running = [f for f in futures if not f.done()]
-            for future, folder in futures.items():
+            for future, (folder, _) in futures.items():
                 if future.done() and not future.cancelled() and (error := future.exception()):
                     for other in running:
                         other.cancel()
                     raise RuntimeError(f"the run {folder} failed: {error}") from error
-            bar.update(sum(_rows(folder) for folder in futures.values()) - bar.n)
+            # A run that has just ended has no journal any more.
+            now = max(progress.done, done())
+            progress.update(now, f"{len(futures) - len(running)} of {len(futures)} runs done")
             if not running:
                 return
-            time.sleep(0.3)
+            time.sleep(0.5)
 
 
-def _rows(folder: Path) -> int:
-    path = folder / "steps.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def _iterations(arm: Arm, steps: int) -> int:
+    return arm.options.env.iterations(steps)

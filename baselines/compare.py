@@ -44,7 +44,7 @@ class Options:
     paper: bool = False
     """Start from the paper's values (TieEnvPaper-v0) instead of TieEnv-v0's."""
     quiet: bool = False
-    """No progress bar."""
+    """Show no progress."""
     env: TieConfig = field(default_factory=TieConfig)
     """The environment of all policies."""
 
@@ -139,9 +139,10 @@ def show(rows: Sequence[report.Row], folder: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 220  # a file has room for every column
-    console.print(report.terminal_table([report.figures(row, rows) for row in rows]))
+    table = [report.figures(row, rows) for row in rows]
+    console.print(report.terminal_table(table, console.width))
     console.print(report.caption(rows), style="dim", highlight=False)
-    console.print(f"table:       {folder / 'comparison.md'} (and .csv)", highlight=False)
+    console.print(f"all columns: {folder / 'comparison.md'} (and .csv)", highlight=False)
     console.print(
         f"pictures:    {folder / 'comparison.png'}, pareto.png and ties.png", highlight=False
     )

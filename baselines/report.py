@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from baselines.intervals import (
@@ -283,15 +284,34 @@ def caption(rows: Sequence[Row]) -> str:
     )
 
 
-def terminal_table(table: Sequence[Mapping[str, Any]]) -> Table:
-    """The table for `rich.print`; the columns that hold nothing are left out."""
+BY_IMPORTANCE = (0, 3, 5, 11, 12, 2, 1, 10, 6, 4, 9, 7, 8)
+"""The columns of `HEADINGS`, in the order in which a terminal gives them its width."""
+
+
+def terminal_table(table: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """The table for `rich.print`, without columns that hold nothing or have no room.
+
+    Args:
+        table: Of `figures`.
+        width: Characters of a line. Columns come by importance, as long as no entry need wrap.
+    """
     rows = [cells(f) for f in table]
-    used = [k for k in range(len(HEADINGS)) if any(row[k] not in ("", "0") for row in rows)]
+    left = width - 1  # characters, without the last border
+    used: dict[int, int] = {}
+    for k in BY_IMPORTANCE:
+        if all(row[k] in ("", "0") for row in rows):
+            continue
+        needs = max(*map(len, HEADINGS[k].split()), *(len(row[k]) for row in rows))
+        left -= needs + 3
+        if used and left < 0:
+            break
+        used[k] = needs
     result = Table()
-    for k in used:
-        result.add_column(HEADINGS[k], justify="left" if k in (0, 1, 11, 12) else "right")
+    for k, needs in sorted(used.items()):
+        justify: JustifyMethod = "left" if k in (0, 1, 11, 12) else "right"
+        result.add_column(HEADINGS[k], justify=justify, width=min(needs, width - 4))
     for row in rows:
-        result.add_row(*(row[k] for k in used))
+        result.add_row(*(row[k] for k in sorted(used)))
     return result
 
 

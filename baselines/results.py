@@ -55,7 +55,7 @@ class Options:
     workers: int | None = None
     """Runs at a time; None is one for every core, or one with a GPU."""
     quiet: bool = False
-    """No progress bar."""
+    """Show no progress."""
     env: TieConfig = field(default_factory=lambda: SMALL)
     """The environment, but for its corpus and number of layers."""
 

@@ -140,6 +140,11 @@ class TieConfig:
         """Environment steps in an episode; the last has fewer iterations if K doesn't divide."""
         return math.ceil(self.max_iters / self.iters_per_step)
 
+    def iterations(self, steps: int) -> int:
+        """Training iterations in so many environment steps from the beginning of an episode."""
+        episodes, rest = divmod(steps, self.steps_per_episode)
+        return episodes * self.max_iters + rest * self.iters_per_step
+
 
 PAPER: dict[str, Any] = {
     "n_layer": 48,

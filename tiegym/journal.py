@@ -177,6 +177,14 @@ class Journal:
         )
 
 
+def recorded_steps(folder: Path) -> int:
+    """Environment steps that a run has recorded so far; it may be going on. 0 once it has ended."""
+    try:
+        return (folder / CALLS).read_bytes().count(b'{"call": "step"')
+    except FileNotFoundError:
+        return 0
+
+
 def _number(path: Path) -> int:
     digits = path.stem.removeprefix("checkpoint-")
     return int(digits) if digits.isdecimal() else -1

@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere, such as in a file."""
 
 from __future__ import annotations
 
@@ -9,37 +9,74 @@ from typing import Any
 import gymnasium
 from tqdm.auto import tqdm
 
-_LINES = 10  # in a run, where the output is no terminal
+_LINES = 10  # of a whole work, where the output is no terminal
+
+
+class Progress:
+    """Shows how many training iterations of some work are done, and the time left.
+
+    Args:
+        total: Iterations of the whole work.
+        description: Stands before them.
+        disable: Shows nothing.
+        done: Iterations that were done before.
+    """
+
+    def __init__(
+        self, total: int, description: str = "", disable: bool = False, done: int = 0
+    ) -> None:
+        """Draws an empty bar on a terminal; lines come with the first updates."""
+        self.done = done
+        self._total, self._description, self._disable = total, description, disable
+        self._before, self._begin = done, time.monotonic()
+        self._bar: tqdm[Any] | None = None
+        if not disable and sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=done, desc=description, unit="it", smoothing=0.05)
+
+    def update(self, done: int, figures: str = "") -> None:
+        """Moves the bar, or prints a line if another tenth of the work is done.
+
+        Args:
+            done: Iterations done by now, of all.
+            figures: What else there is to say.
+        """
+        tenths = [_LINES * iterations // self._total for iterations in (self.done, done)]
+        if self._bar is not None:
+            self._bar.set_postfix_str(figures, refresh=False)
+            self._bar.update(done - self.done)
+        elif not self._disable and tenths[0] != tenths[1]:
+            seconds = (time.monotonic() - self._begin) / (done - self._before)  # per iteration
+            left = tqdm.format_interval(max(0, self._total - done) * seconds)
+            parts = [f"{done}/{self._total} iterations", *([figures] if figures else ())]
+            line = f"{self._description}: {', '.join(parts)}, {left} left"
+            print(line, file=sys.stderr, flush=True)
+        self.done = done
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class ShowProgress(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Shows the iterations of a run, its perplexity, independent layers and the time left.
 
-    It goes to stderr: a bar on a terminal; elsewhere, such as in a file, a line each tenth of the
-    run.
-
     Args:
         env: Any TieEnv.
-        total: Environment steps that will be taken.
-        description: Stands before the bar.
+        steps: Environment steps that will be taken.
+        description: Stands before the iterations.
         disable: Shows nothing.
     """
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], total: int, description: str = "", disable: bool = False
+        self, env: gymnasium.Env[Any, Any], steps: int, description: str = "", disable: bool = False
     ) -> None:
-        """Draws nothing before the first step."""
+        """Shows nothing before the first step."""
         super().__init__(env)
-        self._steps, self._total_steps = 0, total
-        self._description = description
-        self._disable = disable
         config: Any = env.unwrapped.config  # type: ignore[attr-defined]
-        episodes, steps = divmod(total, config.steps_per_episode)
-        self._total = episodes * config.max_iters + steps * config.iters_per_step
-        self._iterations = 0  # of all episodes
-        self._iteration = 0  # of this one
-        self._begin: float | None = None
-        self._bar: tqdm[Any] | None = None
+        self._arguments = config.iterations(steps), description, disable
+        self._iteration = 0  # of this episode
+        self._progress: Progress | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -49,38 +86,20 @@ class ShowProgress(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps, then moves the bar, or prints a line if one is due."""
-        if self._begin is None:
-            self._begin = time.monotonic()
-            if not self._disable and sys.stderr.isatty():
-                self._bar = tqdm(total=self._total, desc=self._description, unit="it")
+        """Steps, then shows it."""
+        if self._progress is None:
+            self._progress = Progress(*self._arguments)
         result = self.env.step(action)
         info = result[4]
-        done = info["iteration"] - self._iteration
+        done = self._progress.done + info["iteration"] - self._iteration
         self._iteration = info["iteration"]
-        self._iterations += done
-        self._steps += 1
-        figures = f"perplexity {info['perplexity']:.4g}, {info['n_independent']} independent"
-        if self._bar is not None:
-            self._bar.set_postfix_str(figures, refresh=False)
-            self._bar.update(done)
-        elif not self._disable and self._is_due():
-            share = self._steps / self._total_steps
-            left = (time.monotonic() - self._begin) * (1 - share) / share
-            print(
-                f"{self._description}: {self._iterations}/{self._total} iterations, {figures}, "
-                f"{tqdm.format_interval(max(0, left))} left",
-                file=sys.stderr,
-                flush=True,
-            )
+        self._progress.update(
+            done, f"perplexity {info['perplexity']:.4g}, {info['n_independent']} independent"
+        )
         return result
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
+        if self._progress is not None:
+            self._progress.close()
         super().close()
-
-    def _is_due(self) -> bool:
-        tenths = [_LINES * steps // self._total_steps for steps in (self._steps - 1, self._steps)]
-        return tenths[0] != tenths[1]

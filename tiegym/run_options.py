@@ -34,7 +34,7 @@ class RunOptions:
     name: str | None = None
     """Name of the run folder; None makes one from the program and the seed."""
     quiet: bool = False
-    """No progress bar."""
+    """Show no progress."""
     export: bool = False
     """Write the trained transformer into the run folder, as model.safetensors."""
     paper: bool = False
@@ -68,6 +68,11 @@ class RunOptions:
     def steps(self) -> int:
         """Environment steps of the whole run."""
         return self.env.steps_per_episode if self.total_steps is None else self.total_steps
+
+    @property
+    def all_steps(self) -> int:
+        """Environment steps of the whole program: more where an agent learns beforehand."""
+        return self.steps
 
 
 def parse_options(

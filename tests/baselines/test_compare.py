@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from baselines import report
 from baselines.arms import parse_arm, run_missing
@@ -99,6 +101,25 @@ def test_the_table_has_a_row_for_each_policy_and_the_null_model(tmp_path):
         assert [line["policy"] for line in csv.DictReader(file)] == ["qlearning", "random_tying"]
 
 
+@pytest.mark.parametrize("width", [30, 80, 100, 140, 220])
+def test_a_terminal_shows_whole_columns_the_important_ones_first(tmp_path, width):
+    losses = [1.0, 1.1, 1.2, 1.1]
+    name = "dqn --learning-rate 1e-4"
+    policy = dataclasses.replace(row(tmp_path, losses), policy=name)
+    rows = [policy, row(tmp_path, [2.0, 2.1, 2.0, 2.1], program="random_tying")]
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(report.terminal_table([report.figures(entry, rows) for entry in rows], width))
+    printed = capture.get()
+    assert all(len(line) <= width for line in printed.splitlines())
+    assert "…" not in printed
+    assert "dqn --learning-rate 1e-4" in printed
+    assert ("[2.718, 3.320]" in printed) == (width >= 80)
+    assert ("better" in printed) == (width >= 80)
+    assert ("online" in printed) == (width >= 100)
+    assert ("0.1000" in printed) == (width == 220)  # seconds for an iteration
+
+
 def test_runs_on_different_text_are_not_compared(tmp_path):
     rows = [row(tmp_path, [1.0]), row(tmp_path, [2.0], program="random_tying")]
     rows[1].runs[0].config["corpus_sha256"] = "y"
@@ -135,7 +156,7 @@ def test_a_folder_belongs_to_one_configuration_and_seed(tmp_path):
     assert parse_arm("cycle:2", ENV).folder(tmp_path, 0).name.startswith("fixed-cycle-2-")
 
 
-def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path):
+def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, capsys):
     options = Options(
         policies=("random", "cycle:2"), seeds=2, runs_dir=tmp_path, workers=2, quiet=True, env=ENV
     )
@@ -149,6 +170,7 @@ def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path):
     before = json.loads((tmp_path / "comparison.csv").read_text().count("\n").__str__())
     again = compare(options)
     assert before == 3
+    assert capsys.readouterr() == ("", "")
     assert [r.final("test_perplexity") for r in again] == [r.final("test_perplexity") for r in rows]
     for folder, time in made.items():
         assert ((folder / "summary.json").stat().st_mtime_ns == time) == (folder != killed)
@@ -163,6 +185,19 @@ def test_finished_folders_can_be_given(tmp_path, capsys):
     main([str(folder), "--runs-dir", str(tmp_path / "out")])
     assert "fixed-tied" in capsys.readouterr().out
     assert read_run(folder).summary is not None
+
+
+def test_a_comparison_has_lines_of_iterations_where_there_is_no_terminal(tmp_path, capsys):
+    arms = [parse_arm("tied", ENV), parse_arm("cycle:2 --total-steps 9", ENV)]
+    run_missing(arms, [0], tmp_path, workers=1)
+    total = ENV.max_iters + (ENV.max_iters + 3 * ENV.iters_per_step)
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 10
+    for line in lines:
+        assert re.fullmatch(
+            rf"2 runs, 1 at a time: \d+/{total} iterations, \d of 2 runs done, [\d:]+ left", line
+        )
+    assert lines[-1].startswith(f"2 runs, 1 at a time: {total}/{total} iterations, ")
 
 
 def test_a_failing_run_is_named(tmp_path):

@@ -5,7 +5,7 @@ import gymnasium
 import pytest
 
 from tests.tiegym.small import SMALL
-from tiegym.progress import ShowProgress
+from tiegym.progress import Progress, ShowProgress
 
 
 def run(steps, **options):
@@ -51,3 +51,18 @@ def test_a_terminal_gets_one_bar_of_iterations(capsys, monkeypatch):
     assert last.startswith("ppo: 100%")
     assert "40/40" in last
     assert re.search(r"perplexity [\d.]+, 1 independent", last)
+
+
+def test_the_time_left_counts_on_what_was_done_here(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("tiegym.progress.time.monotonic", lambda: now)
+    progress = Progress(100, "6 runs", done=50)
+    now = 20.0  # 10 of the iterations that were left took 20 seconds
+    progress.update(60, "1 of 6 runs done")
+    progress.update(61)
+    now = 40.0
+    progress.update(70)
+    assert capsys.readouterr().err.splitlines() == [
+        "6 runs: 60/100 iterations, 1 of 6 runs done, 01:20 left",
+        "6 runs: 70/100 iterations, 01:00 left",
+    ]

@@ -23,6 +23,7 @@ from tiegym import json_files
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 from tiegym.files import read_tensors
+from tiegym.journal import recorded_steps
 from tiegym.json_files import append_line, write_json
 from tiegym.programs import AlreadyFinished, open_run
 from tiegym.records import read_run
@@ -97,6 +98,20 @@ def options_for(which, folder, **changes):
         | own
         | changes
     )
+
+
+def test_the_steps_of_a_run_that_goes_on_are_counted_pretraining_included(tmp_path, kill_after):
+    options = options_for("dqn, pretrained", tmp_path, name="run")
+    pretraining = ENV.steps_per_episode
+    assert options.all_steps == pretraining + 15
+    kill_after(1 + pretraining + 1 + 4)  # resets are calls, too
+    with pytest.raises(Killed):
+        dqn.train(options)
+    recorded = recorded_steps(tmp_path / "run")
+    assert pretraining < recorded < options.all_steps
+    kill_after(1000)
+    dqn.train(dataclasses.replace(options, resume=tmp_path / "run"))
+    assert recorded_steps(tmp_path / "run") == 0  # it has ended
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
