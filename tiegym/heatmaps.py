@@ -1,6 +1,6 @@
 """Heat maps of layers: which weights each used over time, and how alike their weights are.
 
-Layer 0 is at the bottom, as in `tiegym.pictures`. Nothing touches pyplot.
+Layer 0 is at the bottom, as in `tiegym.pictures`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tiegym import ties as tie_vectors
-from tiegym.pictures import figure_pixels
-from tiegym.plots import color, tidy
+from tiegym.drawing import color, figure_pixels, tidy
 
 _TIED = 0.4  # opacity of a layer that uses another's weights
 _MOST_COLUMNS = 600  # more than a picture has room for
@@ -48,6 +47,23 @@ def sampled(count: int, most: int = _MOST_COLUMNS) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
+def show_film(axes: Axes, ties: Sequence[Sequence[int]], iterations: int) -> None:
+    """Fills axes with `tie_film`: iterations from left to right, layers from the bottom up.
+
+    Args:
+        axes: Of any figure.
+        ties: The tie vector of each environment step, (T, L).
+        iterations: In all of them.
+    """
+    axes.imshow(
+        tie_film([ties[k] for k in sampled(len(ties))]),
+        extent=(0, iterations, -0.5, len(ties[0]) - 0.5),
+        origin="upper",
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
 def draw_film(ties: Sequence[Sequence[int]], iterations: Sequence[int]) -> npt.NDArray[np.uint8]:
     """`tie_film` with its axes, as red, green and blue, uint8 (H, W, 3).
 
@@ -60,14 +76,7 @@ def draw_film(ties: Sequence[Sequence[int]], iterations: Sequence[int]) -> npt.N
     figure = Figure(figsize=(9, height), dpi=100, facecolor="white")
     margins = {"left": 0.07, "right": 0.98, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
     axes = figure.subplots(gridspec_kw=margins)
-    chosen = sampled(len(ties))
-    axes.imshow(
-        tie_film([ties[k] for k in chosen])[::-1],
-        extent=(0, iterations[-1], -0.5, n_layer - 0.5),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-    )
+    show_film(axes, ties, iterations[-1])
     _layer_axis(axes, n_layer)
     axes.set_xlabel("iteration")
     axes.set_title(

@@ -1,7 +1,6 @@
 """How an environment shows itself: the ties as text and as an image.
 
-Pictures of finished runs are in `tiegym.plots` (`plot_comparison` is importable from here too).
-Nothing touches pyplot: its global state belongs to the user.
+Pictures of finished runs are in `tiegym.plots`, heat maps of layers in `tiegym.heatmaps`.
 """
 
 from __future__ import annotations
@@ -13,25 +12,14 @@ from io import StringIO
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
 from tiegym import ties as tie_vectors
-from tiegym.plots import GREY, color, perplexity_axis, plot_comparison, tidy
+from tiegym.drawing import GREY, color, figure_pixels, perplexity_axis, tidy
 from tiegym.ties import Ties
-
-__all__ = [
-    "SIZE",
-    "draw_ties",
-    "figure_pixels",
-    "plot_comparison",
-    "print_text",
-    "terminal_text",
-    "ties_text",
-]
 
 SIZE = (720, 560)
 """Height and width in pixels of what `draw_ties` draws: all frames of a video are alike."""
@@ -118,13 +106,6 @@ def draw_ties(
     _draw_layers(layers, ties)
     _draw_curve(curve, history, max_iters)
     return figure_pixels(figure)
-
-
-def figure_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
-    """A figure as red, green and blue, uint8 (H, W, 3)."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def _draw_layers(axes: Axes, ties: Ties) -> None:

@@ -7,36 +7,18 @@ none of this module's business: it shows every run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from tiegym import ties as tie_vectors
-from tiegym.json_files import write_bytes
+from tiegym.drawing import GREY, PALETTE, color, perplexity_axis, save_png, tidy
+from tiegym.heatmaps import show_film
 from tiegym.run_folders import Row, Run
-
-PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#7F5AA8",
-    "#6B6B6B",
-)
-"""Okabe and Ito's colours for all kinds of colour vision, less the yellow that white swallows and
-the black of text; with a violet and a grey in their place."""
-
-GREY = "#666666"
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Seven markers and eight colours make 56 different points."""
@@ -54,35 +36,6 @@ class PolicyRuns(Protocol):
     def runs(self) -> Sequence[Run]:
         """At least one, each with a summary."""
         ...
-
-
-def color(index: int) -> str:
-    """The colour of the index-th thing; they repeat after `len(PALETTE)`."""
-    return PALETTE[index % len(PALETTE)]
-
-
-def tidy(axes: Axes) -> None:
-    """Takes away what carries no information, and sets small labels."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(labelsize=9)
-    axes.xaxis.label.set_fontsize(9.5)
-    axes.yaxis.label.set_fontsize(9.5)
-
-
-def perplexity_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Scales an axis for perplexities: logarithmic where they spread, labels in plain numbers."""
-    low, high = min(values), max(values)
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    if high > 4 * low:
-        axes.set(**{f"{which}scale": "log"})
-        decades = np.log10(high / low)
-        labelled = (1, 1.5, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
-        axis.set_major_locator(LogLocator(subs=labelled, numticks=8))
-    else:
-        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
 
 
 def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
@@ -111,7 +64,6 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     height = max(3.6, 1.3 + 0.46 * len(rows)) if not many else max(6.0, 1.3 + 0.36 * len(rows))
     width = 11 if not many else 15  # room for the legend beside the curves
     figure = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     _draw_results(left, rows)
     _draw_curves(right, rows)
@@ -119,7 +71,7 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
         figure.legend(frameon=False, fontsize=9, loc="outside right upper")
     else:
         right.legend(frameon=False, fontsize=9, loc="upper right")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
@@ -137,7 +89,6 @@ def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
         ValueError: If no run is left to draw.
     """
     figure = Figure(figsize=(9, 5.6), dpi=130, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     points: list[tuple[float, float]] = []
     every: list[float] = []
@@ -165,7 +116,7 @@ def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     figure.legend(frameon=False, fontsize=8.5, loc="outside right upper")
     tidy(axes)
     axes.grid(color=GREY, alpha=0.2, linewidth=0.8)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -186,7 +137,7 @@ def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     """Draws the tie vector over time as a PNG file, written atomically.
 
     One panel for each policy, of its first run: a column for each environment step of the last
-    finished episode, a cell for each layer, coloured by the layer whose weights it uses.
+    finished episode, a cell for each layer, coloured as in `tiegym.heatmaps.tie_film`.
 
     Args:
         rows: The policies, as for `plot_comparison`.
@@ -202,20 +153,10 @@ def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     figure = Figure(
         figsize=(3.8 * columns, 0.5 + 1.5 * lines), dpi=110, facecolor="white", layout="constrained"
     )
-    FigureCanvasAgg(figure)
     grid = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes, row in zip(grid, rows, strict=False):
         steps = _last_episode(row.runs[0])
-        roots = np.array([tie_vectors.roots(np.array(step["ties"])) for step in steps]).T  # (L, N)
-        image = np.array([[to_rgb(color(int(r))) for r in line] for line in roots])
-        end = steps[-1]["iteration"]
-        axes.imshow(
-            image,
-            aspect="auto",
-            interpolation="nearest",
-            origin="lower",
-            extent=(0, end, -0.5, len(roots) - 0.5),
-        )
+        show_film(axes, [step["ties"] for step in steps], steps[-1]["iteration"])
         axes.set_title(row.policy, loc="left", fontsize=9)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         tidy(axes)
@@ -223,13 +164,7 @@ def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
         axes.set_axis_off()
     figure.supxlabel("iteration", fontsize=9.5)
     figure.supylabel("layer, coloured by the layer whose weights it uses", fontsize=9.5)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    write_bytes(path, buffer.getvalue())
+    save_png(figure, path)
 
 
 def _last_episode(run: Run) -> list[Row]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tiegym.drawing import PALETTE
 from tiegym.json_files import flat, write_bytes
-from tiegym.plots import PALETTE
 from tiegym.report_plots import curves, film, trade_off
 from tiegym.report_runs import (
     Group,
@@ -37,7 +37,7 @@ DARK = (
     "#AE90D6",
     "#A8A8A8",
 )
-"""`tiegym.plots.PALETTE` for lines on a dark ground: the same hues, lighter."""
+"""`tiegym.drawing.PALETTE` for lines on a dark ground: the same hues, lighter."""
 
 _TASK = ("tokenizer", "n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters")
 

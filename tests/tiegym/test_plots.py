@@ -1,4 +1,4 @@
-"""Pictures of the trade-off and of the ties over time."""
+"""Pictures of comparisons: the results, the trade-off, the ties over time."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +11,29 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tiegym import plots
+from tiegym.drawing import color
 from tiegym.run_folders import Run
 
 
-def run(perplexity, params=10**6, ties=((0, 0, 0), (0, 1, 1)), diverged=False):
+def run(perplexity, n_steps=10, params=10**6, ties=None, diverged=False):
+    ties = [(0, 0, 0)] * n_steps if ties is None else ties
     steps = [
-        {"episode": 0, "iteration": 4 * (k + 1), "ties": list(vector)}
-        for k, vector in enumerate(ties)
+        {
+            "episode": 0,
+            "iteration": 4 * k,
+            "perplexity": perplexity + 100 / k,
+            "ties": list(vector),
+        }
+        for k, vector in enumerate(ties, 1)
     ]
-    final = {"episode": 0, "trainable_params": params, "test_perplexity": perplexity}
-    return Run(Path("run"), {}, steps, {"final": final | {"diverged": diverged}})
+    final = {
+        "episode": 0,
+        "n_independent": 2,
+        "trainable_params": params,
+        "diverged": diverged,
+        "test_perplexity": 4.8e8 if diverged else perplexity,
+    }
+    return Run(Path("run"), {}, steps, {"final": final})
 
 
 def row(policy, *runs):
@@ -58,9 +71,9 @@ def test_the_front_is_what_no_other_point_beats(given_points):
 
 def test_the_trade_off_has_a_point_for_each_policy_and_its_front(tmp_path, figures):
     rows = [
-        row("small", run(30, 10**6), run(32, 10**6)),
-        row("large", run(20, 4 * 10**6)),
-        row("worse", run(25, 5 * 10**6), run(9e9, 10**6, diverged=True)),
+        row("small", run(30, params=10**6), run(32, params=10**6)),
+        row("large", run(20, params=4 * 10**6)),
+        row("worse", run(25, params=5 * 10**6), run(9e9, params=10**6, diverged=True)),
     ]
     plots.plot_pareto(rows, tmp_path / "pareto.png")
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
@@ -86,9 +99,56 @@ def test_the_ties_over_time_are_coloured_by_the_layer_that_is_used(tmp_path, fig
     plots.plot_ties([row("a", run(20, ties=((0, 0, 1), (0, 1, 1))))], tmp_path / "ties.png")
     assert (tmp_path / "ties.png").read_bytes().startswith(b"\x89PNG")
     (image,) = figures[0].axes[0].get_images()
-    zero, one = to_rgb(plots.color(0)), to_rgb(plots.color(1))
-    expected = [[zero, zero], [zero, one], [zero, one]]  # layers upwards, steps to the right
-    np.testing.assert_allclose(image.get_array(), expected)
+    zero, one = to_rgb(color(0)), to_rgb(color(1))
+    expected = [[zero, one], [zero, one], [zero, zero]]  # layers downwards, steps to the right
+    np.testing.assert_allclose(image.get_array()[..., :3] / 255, expected)
+    assert image.origin == "upper"
     assert list(image.get_extent()) == [0, 8, -0.5, 2.5]
     with pytest.raises(ValueError, match="rows is empty"):
         plots.plot_ties([], tmp_path / "none.png")
+
+
+def test_a_comparison_is_one_png_with_each_policy_and_each_run(tmp_path, figures):
+    rows = [
+        row("random", run(20), run(22), run(21)),
+        row("cycle:2", run(30, 8), run(31)),
+    ]
+    plots.plot_comparison(rows, tmp_path / "comparison.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.png"]
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    left, right = figures[0].axes
+    dots = [line.get_xdata().tolist() for line in left.lines if line.get_marker() == "o"]
+    assert dots == [[20, 22, 21], [30, 31]]
+    means = [line.get_xdata()[0] for line in left.lines if line.get_marker() == "None"]
+    assert means == [21, 30.5]
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels[0] == "random\n2 independent, 1 M parameters"
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["random", "cycle:2"]
+    curve = right.lines[0]
+    assert curve.get_xdata().tolist() == [4 * k for k in range(1, 11)]
+    expected = np.exp(np.mean(np.log([20 + 10, 22 + 10, 21 + 10])))
+    assert curve.get_ydata()[-1] == pytest.approx(expected)
+
+
+def test_a_diverged_run_is_marked_and_does_not_squeeze_the_others(tmp_path, figures):
+    plots.plot_comparison([row("wild", run(20), run(20, diverged=True))], tmp_path / "a.png")
+    left = figures[0].axes[0]
+    assert left.get_xlim()[1] < 100
+    assert left.get_yticklabels()[0].get_text().endswith("1 of 2 diverged")
+    plots.plot_comparison([row("wild", run(20, 1, diverged=True))], tmp_path / "b.png")
+
+
+def test_many_policies_and_a_single_run_are_drawn(tmp_path):
+    plots.plot_comparison([row("tied", run(20, 1))], tmp_path / "one.png")
+    plots.plot_comparison(
+        [row(f"policy {k}", run(20 + k)) for k in range(20)], tmp_path / "many.png"
+    )
+
+
+def test_a_comparison_without_rows_or_with_an_unfinished_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows is empty"):
+        plots.plot_comparison([], tmp_path / "a.png")
+    unfinished = Run(Path("runs/x"), {}, [], None)
+    with pytest.raises(ValueError, match="runs/x has no test perplexity"):
+        plots.plot_comparison([row("tied", run(20), unfinished)], tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
