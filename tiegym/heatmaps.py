@@ -17,6 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from tiegym import ties as tie_vectors
 from tiegym.drawing import color, figure_pixels, tidy
 
+FILM_TITLE = "Whose weights each layer uses (full colour: its own; pale: another's)"
+
 _TIED = 0.4  # opacity of a layer that uses another's weights
 _MOST_COLUMNS = 600  # more than a picture has room for
 _NUMBERS_FIT = 12  # layers
@@ -79,11 +81,7 @@ def draw_film(ties: Sequence[Sequence[int]], iterations: Sequence[int]) -> npt.N
     show_film(axes, ties, iterations[-1])
     _layer_axis(axes, n_layer)
     axes.set_xlabel("iteration")
-    axes.set_title(
-        "Whose weights each layer uses: one colour, one layer's (full: its own; pale: another's)",
-        loc="left",
-        fontsize=10,
-    )
+    axes.set_title(FILM_TITLE, loc="left", fontsize=10)
     tidy(axes)
     return figure_pixels(figure)
 

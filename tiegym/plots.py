@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tiegym.drawing import GREY, PALETTE, color, perplexity_axis, save_png, tidy
-from tiegym.heatmaps import show_film
+from tiegym.heatmaps import FILM_TITLE, show_film
 from tiegym.run_folders import Row, Run
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -150,9 +150,8 @@ def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
         raise ValueError("rows is empty: give at least one policy with its runs")
     columns = 3 if len(rows) > 2 else len(rows)
     lines = -(-len(rows) // columns)
-    figure = Figure(
-        figsize=(3.8 * columns, 0.5 + 1.5 * lines), dpi=110, facecolor="white", layout="constrained"
-    )
+    size = max(5.4, 3.8 * columns), 0.8 + 1.5 * lines
+    figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes, row in zip(grid, rows, strict=False):
         steps = _last_episode(row.runs[0])
@@ -163,7 +162,8 @@ def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     for axes in grid[len(rows) :]:
         axes.set_axis_off()
     figure.supxlabel("iteration", fontsize=9.5)
-    figure.supylabel("layer, coloured by the layer whose weights it uses", fontsize=9.5)
+    figure.supylabel("layer", fontsize=9.5)
+    figure.suptitle(FILM_TITLE, x=0.01, ha="left", fontsize=10)
     save_png(figure, path)
 
 
