@@ -1,10 +1,13 @@
 """What the learning agents share: the two protocols in which they are compared.
 
-online: the agent gets one training run and learns during it, so that its exploration costs
-perplexity. pretrained: it first learns over whole runs of other seeds, which are recorded nowhere
-but counted, and then plays one run greedily, without learning. Either way the run folder holds
-one run with the seed that was asked for and exactly as many environment steps as any other policy
-gets. How an agent learns is in its own program, and is any Stable-Baselines3 algorithm.
+- online: the agent gets one training run and learns during it, so that its exploration costs
+  perplexity.
+- pretrained: it first learns over whole runs of other seeds, which are recorded nowhere but
+  counted, and then plays one run greedily, without learning.
+
+Either way the run folder holds one run with the seed that was asked for and exactly as many
+environment steps as any other policy gets. How an agent learns is in its own program, and is any
+Stable-Baselines3 algorithm.
 """
 
 from __future__ import annotations
@@ -32,8 +35,8 @@ from tiegym.run_options import RunOptions
 Env: TypeAlias = gymnasium.Env[Any, Any]
 
 PRETRAINING_SEEDS = 2**32
-"""Pretraining of seed n has seed 2**32 + n: Stable-Baselines3 takes seeds below 2**32 only, so no
-run that is reported has one of these."""
+"""Pretraining of seed n has seed `2**32 + n`: Stable-Baselines3 takes seeds below `2**32` only, so
+no run that is reported has one of these."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ class RewardDifferences(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Gives an agent the change of the reward since the last step, 0 at the first step.
 
     A reward such as the negative log-perplexity is a level: far from zero, about the same
-    whatever the agent does, and falling by itself while the transformer learns. A critic needs
+    whatever the agent does, and rising by itself while the transformer learns. A critic needs
     far more steps than a training run has to learn such values. The difference is what an action
     changed.
 

@@ -30,7 +30,9 @@ class Corpus:
         name: As in `TieConfig.corpus`.
         tokenizer: What made the tokens.
         sha256: Hash of the text of all splits.
-        train: Tokens (N,); likewise the other two.
+        train: Tokens of the training split, (N,).
+        validation: Those of the validation split.
+        test: Those of the test split.
         n_bytes: UTF-8 bytes of each split: nats a token become bits a byte with them.
     """
 

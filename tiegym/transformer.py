@@ -24,7 +24,15 @@ from tiegym.ties import Ties
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a transformer."""
+    """The sizes of a transformer.
+
+    Attributes:
+        vocab_size: Tokens in the vocabulary, V.
+        n_layer: Layers L.
+        n_head: Attention heads of each layer.
+        n_embd: Width C of the residual stream.
+        block_size: Context length T in tokens.
+    """
 
     vocab_size: int
     n_layer: int
@@ -44,7 +52,12 @@ class Shape:
 
 
 class BlockWeights(NamedTuple):
-    """The twelve weights of one block; C is the width."""
+    """The twelve weights of one block; C is the width.
+
+    Weight and bias of `norm_1` and `norm_2`: (C,) and (C,); of `qkv`: (3C, C) and (3C,); of
+    `attention_out`: (C, C) and (C,); of `mlp_in`: (4C, C) and (4C,); of `mlp_out`: (C, 4C) and
+    (C,).
+    """
 
     norm_1_weight: Tensor  # (C,)
     norm_1_bias: Tensor  # (C,)

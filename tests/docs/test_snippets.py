@@ -17,7 +17,7 @@ from tiegym import cli, run_options
 SELF_CONTAINED = ("README.md", "CONTRIBUTING.md")
 """Pages whose blocks are whole programs each; on the others a block goes on from those above."""
 
-ELSEWHERE = ("cd", "git", "pip", "tensorboard")
+ELSEWHERE = ("cd", "git", "pip", ".venv/bin/tensorboard")
 """Commands of other projects: what they understand is theirs to test."""
 
 DOCSTRINGS = [
