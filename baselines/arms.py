@@ -78,7 +78,7 @@ def parse_arm(text: str, env: TieConfig) -> Arm:
             tie_vectors.parse(head, env.n_layer)
         except ValueError as error:
             raise InputError(
-                f"{text!r} is no arm: it is no program of agents/ or baselines/, no run folder "
+                f"{text!r} is no policy: it is no program of agents/ or baselines/, no run folder "
                 f"and no pattern ({error})"
             ) from error
         module, args = "baselines.fixed", ["--pattern", head, *args]
@@ -87,7 +87,7 @@ def parse_arm(text: str, env: TieConfig) -> Arm:
 
 
 def _find_program(name: str) -> str | None:
-    if re.fullmatch(r"[a-z_]+", name):
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
         for package in ("agents", "baselines"):
             path = Path(__file__).parent.parent / package / f"{name}.py"
             if path.is_file() and re.search(r"^class Options\(", path.read_text(), re.MULTILINE):

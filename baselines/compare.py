@@ -32,7 +32,7 @@ class Options:
 
     policies: tyro.conf.Positional[tuple[str, ...]]
     """Programs with options in quotes, patterns, tie vectors, or folders of finished runs."""
-    seeds: int = 3
+    seeds: int = 5
     """Runs of each policy: seeds 0, 1, ..."""
     runs_dir: Path = Path("runs/compare")
     """Where run folders, tables and pictures go."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tiegym.drawing import GREY, PALETTE, color, perplexity_axis, save_png, tidy
@@ -44,7 +45,8 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     Left, the test perplexity of every run and the mean of each policy, first row on top; runs
     that diverged are crosses at the edge, counted in the label and left out of the mean. Right,
     the validation perplexity over iterations: the geometric mean over seeds, in a band from the
-    best to the worst seed.
+    best to the worst seed. With more policies than colours there are no bands, and the names stand
+    at the ends of the curves.
 
     Args:
         rows: The policies in the order of the picture, such as `baselines.report.Row`.
@@ -62,14 +64,16 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
             )
     many = len(rows) > len(PALETTE)
     height = max(3.6, 1.3 + 0.46 * len(rows)) if not many else max(6.0, 1.3 + 0.36 * len(rows))
-    width = 11 if not many else 15  # room for the legend beside the curves
+    width = 11 if not many else 15  # room for the names beside the curves
     figure = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     _draw_results(left, rows)
-    _draw_curves(right, rows)
     if many:
-        figure.legend(frameon=False, fontsize=9, loc="outside right upper")
+        _label_ends(right, _draw_curves(right, rows, bands=False), height)
+        right.set_title("While training: mean over seeds", loc="left", fontsize=11)
     else:
+        _draw_curves(right, rows, bands=True)
+        right.set_title("While training: mean, and range over seeds", loc="left", fontsize=11)
         right.legend(frameon=False, fontsize=9, loc="upper right")
     save_png(figure, path)
 
@@ -216,19 +220,19 @@ def _draw_results(axes: Axes, rows: Sequence[PolicyRuns]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_curves(axes: Axes, rows: Sequence[PolicyRuns]) -> None:
+def _draw_curves(axes: Axes, rows: Sequence[PolicyRuns], bands: bool) -> list[Line2D]:
+    lines: list[Line2D] = []
     late: list[float] = []
     first: list[float] = []
     for place, row in enumerate(rows):
         grid, logs = _curves(row.runs)
         mean, low, high = (np.exp(f(logs, axis=0)) for f in (np.nanmean, np.nanmin, np.nanmax))
-        style = ("-", "--", ":")[place // len(PALETTE) % 3]
-        axes.plot(grid, mean, style, color=color(place), linewidth=1.6, label=row.policy)
-        alpha = 0.18 if len(rows) <= len(PALETTE) else 0.04
-        axes.fill_between(grid, low, high, color=color(place), alpha=alpha, linewidth=0)
+        lines += axes.plot(grid, mean, color=color(place), linewidth=1.6, label=row.policy)
+        if bands:
+            axes.fill_between(grid, low, high, color=color(place), alpha=0.18, linewidth=0)
         first.append(float(mean[0]))
         late += [float(p) for x, p in zip(grid, mean, strict=True) if x >= 0.25 * grid[-1]]
-        late.append(float(low.min()))
+        late.append(float(low.min() if bands else mean.min()))
     # The first quarter falls steeply for every policy: left out of the scale, it leaves room for
     # where they differ. A diverged run is left out too.
     top = min(max(late), max(first))
@@ -237,9 +241,36 @@ def _draw_curves(axes: Axes, rows: Sequence[PolicyRuns]) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel("iteration")
     axes.set_ylabel("validation perplexity")
-    axes.set_title("While training: mean, and range over seeds", loc="left", fontsize=11)
     tidy(axes)
     axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.8)
+    return lines
+
+
+def _label_ends(axes: Axes, lines: Sequence[Line2D], height: float) -> None:
+    """Writes the name of each curve beside axes of so many inches, and leads to the curve's end."""
+    ends = [(np.asarray(line.get_xdata())[-1], np.asarray(line.get_ydata())[-1]) for line in lines]
+    axes.set_xlim(right=max(x for x, _ in ends))
+    order = sorted(range(len(lines)), key=lambda k: ends[k][1])
+    # A line of text apart, as near to the ends as there is room for; in shares of the height.
+    middle = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1].mean()
+    spread = min(0.98, 0.2 * len(lines) / height)
+    bottom = np.clip(middle - spread / 2, 0.01, 0.99 - spread)
+    for place, k in zip(np.linspace(bottom, bottom + spread, len(lines)), order, strict=True):
+        axes.annotate(
+            str(lines[k].get_label()),
+            xy=ends[k],
+            xytext=(1.1, place),
+            textcoords="axes fraction",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": lines[k].get_color(),
+                "relpos": (0, 0.5),
+                "shrinkB": 0,
+            },
+            annotation_clip=False,
+            va="center",
+            fontsize=9,
+        )
 
 
 def _curves(runs: Sequence[Run]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

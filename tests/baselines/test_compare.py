@@ -141,7 +141,7 @@ def test_an_arm_is_a_program_a_pattern_or_a_vector():
     assert own.options.env.tie_grad == "sum"
     assert own.options.env.n_layer == ENV.n_layer
     for wrong in ("nonsense", "", "compare", "0,3,0,0", "../x"):
-        with pytest.raises(ValueError, match="is no arm"):
+        with pytest.raises(ValueError, match="is no policy"):
             parse_arm(wrong, ENV)
 
 

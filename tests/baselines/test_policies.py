@@ -134,7 +134,7 @@ def test_an_unknown_pattern_leaves_no_folder(tmp_path, pattern):
         ("baselines.retrain", [], "give the folder of a finished run"),
         ("baselines.retrain", ["--run=nothing"], "nothing is no run folder"),
         ("baselines.compare", [], "no policies given"),
-        ("baselines.compare", ["nonsense"], "'nonsense' is no arm"),
+        ("baselines.compare", ["nonsense"], "'nonsense' is no policy"),
     ],
 )
 def test_wrong_input_ends_a_program_with_one_message_and_status_2(

@@ -138,11 +138,21 @@ def test_a_diverged_run_is_marked_and_does_not_squeeze_the_others(tmp_path, figu
     plots.plot_comparison([row("wild", run(20, 1, diverged=True))], tmp_path / "b.png")
 
 
-def test_many_policies_and_a_single_run_are_drawn(tmp_path):
+def test_the_names_of_many_policies_stand_at_the_ends_of_their_curves(tmp_path, figures):
+    rows = [row(f"policy {k}", run(20 + (7 * k) % 20)) for k in range(20)]
+    plots.plot_comparison(rows, tmp_path / "many.png")
+    right = figures[0].axes[1]
+    lines = {line.get_label(): line for line in right.lines}
+    names = sorted(right.texts, key=lambda text: text.get_position()[1])
+    ends = [lines[name.get_text()].get_ydata()[-1] for name in names]
+    assert len(ends) == 20
+    assert ends == sorted(ends)  # no two of the lines between names and ends cross
+    assert [name.xy[1] for name in names] == ends
+    assert not right.collections  # bands
+
+
+def test_a_single_run_is_drawn(tmp_path):
     plots.plot_comparison([row("tied", run(20, 1))], tmp_path / "one.png")
-    plots.plot_comparison(
-        [row(f"policy {k}", run(20 + k)) for k in range(20)], tmp_path / "many.png"
-    )
 
 
 def test_a_comparison_without_rows_or_with_an_unfinished_run_is_refused(tmp_path):
