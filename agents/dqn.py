@@ -19,12 +19,12 @@ from pathlib import Path
 
 from stable_baselines3 import DQN
 
-from agents.protocols import AgentOptions, Env, RewardDifferences, train_agent
+from agents.protocols import CriticOptions, Env, level_free, train_agent
 from tiegym.programs import run_program
 
 
 @dataclass(frozen=True)
-class Options(AgentOptions):
+class Options(CriticOptions):
     """Train a transformer under DQN, which learns during the run or beforehand."""
 
     learning_rate: float = 1e-3
@@ -45,9 +45,6 @@ class Options(AgentOptions):
     """Share of the learning over which the probability of a random action falls from 1."""
     exploration_final_eps: float = 0.02
     """Probability of a random action from then on."""
-    reward_differences: bool = True
-    """Learn from the change of the reward from step to step, not from its level; see
-    `agents.protocols.RewardDifferences`."""
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -66,8 +63,7 @@ class Options(AgentOptions):
 
 def make_model(options: Options, env: Env) -> DQN:
     """The untrained agent."""
-    if options.reward_differences:
-        env = RewardDifferences(env)
+    env = level_free(env, options)
     sweep = options.env.n_layer - 1
     return DQN(
         "MultiInputPolicy",

@@ -18,7 +18,7 @@ from pathlib import Path
 from sb3_contrib import MaskablePPO
 
 from agents import ppo
-from agents.protocols import Env, RewardDifferences, train_agent
+from agents.protocols import Env, level_free, train_agent
 from tiegym.programs import run_program
 
 
@@ -42,8 +42,7 @@ class Options(ppo.Options):
 
 def make_model(options: Options, env: Env) -> MaskablePPO:
     """The untrained agent."""
-    if options.reward_differences:
-        env = RewardDifferences(env)
+    env = level_free(env, options)
     return MaskablePPO("MultiInputPolicy", env, **ppo.settings(options))
 
 

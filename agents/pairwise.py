@@ -24,7 +24,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from agents import ppo
-from agents.protocols import Env, Greedy, RewardDifferences, train_agent
+from agents.protocols import Env, Greedy, level_free, train_agent
 from baselines.retrain import read_source, spent_iterations
 from tiegym.input_errors import InputError
 from tiegym.layer_stats import FEATURES
@@ -166,8 +166,7 @@ def _roots(ties: Tensor) -> Tensor:
 
 def make_model(options: Options, env: Env) -> PPO:
     """The untrained agent."""
-    if options.reward_differences:
-        env = RewardDifferences(env)
+    env = level_free(env, options)
     return PPO(PairwisePolicy, env, **ppo.settings(options))
 
 

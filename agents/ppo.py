@@ -18,12 +18,12 @@ from typing import Any
 
 from stable_baselines3 import PPO
 
-from agents.protocols import AgentOptions, Env, RewardDifferences, train_agent
+from agents.protocols import CriticOptions, Env, level_free, train_agent
 from tiegym.programs import run_program
 
 
 @dataclass(frozen=True)
-class Options(AgentOptions):
+class Options(CriticOptions):
     """Train a transformer under PPO, which learns during the run or beforehand."""
 
     learning_rate: float = 1e-3
@@ -40,9 +40,6 @@ class Options(AgentOptions):
     """How far one update may move the probability of an action, as a ratio to 1."""
     ent_coef: float = 0.003
     """Weight of the entropy bonus, for exploration."""
-    reward_differences: bool = True
-    """Learn from the change of the reward from step to step, not from its level; see
-    `agents.protocols.RewardDifferences`."""
 
 
 def settings(options: Options) -> dict[str, Any]:
@@ -63,8 +60,7 @@ def settings(options: Options) -> dict[str, Any]:
 
 def make_model(options: Options, env: Env) -> PPO:
     """The untrained agent."""
-    if options.reward_differences:
-        env = RewardDifferences(env)
+    env = level_free(env, options)
     return PPO("MultiInputPolicy", env, **settings(options))
 
 

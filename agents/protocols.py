@@ -75,6 +75,15 @@ class AgentOptions(RunOptions):
         return self.pretraining_steps + self.steps
 
 
+@dataclass(frozen=True)
+class CriticOptions(AgentOptions):
+    """The options of agents that learn values."""
+
+    reward_differences: bool = True
+    """Learn from the change of the reward from step to step, not from its level; see
+    `agents.protocols.RewardDifferences`."""
+
+
 def train_agent(
     options: AgentOptions, program: str, make_model: Callable[[Env], BaseAlgorithm]
 ) -> Path:
@@ -212,28 +221,41 @@ class Greedy:
         return self.model.predict(observation, state, episode_start, deterministic=True, **masks)
 
 
+def level_free(env: Env, options: CriticOptions) -> Env:
+    """The environment as an agent learns from it: with `RewardDifferences`, if asked for.
+
+    The reward "delta_log_ppl" is a difference already, and stays as it is.
+    """
+    if options.reward_differences and options.env.reward != "delta_log_ppl":
+        return RewardDifferences(env)
+    return env
+
+
 class RewardDifferences(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gives an agent the change of the reward since the last step, 0 at the first step.
+    """Gives an agent the change of the reward since the last step.
 
     A reward such as the negative log-perplexity is a level: far from zero, about the same
     whatever the agent does, and rising by itself while the transformer learns. A critic needs
     far more steps than a training run has to learn such values. The difference is what an action
-    changed.
+    changed. The first reward of an episode is held against the first of the episode before; in the
+    first episode there is none, and the agent gets 0.
 
-    The best policy stays the same. Let the reward be r(s') for arriving at s'. With the potential
-    P(s) = r(s) / (1 - gamma), the worth of staying at s for ever, potential-based shaping (Ng,
-    Harada and Russell 1999) makes of it r(s') + gamma P(s') - P(s) = (r(s') - r(s)) / (1 - gamma);
-    the constant factor is left out. As P isn't taken back at the end of an episode, its last
-    state counts as if it stayed.
+    The best policy stays the same, but for the very first step. Let the reward be r(s') for
+    arriving at s'. With the potential P(s) = r(s) / (1 - gamma), the worth of staying at s for
+    ever, potential-based shaping (Ng, Harada and Russell 1999) makes of it
+    r(s') + gamma P(s') - P(s) = (r(s') - r(s)) / (1 - gamma); the constant factor is left out. At
+    the first step r(s) is what the last episode gave, whatever is done now. As P isn't taken back
+    at the end of an episode, its last state counts as if it stayed.
     """
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
         self._last: float | None = None
+        self._first: float | None = None
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Resets."""
-        self._last = None
+        self._last, self._first = self._first, None
         return self.env.reset(**kwargs)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -241,4 +263,6 @@ class RewardDifferences(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         difference = 0.0 if self._last is None else float(reward) - self._last
         self._last = float(reward)
+        if self._first is None:
+            self._first = self._last
         return observation, difference, terminated, truncated, info

@@ -19,7 +19,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.torch_layers import CombinedExtractor
 
 from agents import ppo
-from agents.protocols import Env, RewardDifferences, train_agent
+from agents.protocols import Env, level_free, train_agent
 from tiegym.programs import run_program
 
 
@@ -48,8 +48,7 @@ class FlatObservation(CombinedExtractor):
 
 def make_model(options: Options, env: Env) -> RecurrentPPO:
     """The untrained agent."""
-    if options.reward_differences:
-        env = RewardDifferences(env)
+    env = level_free(env, options)
     return RecurrentPPO(
         "MultiInputLstmPolicy",
         env,

@@ -33,7 +33,7 @@ class Corpus:
         train: Tokens of the training split, (N,).
         validation: Those of the validation split.
         test: Those of the test split.
-        n_bytes: UTF-8 bytes of each split: nats a token become bits a byte with them.
+        n_bytes: UTF-8 bytes of each split.
     """
 
     name: str
@@ -48,6 +48,21 @@ class Corpus:
     def vocab_size(self) -> int:
         """Number of token ids."""
         return self.tokenizer.vocab_size
+
+    def bytes_per_token(self, split: str, limit: int | None = None) -> float:
+        """UTF-8 bytes a token, with which nats a token become bits a byte.
+
+        Args:
+            split: "train", "validation" or "test".
+            limit: Count the first `limit` tokens after the first one, which nothing predicts. They
+                can be counted for tokenizers with `Tokenizer.byte_lengths`; for others this is
+                the figure of the whole split.
+        """
+        tokens: Tokens = getattr(self, split)
+        lengths = None if limit is None else self.tokenizer.byte_lengths()
+        if limit is None or lengths is None:
+            return self.n_bytes[split] / len(tokens)
+        return float(lengths[tokens[1 : limit + 1]].mean())
 
 
 def validate_corpus(name: str) -> None:

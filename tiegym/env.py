@@ -265,9 +265,10 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         if not self._known_episode().diverged:
             test_loss = self._started_trainer().test_loss()
             loss = test_loss if test_loss <= ceiling else ceiling  # also if it is not a number
+        bytes_per_token = self.corpus.bytes_per_token("test", self.config.test_tokens)
         return {
             "test_perplexity": math.exp(loss),
-            "test_bits_per_byte": self._bits_per_byte(loss, "test"),
+            "test_bits_per_byte": loss / math.log(2) / bytes_per_token,
         }
 
     @explains_out_of_memory
@@ -383,9 +384,10 @@ class TieEnv(gymnasium.Env[Observation, Any]):
     def _info(self) -> dict[str, Any]:
         episode, config = self._known_episode(), self.config
         n_independent = tie_vectors.n_independent(self.ties)
+        bytes_per_token = self.corpus.bytes_per_token("validation")
         info = {
             "perplexity": math.exp(episode.loss),
-            "bits_per_byte": self._bits_per_byte(episode.loss, "validation"),
+            "bits_per_byte": episode.loss / math.log(2) / bytes_per_token,
             "train_loss": episode.train_loss,
             "val_loss": episode.loss,
             "ties": self.ties,
@@ -405,11 +407,6 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         if self._known_episode().iteration:
             return tying.model_state_bytes(self._trainer.model, self._trainer.optimizer)
         return self._trainer.expected_state_bytes(n_independent)
-
-    def _bits_per_byte(self, loss: float, split: str) -> float:
-        """Nats a token to bits a byte, by the split's own tokens a byte."""
-        tokens = len(getattr(self.corpus, split))
-        return float(loss / math.log(2) * tokens / self.corpus.n_bytes[split])
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         started = self._episode is not None and self._episode.started

@@ -1,10 +1,13 @@
 """Figures of each layer that an agent can use: the `layer_stats` of an observation.
 
-All are in [-1, 1] and come from a fixed sample of each layer's weights (evenly spaced entries of
-its four matrices), so that their cost is independent of the width.
+All are in [-1, 1]. Distances and similarities come from a fixed sample of each layer's weights
+(evenly spaced entries of its four matrices, from all of their columns), so that their cost is
+independent of the width.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +75,16 @@ def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
 
 
 def _sample(block: Block) -> Tensor:
-    matrices = [p.flatten() for p in block.parameters() if p.ndim == 2]
-    return torch.cat([m[:: max(1, m.numel() // _SAMPLE)] for m in matrices]).float()
+    matrices = [p for p in block.parameters() if p.ndim == 2]
+    return torch.cat([m.flatten()[:: _stride(*m.shape)] for m in matrices]).float()
+
+
+def _stride(rows: int, columns: int) -> int:
+    """Distance of the entries that are sampled: no divisor of a row, which would skip columns."""
+    stride = max(1, rows * columns // _SAMPLE)
+    while math.gcd(stride, columns) > 1:
+        stride += 1
+    return stride
 
 
 def _gradient_norm(block: Block) -> Tensor:

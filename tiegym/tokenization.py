@@ -77,6 +77,22 @@ class Tokenizer:
         text: str = self._inner.decode(ids.tolist(), skip_special_tokens=False)
         return text.replace(" \n ", "\n").replace("\n ", "\n") if self._is_word else text
 
+    def byte_lengths(self) -> npt.NDArray[np.int64] | None:
+        """UTF-8 bytes of each token, (V,); None if its tokens don't stand for bytes.
+
+        They do for "bytes" and for byte-level BPE, such as bpe-N and gpt2.
+        """
+        if self._inner is None:
+            return np.ones(self.vocab_size, dtype=np.int64)
+        from tokenizers import decoders
+
+        if not isinstance(self._inner.decoder, decoders.ByteLevel):
+            return None
+        lengths = np.zeros(self.vocab_size, dtype=np.int64)
+        for token, number in self._inner.get_vocab().items():
+            lengths[number] = len(token)  # written with a character for each byte
+        return lengths
+
     @property
     def _is_word(self) -> bool:
         return re.fullmatch(r"word(-\d+)?", self.name) is not None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -237,17 +238,22 @@ class TiedTransformer(nn.Module):
         of different ties with the same seed start from the same weights.
 
         Args:
-            seed: From 0 to 2^48 - 1.
+            seed: Not negative.
         """
         generator = torch.Generator(self.token_embedding.device)
-        generator.manual_seed(seed * 1024)
+
+        def begin_stream(number: int) -> None:
+            # On a CPU only the lower 32 bits of a generator's seed count: they must be mixed.
+            generator.manual_seed(int(np.random.default_rng((seed, number)).integers(2**63)))
+
+        begin_stream(0)
         self.token_embedding.normal_(0, 0.02, generator=generator)
         self.position_embedding.normal_(0, 0.02, generator=generator)
         self.final_norm_weight.fill_(1.0)
         self.final_norm_bias.fill_(0.0)
         for name, module in self.blocks.items():
             assert isinstance(module, Block)
-            generator.manual_seed(seed * 1024 + 1 + int(name))
+            begin_stream(1 + int(name))
             module.initialize(self.shape.n_layer, generator)
 
     def forward(self, tokens: Tensor) -> Tensor:

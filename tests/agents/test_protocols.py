@@ -1,6 +1,7 @@
 """Both protocols with each agent of Stable-Baselines3: records, seeds, steps, and costs."""
 
 import contextlib
+import dataclasses
 import io
 
 import gymnasium
@@ -19,6 +20,7 @@ from agents.protocols import (
     Greedy,
     Practice,
     RewardDifferences,
+    level_free,
     train_agent,
 )
 from tests.agents.known_answer import KnownAnswer
@@ -191,17 +193,29 @@ def test_reward_differences_are_the_change_since_the_last_step_of_the_episode():
     class Levels(gymnasium.Env):
         action_space = observation_space = gymnasium.spaces.Discrete(2)
 
-        def reset(self, **_):
-            self.levels = iter([-5.0, -3.0, -4.0])
+        def reset(self, levels=None, **_):
+            self.levels = iter([-5.0, -3.0, -4.0]) if levels is None else levels
             return 0, {}
 
         def step(self, action):
             return 0, next(self.levels), False, False, {}
 
     env = RewardDifferences(Levels())
-    for _ in range(2):
-        env.reset()
-        assert [env.step(0)[1] for _ in range(3)] == [0.0, 2.0, -1.0]
+    env.reset()
+    assert [env.step(0)[1] for _ in range(3)] == [0.0, 2.0, -1.0]
+    env.reset()
+    assert env.step(0)[1] == 0.0  # as good as the first step of the episode before
+    env.reset(levels=iter([-4.0]))
+    assert env.step(0)[1] == 1.0  # better than it
+
+
+@pytest.mark.parametrize("reward", ["neg_log_ppl", "neg_ppl", "ppl_params", "delta_log_ppl"])
+def test_agents_learn_from_first_differences_whatever_the_reward(reward):
+    options = dqn.Options(env=TieConfig(**SMALL, reward=reward))
+    wrapped = level_free(KnownAnswer(), options)
+    assert isinstance(wrapped, RewardDifferences) == (reward != "delta_log_ppl")
+    as_it_is = dataclasses.replace(options, reward_differences=False)
+    assert not isinstance(level_free(KnownAnswer(), as_it_is), RewardDifferences)
 
 
 def test_the_agent_logs_the_rewards_of_the_environment_and_its_own_losses(tmp_path):

@@ -152,10 +152,32 @@ def test_bytes_and_bpe_lose_nothing(name, text):
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_survives_bpe_and_json(text):
     tokenizer = tokenization.from_json(_BPE.to_json())
-    assert tokenizer.decode(tokenizer.encode(text)) == text
+    tokens = tokenizer.encode(text)
+    assert tokenizer.decode(tokens) == text
+    assert tokenizer.byte_lengths()[tokens].sum() == len(text.encode())
 
 
 _BPE = tokenization.make_tokenizer("bpe-300", "\n".join(LINES))
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe-300"])
+def test_bytes_are_counted_of_the_tokens_that_are_read(tokenizer, tmp_path):
+    text = "aaaa " * 200 + "héllo wörld " * 400  # the beginning isn't like the rest
+    (tmp_path / "a.txt").write_text(text)
+    corpus = load_corpus(str(tmp_path / "a.txt"), tokenizer)
+    tokens = corpus.train[1:301]
+    expected = len(corpus.tokenizer.decode(tokens).encode()) / 300
+    assert corpus.bytes_per_token("train", 300) == pytest.approx(expected)
+    everything = corpus.bytes_per_token("train")
+    assert everything == corpus.n_bytes["train"] / len(corpus.train)
+    assert (everything != expected) == (tokenizer == "bpe-300")
+
+
+def test_where_words_are_tokens_their_bytes_are_those_of_the_whole_split(tmp_path):
+    (tmp_path / "a.txt").write_text("one two three\n" * 100)
+    corpus = load_corpus(str(tmp_path / "a.txt"), "word")
+    assert corpus.tokenizer.byte_lengths() is None
+    assert corpus.bytes_per_token("test", 3) == corpus.bytes_per_token("test")
 
 
 def test_bpe_has_the_vocabulary_asked_for_and_compresses():

@@ -187,3 +187,14 @@ def test_200_tie_changes_forks_and_episodes_compile_a_fixed_number_of_graphs(
 def test_too_long_a_sequence_is_refused():
     with pytest.raises(ValueError, match="9 tokens a sequence, but block_size=8"):
         build()(torch.zeros(1, 9, dtype=torch.long))
+
+
+@pytest.mark.parametrize("other", [1, 2**22, 2**32, 2**47])
+def test_every_bit_of_a_seed_changes_the_initial_weights(other):
+    model = build()
+    before = [p.detach().clone() for p in model.parameters() if p.ndim == 2]
+    model.initialize(other)
+    after = [p for p in model.parameters() if p.ndim == 2]
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    model.initialize(0)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
