@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import runpy
 import sys
 import zipfile
@@ -91,7 +92,8 @@ def test_a_layer_owns_its_slice_and_its_last_output_is_independence(shape):
         ({"learning_rate": 1e-2, "weight_decay": 0.5, "gamma": 0.5}, False, False),
     ],
 )
-def test_the_update_is_that_of_plain_torch(settings, done, timeout):
+@pytest.mark.parametrize("reward", [-145.0, 145.0])
+def test_the_update_is_that_of_plain_torch(settings, done, timeout, reward):
     model = make(**settings)
     model.learn(7)  # AdamW has a state by now
     plain = nn.Sequential(nn.Linear(5, 128), nn.ReLU(), nn.Linear(128, 15))
@@ -104,7 +106,7 @@ def test_the_update_is_that_of_plain_torch(settings, done, timeout):
     # A copy: load_state_dict would share the moments with the agent's own optimiser.
     optimizer.load_state_dict(copy.deepcopy(model.policy.optimizer.state_dict()))
 
-    ties, layer, action, following, reward = (0, 0, 1, 1, 0), 3, 2, (0, 0, 1, 2, 0), -145.0
+    ties, layer, action, following = (0, 0, 1, 1, 0), 3, 2, (0, 0, 1, 2, 0)
     model.replay_buffer.add(
         *(seen(ties, layer), seen(following, layer + 1), np.array([action])),
         *(np.array([reward]), np.array([done]), [{"TimeLimit.truncated": timeout}]),
@@ -112,7 +114,8 @@ def test_the_update_is_that_of_plain_torch(settings, done, timeout):
     model.train(gradient_steps=1, batch_size=1)
 
     slices = {3: slice(6, 10), 4: slice(10, 15)}
-    target = torch.tensor(max(reward, -settings.get("reward_clip", 1e9)))
+    clip = settings.get("reward_clip", math.inf)
+    target = torch.tensor(min(max(reward, -clip), clip))
     if not done or timeout:  # a time limit of a wrapper is no end of the task
         best = plain(torch.tensor(following).float()).detach()
         best = best[slices[3 if settings.get("bootstrap") == "same-layer" else 4]].max()

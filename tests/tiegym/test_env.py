@@ -36,6 +36,13 @@ def bare(**changes):
     return make(**changes).unwrapped
 
 
+def with_losses(env, training, validation):
+    """The environment, its next steps' losses given: it trains nothing."""
+    env._trainer.train = lambda iterations: torch.tensor(training)
+    env._trainer.validation_loss = lambda: torch.tensor(validation)
+    return env
+
+
 def play(env, seed, actions):
     """Rewards, losses and final weights of a run."""
     env.reset(seed=seed)
@@ -198,6 +205,14 @@ def test_the_end_of_the_budget_terminates_and_reads_the_test_split_once(monkeypa
     assert bits == pytest.approx(math.log2(results[-1][4]["test_perplexity"]) * n_tokens / n_bytes)
 
 
+def test_a_steps_losses_are_the_mean_of_training_and_the_validation_loss():
+    env = with_losses(bare(), [1.0, 2.0], 4.0)
+    env.reset(seed=0)
+    observation, *_, info = env.step(0)
+    assert (info["train_loss"], info["val_loss"]) == (1.5, 4.0)
+    assert observation["loss"].tolist() == [1.5, 4.0]
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -252,18 +267,6 @@ def test_an_agents_draws_from_the_global_generators_change_nothing_and_are_not_c
         noisy.append((value, info["train_loss"], info["val_loss"]))
     assert noisy == quiet
     assert mixed == undisturbed
-
-
-def test_dropout_and_ties_are_separate_streams():
-    """Runs of different ties see the same batches and start from the same weights."""
-    a, b = bare(initial_ties="tied"), bare(initial_ties="independent")
-    for env in (a, b):
-        env.reset(seed=2)
-    assert torch.equal(a.model.independent(0).qkv_weight, b.model.independent(0).qkv_weight)
-    assert torch.equal(a._trainer.validation_set[0], b._trainer.validation_set[0])
-    c = bare(initial_ties="cycle:2")
-    c.reset(seed=2)
-    assert torch.equal(c.model.independent(1).qkv_weight, b.model.independent(1).qkv_weight)
 
 
 def test_restore_goes_back_any_number_of_times():
@@ -341,8 +344,35 @@ def test_divergence_ends_the_episode_with_a_finite_floor():
     assert info["perplexity"] == info["test_perplexity"] == math.exp(8.0)
     numbers = [v for v in info.values() if isinstance(v, float)]
     assert all(math.isfinite(n) for n in numbers)
+
+
+def test_an_episode_after_divergence_starts_anew():
+    def initial_state(env):
+        _, info = env.reset(seed=0)
+        assert not info["diverged"]
+        assert env.model is not None
+        return env.snapshot().tensors
+
+    env = bare()
+    expected = initial_state(env)
+    with torch.no_grad():
+        env.model.final_norm_bias.fill_(math.nan)
+    assert env.step(1)[4]["diverged"]
+    anew = initial_state(env)
+    assert all(torch.equal(anew.pop(name), tensor) for name, tensor in expected.items())
+    assert not any(moment.any() for moment in anew.values())
+
+
+@pytest.mark.parametrize("high", [9.0, math.nan])
+@pytest.mark.parametrize("where", range(3))
+def test_one_training_or_validation_loss_above_the_ceiling_is_divergence(high, where):
+    losses = [1.0] * 3
+    losses[where] = high
+    env = with_losses(bare(divergence_loss=8.0), losses[:2], losses[2])
     env.reset(seed=0)
-    assert not env.step(1)[4]["diverged"] or info["iteration"] <= 2
+    _, _, terminated, _, info = env.step(0)
+    assert terminated
+    assert info["diverged"]
 
 
 def test_a_loss_that_is_not_a_number_is_divergence():
@@ -366,6 +396,14 @@ def test_layer_stats_are_what_they_say():
     assert similarity[0] == similarity[3] == 1
     assert similarity[1] == similarity[2] < 1
     assert gradient[0] != gradient[1]
+
+
+def test_a_tie_change_by_itself_moves_nothing():
+    env = with_losses(bare(initial_ties="independent"), [1.0, 1.0], 1.0)
+    env.reset(seed=0)
+    stats = env.step(0)[0]["layer_stats"].reshape(4, len(FEATURES))
+    assert env.ties.tolist() == [0, 0, 2, 3]
+    assert not stats[:, FEATURES.index("moved")].any()
 
 
 def test_an_exported_model_gives_the_same_logits_without_the_environment(tmp_path):

@@ -1,5 +1,7 @@
 """The trainer and its data, without the environment."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from tests.tiegym.small import SMALL
 from tiegym import ties, tying
 from tiegym.config import PAPER, TieConfig
-from tiegym.corpora import load_corpus
+from tiegym.corpora import SPLITS, load_corpus
 from tiegym.rewards import reward
 from tiegym.token_data import TokenData
 from tiegym.trainer import Trainer, resolve_device, resolve_dtype
@@ -21,11 +23,28 @@ def corpus():
     return load_corpus(SMALL["corpus"])
 
 
+def start(corpus, pattern="cycle:2", seed=0, **changes):
+    made = Trainer(TieConfig(**SMALL | changes), corpus)
+    made.reset(seed, ties.pattern(pattern, 4))
+    return made
+
+
 @pytest.fixture
 def trainer(corpus):
-    made = Trainer(TieConfig(**SMALL), corpus)
-    made.reset(0, ties.pattern("cycle:2", 4))
-    return made
+    return start(corpus)
+
+
+def one_token_a_split(corpus):
+    """Training is all token 0, validation token 1, test token 2: batches have no other content."""
+    tokens = {split: np.full(200, k, corpus.train.dtype) for k, split in enumerate(SPLITS)}
+    return dataclasses.replace(corpus, **tokens)
+
+
+def record_reads(trainer):
+    """A list that gets the inputs and targets of each loss that the trainer computes."""
+    reads, loss = [], trainer.model.loss
+    trainer.model.loss = lambda *batch: reads.append(torch.stack(batch)) or loss(*batch)
+    return reads
 
 
 def test_windows_predict_every_token_of_a_split_but_the_first_once(corpus):
@@ -48,6 +67,24 @@ def test_samples_come_from_their_split_alone(corpus):
         for row, its in zip(inputs, targets, strict=True):
             window = torch.cat((row, its[-1:])).numpy().astype(corpus.train.dtype)
             assert window.tobytes() in text
+
+
+def test_each_loss_reads_its_own_split(corpus):
+    trainer = start(one_token_a_split(corpus))
+    reads = record_reads(trainer)
+    for split, compute in enumerate(
+        (lambda: trainer.train(2), trainer.validation_loss, trainer.test_loss)
+    ):
+        reads.clear()
+        compute()
+        assert {token for batch in reads for token in batch.unique().tolist()} == {split}
+
+
+def test_the_validation_set_has_eval_batches_and_depends_on_the_seed(corpus):
+    first, again, other = (start(corpus, seed=seed, eval_batches=3) for seed in (0, 0, 1))
+    assert first.validation_set[0].shape == (3 * SMALL["batch_size"], SMALL["block_size"])
+    assert torch.equal(first.validation_set[0], again.validation_set[0])
+    assert not torch.equal(first.validation_set[0], other.validation_set[0])
 
 
 def test_training_lowers_the_loss(trainer):
@@ -73,6 +110,57 @@ def test_a_gradient_is_clipped_to_the_norm_asked_for(corpus):
     trainer.train(1)
     gradients = [p.grad for p in trainer.model.parameters()]
     assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_weights_decay_by_learning_rate_times_weight_decay_an_iteration(corpus):
+    plain, decayed = (start(corpus, learning_rate=0.5, weight_decay=d) for d in (0.0, 0.8))
+    before = [p.detach().clone() for p in plain.model.parameters()]
+    plain.train(1)
+    decayed.train(1)
+    for p, q, old in zip(plain.model.parameters(), decayed.model.parameters(), before, strict=True):
+        torch.testing.assert_close(p - q, 0.5 * 0.8 * old)
+
+
+def test_dropout_acts_in_training_alone(corpus):
+    plain, dropped = (start(corpus, dropout=dropout) for dropout in (0.0, 0.5))
+    assert dropped.validation_loss() == plain.validation_loss()
+    assert dropped.test_loss() == plain.test_loss()
+    assert dropped.train(1) != plain.train(1)
+
+
+def test_dropout_goes_on_from_one_call_of_training_to_the_next(corpus):
+    same = one_token_a_split(corpus)  # all batches are alike, and the weights hardly move
+    parts, whole = (start(same, dropout=0.5, learning_rate=1e-12) for _ in range(2))
+    losses = torch.cat([parts.train(1) for _ in range(3)])
+    assert len(losses.unique()) == 3
+    assert torch.equal(losses, whole.train(3))
+
+
+def test_neither_ties_nor_dropout_change_initial_weights_or_batches(corpus):
+    def run(pattern, dropout):
+        trainer = start(corpus, pattern, dropout=dropout)
+        weights = [trainer.model.token_embedding, *trainer.model.independent(0).parameters()]
+        weights = torch.cat([p.detach().flatten() for p in weights])
+        reads = record_reads(trainer)
+        trainer.train(2)
+        trainer.retie(ties.pattern("sandwich", 4))
+        trainer.train(1)
+        trainer.validation_loss()
+        return weights, torch.cat(reads)
+
+    expected = run("tied", 0.0)
+    for pattern, dropout in (("tied", 0.5), ("cycle:2", 0.0), ("independent", 0.5)):
+        for mine, its in zip(run(pattern, dropout), expected, strict=True):
+            assert torch.equal(mine, its)
+
+
+def test_batches_and_dropout_have_streams_of_their_own_that_do_not_depend_on_the_ties(corpus):
+    a, b = (start(corpus, pattern, dropout=0.5) for pattern in ("tied", "independent"))
+    assert not torch.equal(a.state()["rng.batches"], a.state()["rng.dropout"])
+    for trainer in (a, b):
+        trainer.train(2)
+    for stream in ("rng.batches", "rng.dropout"):
+        assert torch.equal(a.state()[stream], b.state()[stream])
 
 
 def test_reset_makes_everything_as_new_in_the_same_memory(trainer):

@@ -1,5 +1,6 @@
-"""The transformer by itself: compilation, checkpointing, the chunked loss."""
+"""The transformer by itself: initial weights, dropout, chunked loss, checkpointing, compilation."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
 from tiegym.chunked_loss import chunked_cross_entropy
 from tiegym.trainer import resolve_loss_chunk
-from tiegym.transformer import Shape, TiedTransformer
+from tiegym.transformer import Block, Shape, TiedTransformer, block
 
 SHAPE = Shape(vocab_size=23, n_layer=4, n_head=2, n_embd=16, block_size=8)
 
@@ -34,6 +35,55 @@ def gradients(model):
     loss = model.loss(*batch())
     loss.backward()
     return [loss.detach(), *(p.grad.clone() for p in model.parameters())]
+
+
+def test_a_layers_initial_weights_do_not_depend_on_the_ties():
+    full = build(vector="independent")
+    assert not torch.equal(full.independent(2).qkv_weight, full.independent(1).qkv_weight)
+    for vector in ("0,0,2,2", "0,0,0,3"):
+        model = build(vector=vector)
+        for name, p in model.named_parameters():
+            assert torch.equal(p, full.get_parameter(name))
+
+
+def test_initial_weights_are_gpt_2s_with_residual_projections_scaled_by_depth():
+    model = TiedTransformer(Shape(200, 8, 2, 64, 64), ties.pattern("sequence:2", 8))
+    model.initialize(0)
+    for name, p in model.named_parameters():
+        if p.ndim == 2:
+            residual = name.endswith(("attention_out_weight", "mlp_out_weight"))
+            expected = 0.02 / math.sqrt(2 * 8) if residual else 0.02
+            assert p.std().item() == pytest.approx(expected, rel=0.05)
+        else:
+            assert (p == (1 if "norm" in name and name.endswith("weight") else 0)).all()
+
+
+def test_dropout_is_on_embeddings():
+    model = build(dropout=0.5)
+    with torch.no_grad():
+        for p in model.blocks.parameters():
+            p.zero_()  # a block adds nothing: what it drops makes no difference
+    torch.manual_seed(0)
+    embedded = F.embedding(batch()[0], model.token_embedding) + model.position_embedding
+    expected = F.layer_norm(F.dropout(embedded), (SHAPE.n_embd,))
+    torch.manual_seed(0)
+    assert torch.equal(model.train().hidden(batch()[0]), expected)
+
+
+def test_dropout_is_on_attention_and_on_both_residual_branches():
+    weights = Block(SHAPE.n_embd, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        for p in weights.parameters():
+            p.zero_()
+        weights.qkv_bias[-SHAPE.n_embd :] = 1  # all values are 1
+        weights.attention_out_weight.copy_(torch.eye(SHAPE.n_embd))
+        weights.mlp_out_bias.fill_(100)
+        x = torch.zeros(20, 8, SHAPE.n_embd)
+        torch.manual_seed(0)
+        plain, dropped = (block(weights.weights, x, SHAPE.n_head, p) for p in (0.0, 0.5))
+    assert plain.unique().tolist() == [101]
+    # The first position attends to itself alone. Whatever isn't dropped counts twice.
+    assert dropped[:, 0].unique().tolist() == [0, 2 * 2, 2 * 100, 2 * 2 + 2 * 100]
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 24, 100])
