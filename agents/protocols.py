@@ -162,7 +162,7 @@ class StopAfter(BaseCallback):
 
 
 class Practice(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Counts the training iterations of runs that aren't reported, and spares the test split.
+    """Counts the iterations of runs that aren't reported; spares the test split, exports nothing.
 
     Args:
         env: A TieEnv, unwrapped or as `tiegym.resume.innermost` gives it. It is as before once
@@ -174,8 +174,10 @@ class Practice(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.iterations = 0
         """Trained so far, over all episodes."""
         self._before = 0
-        # The last step of an episode reads the test split, which only the reported run may.
+        # The last step of an episode reads the test split, which only the reported run may; and
+        # only its model is exported.
         self.unwrapped.test_metrics = dict  # type: ignore[attr-defined]
+        self.unwrapped.export = lambda path: None  # type: ignore[attr-defined]
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Resets."""
@@ -191,8 +193,9 @@ class Practice(gymnasium.Wrapper[Any, Any, Any, Any]):
         return result
 
     def close(self) -> None:
-        """Gives the test split back; the environment stays open."""
+        """Gives the test split and the export back; the environment stays open."""
         del self.unwrapped.test_metrics  # type: ignore[attr-defined]
+        del self.unwrapped.export  # type: ignore[attr-defined]
 
 
 class Greedy:

@@ -29,7 +29,7 @@ from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space
 from tiegym.step_stats import Stopwatch, peak_memory, reset_peak_memory
 from tiegym.ties import Ties
-from tiegym.trainer import Trainer
+from tiegym.trainer import Trainer, resolve_dtype
 from tiegym.transformer import TiedTransformer
 
 Observation: TypeAlias = dict[str, Any]
@@ -307,19 +307,20 @@ class TieEnv(gymnasium.Env[Observation, Any]):
     @fork_safe
     def save_checkpoint(self, path: str | Path) -> None:
         """Writes the episode as it stands to one file, atomically; see `tiegym.files`."""
-        values = self._values() | {"config": dataclasses.asdict(self.config)}
+        values = self._values() | {"config": self._resolved_config()}
         files.write_tensors(path, "checkpoint", self._tensors(), values)
 
     @fork_safe
     def load_checkpoint(self, path: str | Path) -> None:
-        """Goes on from a checkpoint of the same configuration.
+        """Goes on from a checkpoint of the same configuration on a device of the same type.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, of another kind, or of another configuration.
+            ValueError: If it is damaged, of another kind, of another configuration, or of another
+                type of device, whose random streams this one doesn't have.
         """
         tensors, values = files.read_tensors(path, "checkpoint")
-        mine = files.as_json(dataclasses.asdict(self.config))
+        mine = files.as_json(self._resolved_config())
         theirs = values.pop("config")
         different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
         if different:
@@ -407,6 +408,12 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         if self._known_episode().iteration:
             return tying.model_state_bytes(self._trainer.model, self._trainer.optimizer)
         return self._trainer.expected_state_bytes(n_independent)
+
+    def _resolved_config(self) -> dict[str, Any]:
+        """The configuration, with what "auto" stands for on this machine."""
+        device = self._trainer.device
+        dtypes = "{}, {}".format(*resolve_dtype(self.config.dtype, device))
+        return dataclasses.asdict(self.config) | {"device": device.type, "dtype": dtypes}
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         started = self._episode is not None and self._episode.started

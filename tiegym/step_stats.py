@@ -17,6 +17,7 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         """Makes the first mark."""
+        self._device = device
         self._gpu = device.type == "cuda"
         self._events: list[torch.cuda.Event] = []
         self._times: list[float] = []
@@ -26,7 +27,7 @@ class Stopwatch:
         """Marks this point in the device's work."""
         if self._gpu:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record()
+            event.record(torch.cuda.current_stream(self._device))
             self._events.append(event)
         else:
             self._times.append(time.perf_counter())

@@ -47,7 +47,10 @@ def resolve_device(name: str) -> torch.device:
 def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
     """The dtypes of weights and of computation that a `TieConfig.dtype` stands for."""
     if name == "auto":
-        capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        capable = False
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                capable = torch.cuda.is_bf16_supported(including_emulation=False)
         name = "bfloat16-mixed" if capable else "float32"
     return {
         "float32": (torch.float32, torch.float32),

@@ -330,6 +330,19 @@ def test_a_checkpoint_goes_on_in_a_new_environment(tmp_path):
         bare(dropout=0.1, learning_rate=0.5).load_checkpoint(tmp_path / "deep/here.safetensors")
 
 
+def test_a_checkpoint_asks_for_the_type_of_its_device_not_for_its_name(tmp_path, monkeypatch):
+    env = bare(device="cpu", dtype="float32")
+    play(env, 0, [1, 2])
+    env.save_checkpoint(tmp_path / "here.safetensors")
+    monkeypatch.setattr("tiegym.trainer.resolve_device", lambda name: torch.device("cpu"))
+    again = bare(device="auto", dtype="float32")
+    again.load_checkpoint(tmp_path / "here.safetensors")
+    assert again.step(3)[1] == env.step(3)[1]
+    monkeypatch.setattr(again._trainer, "device", torch.device("cuda:1"))
+    with pytest.raises(ValueError, match=r"device \('cpu' there, 'cuda' here\)"):
+        again.load_checkpoint(tmp_path / "here.safetensors")
+
+
 def test_divergence_ends_the_episode_with_a_finite_floor():
     env = bare(learning_rate=1e6, divergence_loss=8.0, max_iters=1000, reward="neg_ppl")
     env.reset(seed=0)

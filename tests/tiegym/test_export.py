@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiegym
-from agents import qlearning
+from agents import dqn, qlearning
 from baselines import fixed
 from tests.tiegym.small import SMALL
 from tiegym import cli
@@ -83,6 +83,18 @@ def test_a_run_with_export_leaves_the_model_of_its_last_iteration(tmp_path, prog
     tokens = torch.arange(16)[None]
     assert model.ties.tolist() == run.summary["final"]["ties"]
     assert torch.equal(model(tokens), env.model.eval()(tokens))
+
+
+@pytest.mark.parametrize("program", [dqn, qlearning])
+def test_only_the_run_that_is_reported_is_exported(tmp_path, monkeypatch, program):
+    exported, export = [], TieEnv.export
+    monkeypatch.setattr(TieEnv, "export", lambda env, path: exported.append(export(env, path)))
+    program.train(
+        program.Options(
+            pretrain_runs=2, runs_dir=tmp_path, quiet=True, export=True, env=TieConfig(**SMALL)
+        )
+    )
+    assert len(exported) == 1
 
 
 def test_a_run_without_export_leaves_no_model(tmp_path):
