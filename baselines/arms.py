@@ -7,6 +7,7 @@ vector ("0,0,2,2"), or a folder with a finished run. Each seed of it is one run 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import importlib
 import importlib.util
@@ -159,6 +160,8 @@ def _run(arm: Arm, seed: int, folder: Path) -> None:
     if _has_begun(folder):
         options = dataclasses.replace(options, resume=folder)
     importlib.import_module(arm.module).train(options)
+    # The collector counts objects, not bytes: it would let the texts of many runs pile up.
+    gc.collect()
 
 
 def _has_begun(folder: Path) -> bool:
