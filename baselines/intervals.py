@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-Sample = Sequence[float] | npt.NDArray[np.floating]
+Array = npt.NDArray[np.floating]
+Sample = Sequence[float] | Array
 
 
 class Interval(NamedTuple):
@@ -105,29 +106,24 @@ def _student(value: float, variance: float, freedom: float) -> Difference:
     return Difference(value, value - half, value + half, p_value)
 
 
-def _iqm(values: npt.NDArray[np.floating], axis: int = -1) -> npt.NDArray[np.floating]:
-    trimmed: npt.NDArray[np.floating] = stats.trim_mean(values, 0.25, axis=axis)
-    return trimmed
+def _iqm(values: Array) -> Array:
+    """Over the last axis: (..., n) to (...)."""
+    return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
 
 
-def _share_lower(
-    ours: npt.NDArray[np.floating], theirs: npt.NDArray[np.floating], axis: int = -1
-) -> npt.NDArray[np.floating]:
-    a, b = np.moveaxis(ours, axis, -1)[..., :, None], np.moveaxis(theirs, axis, -1)[..., None, :]
-    share: npt.NDArray[np.floating] = ((a < b) + 0.5 * (a == b)).mean(axis=(-2, -1))
-    return share
+def _share_lower(ours: Array, theirs: Array) -> Array:
+    """Over the last axes: (..., n) and (..., m) to (...)."""
+    a, b = ours[..., :, None], theirs[..., None, :]
+    return np.asarray(((a < b) + 0.5 * (a == b)).mean(axis=(-2, -1)))
 
 
-def _bootstrap(
-    samples: tuple[Sample, ...], statistic: Callable[..., npt.NDArray[np.floating]]
-) -> Interval:
-    arrays = tuple(np.asarray(sample, dtype=float) for sample in samples)
+def _bootstrap(samples: Sequence[Sample], statistic: Callable[..., Array]) -> Interval:
+    """The percentile interval over 2,000 resamplings of each sample."""
+    arrays = [np.asarray(sample, dtype=float) for sample in samples]
     value = float(statistic(*arrays))
     if any(len(array) < 2 for array in arrays):
         return Interval(value, None, None)
-    if all(np.ptp(array) == 0 for array in arrays):
-        return Interval(value, value, value)
-    interval = stats.bootstrap(
-        arrays, statistic, vectorized=True, n_resamples=2000, method="percentile", rng=0
-    ).confidence_interval
-    return Interval(value, float(interval.low), float(interval.high))
+    rng = np.random.default_rng(0)
+    resampled = statistic(*(rng.choice(array, (2000, len(array))) for array in arrays))
+    low, high = np.percentile(resampled, (2.5, 97.5))
+    return Interval(value, float(low), float(high))
