@@ -97,7 +97,7 @@ def _extra_iterations(run: Run) -> int:
     assert run.summary is not None
     reported = run.summary["final"]["episode"]
     lengths = {s["episode"]: s["iteration"] for s in run.steps if s["episode"] < reported}
-    return int(run.summary.get("extra_iterations", 0)) + sum(lengths.values())
+    return int(run.summary.get("extra_iterations", 0) + sum(lengths.values()))
 
 
 def make_row(policy: str, runs: Sequence[Run]) -> Row:

@@ -138,7 +138,7 @@ def caption(rows: Sequence[Row], table: Sequence[Mapping[str, Any]]) -> str:
     """
     config = rows[0].runs[0].config
     env, n = config["env"], config["env"]["n_layer"]
-    tests = [sum(f[f"{name}_p_holm"] is not None for f in table) for name in REFERENCES]
+    tests = {name: sum(f[f"{name}_p_holm"] is not None for f in table) for name in REFERENCES}
     sentences = [
         f"{n} layers, width {env['n_embd']}, context {env['block_size']}, corpus {env['corpus']}, "
         f"tokenizer {env['tokenizer']}, {env['max_iters']} iterations of "
@@ -146,21 +146,23 @@ def caption(rows: Sequence[Row], table: Sequence[Mapping[str, Any]]) -> str:
         *_differences(rows),
         f"A uniformly random policy leaves {tie_vectors.expected_independent(n):.2f} independent "
         "layers on average.",
-        "'better' and 'worse' stand where Student's 95 % interval of the difference in test loss "
-        "and the bootstrap interval of the probability both say so, over at least "
+        "The IQM's interval, 95 % by name, covers 87 to 90 % with four or five seeds.",
+        "'better' and 'worse' stand only where 95 % intervals of the difference in test loss "
+        "(Student's) and of the probability (bootstrap) both say so, over at least "
         f"{LEAST_SEEDS} seeds.",
     ]
-    if max(tests) > 1:
+    if any(tests.values()):
+        kinds = {"random": "random", "best_fixed": "patterns"}
+        counts = [f"{tests[name]} against {kind}" for name, kind in kinds.items() if tests[name]]
         sentences.append(
-            f"Each is a test of its own, of {tests[0]} against random and {tests[1]} against fixed "
-            "patterns, and some would say so by chance; a star marks what stands with Holm's "
-            "correction for all tests of its column."
+            f"Each is a test of its own ({' and '.join(counts)}), and some of so many say so by "
+            "chance; a star marks those that stand with Holm's correction for their column."
         )
-    sentences += [
-        "The fixed pattern has as many independent layers as the policy on average, rounded.",
-        "With four or five seeds the bootstrap interval of the IQM covers the truth less often "
-        "than it says, in 80 to 90 % of cases.",
-    ]
+    if any(f["best_fixed"] for f in table):
+        sentences.append(
+            "A pattern of nearest size has as many independent layers as the policy has on "
+            "average, rounded."
+        )
     return " ".join(sentences)
 
 

@@ -62,7 +62,9 @@ def test_a_star_marks_what_stands_among_all_tests_of_its_column():
     few = make_row([1.0, 1.0, 1.0], "few")
     assert cell([*rows, few], "few", "against random") == "3 seeds: too few to say"
     table = tables.make_table([*rows, few])
-    assert "of 2 against random and 0 against fixed" in tables.caption([*rows, few], table)
+    text = tables.caption([*rows, few], table)
+    assert "(2 against random)" in text
+    assert "nearest size" not in text
 
 
 def test_the_fixed_pattern_is_named_with_its_verdict():
@@ -73,6 +75,9 @@ def test_the_fixed_pattern_is_named_with_its_verdict():
     heading = "against best fixed of nearest size"
     assert cell(rows, "ours", heading) == "cycle:2: worse*"
     assert cell(rows, "cycle:2", heading) == ""
+    text = tables.caption(rows, tables.make_table(rows))
+    assert "(1 against patterns)" in text
+    assert "nearest size has as many independent layers" in text
 
 
 def test_diverged_runs_are_counted():
