@@ -3,8 +3,8 @@
     python -m baselines.compare qlearning dqn random tied cycle:2 independent --seeds 5
 
 Each policy is a program of agents/ or baselines/ with its options in quotes
-("dqn --learning-rate 1e-4"), a pattern, a tie vector, or a folder of a finished run (several of
-the same program and options make one row). What is missing is run, finished runs are reused.
+("dqn --learning-rate 1e-4"), a pattern, a tie vector, or a folder of a finished run (several that
+differ in the seed only make one row). What is missing is run, finished runs are reused.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from baselines import report
+from baselines import report, tables
 from baselines.arms import Arm, parse_arm, run_missing
+from baselines.verdicts import LEAST_SEEDS
 from tiegym.config import PAPER, TieConfig
 from tiegym.input_errors import InputError
 from tiegym.plots import plot_comparison, plot_pareto, plot_ties
-from tiegym.records import Run, read_run
+from tiegym.records import read_run
+from tiegym.report_runs import find_runs, group_runs
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,53 @@ def compare(options: Options) -> list[report.Row]:
         ValueError: If a policy is unknown, or if runs can't be compared.
         RuntimeError: If a run fails.
     """
-    given: dict[str, list[Run]] = {}
+    if options.seeds < 1:
+        raise InputError(f"seeds={options.seeds} must be at least 1; verdicts need {LEAST_SEEDS}")
+    given: list[Path] = []
     arms: list[Arm] = []
-    for policy in options.policies:
+    for policy in dict.fromkeys(options.policies):
         if (Path(policy) / "config.json").is_file():
-            run = read_run(Path(policy))
-            given.setdefault(str(run.config["program"]), []).append(run)
+            given.append(Path(policy))
         else:
             arms.append(parse_arm(policy, options.env))
     if not arms and not given:
         raise InputError("no policies given: name at least one, such as random or cycle:2")
+    rows = given_rows(given)
+    arms = [_check_and_name(arm, rows) for arm in arms]
     if options.lr_grid:
         arms = tune(arms, options)
-    rows = [report.make_row(name, runs) for name, runs in given.items()]
     rows += run_arms(arms, range(options.seeds), options.runs_dir, options.workers, options.quiet)
     write(rows, options.runs_dir)
     return rows
+
+
+def given_rows(folders: Sequence[Path]) -> list[report.Row]:
+    """The rows of finished runs: those that differ in nothing but the seed make one.
+
+    Raises:
+        InputError: If a folder can't be read, or its run can't be compared.
+    """
+    if not folders:
+        return []
+    try:
+        groups = group_runs(find_runs(folders))
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    return [report.make_row(group.label, group.runs) for group in groups]
+
+
+def _check_and_name(arm: Arm, given: Sequence[report.Row]) -> Arm:
+    """Refuses an arm of more or less than an episode; its name is none that a given row has."""
+    steps, episode = arm.options.steps, arm.options.env.steps_per_episode
+    if steps != episode:
+        raise InputError(
+            f"{arm.label!r} would take {steps} environment steps, but an episode has {episode}, "
+            "the budget of a comparison: leave out --total-steps; an agent that is to learn over "
+            "several episodes gets --pretrain-runs"
+        )
+    if arm.label in {row.policy for row in given}:
+        return dataclasses.replace(arm, label=f"{arm.label} (run here)")
+    return arm
 
 
 def run_arms(
@@ -123,12 +156,12 @@ def write(rows: list[report.Row], folder: Path) -> None:
         ValueError: If the runs can't be compared.
     """
     report.check_comparable(rows)
-    rows.sort(key=lambda row: row.mean("test_perplexity"))
+    rows.sort(key=lambda row: row.perplexity)
     folder.mkdir(parents=True, exist_ok=True)
-    table = [report.figures(row, rows) for row in rows]
-    text = report.caption(rows)
-    (folder / "comparison.md").write_text(report.markdown(table, text))
-    report.write_csv(table, folder / "comparison.csv")
+    table = tables.make_table(rows)
+    text = tables.caption(rows, table)
+    (folder / "comparison.md").write_text(tables.markdown(table, text))
+    tables.write_csv(table, folder / "comparison.csv")
     plot_comparison(rows, folder / "comparison.png")
     plot_pareto(rows, folder / "pareto.png")
     plot_ties(rows, folder / "ties.png")
@@ -139,9 +172,9 @@ def show(rows: Sequence[report.Row], folder: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 220  # a file has room for every column
-    table = [report.figures(row, rows) for row in rows]
-    console.print(report.terminal_table(table, console.width))
-    console.print(report.caption(rows), style="dim", highlight=False)
+    table = tables.make_table(rows)
+    console.print(tables.terminal_table(table, console.width))
+    console.print(tables.caption(rows, table), style="dim", highlight=False, markup=False)
     console.print(f"all columns: {folder / 'comparison.md'} (and .csv)", highlight=False)
     console.print(
         f"pictures:    {folder / 'comparison.png'}, pareto.png and ties.png", highlight=False

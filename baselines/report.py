@@ -1,36 +1,27 @@
-"""From run folders to a table: one row for each policy, in the terminal, as Markdown and as CSV.
+"""From run folders to rows: which runs may be compared, and what is held against what.
 
-It reads folders, not objects: whatever wrote them can be compared.
+It reads folders, not objects: whatever wrote them can be compared. The table that is made of rows
+is `baselines.tables`.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import JustifyMethod
-from rich.table import Table
 
-from baselines.intervals import (
-    Interval,
-    iqm_interval,
-    paired_difference,
-    probability_of_improvement,
-)
-from tiegym import ties as tie_vectors
+from baselines.intervals import interquartile_mean
+from baselines.verdicts import Comparison, hold_against
+from tiegym import report_runs
 from tiegym.input_errors import InputError
 from tiegym.records import Run
 
 NULL_MODEL = "random_tying"
 NO_LEARNING = "none"
-LEAST_SEEDS = 4
-"""Two policies without a difference have all runs of one below all of the other in 1 of 10 cases
-with three seeds each, in 1 of 35 with four: below that, no verdict."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Row:
 
     def final(self, key: str) -> list[float]:
         """A figure at the end of each run."""
-        return [float(run.summary["final"][key]) for run in self.runs if run.summary]
+        return [float(report_runs.final(run)[key]) for run in self.runs]
 
     def mean(self, key: str) -> float:
         """Its mean over seeds."""
@@ -53,17 +44,32 @@ class Row:
     @property
     def seeds(self) -> list[int]:
         """The seeds of the runs."""
-        return [int(run.config["options"]["seed"]) for run in self.runs]
+        return [_seed(run) for run in self.runs]
 
     @property
     def program(self) -> str:
         """The program that made the runs."""
-        return str(self.runs[0].config["program"])
+        return report_runs.program(self.runs[0])
 
     @property
-    def tie_grad(self) -> str:
-        """Gradients of tied layers in the runs: owner or sum."""
-        return str(self.runs[0].config["env"]["tie_grad"])
+    def env(self) -> dict[str, Any]:
+        """The environment of the runs."""
+        return dict(self.runs[0].config["env"])
+
+    @property
+    def perplexity(self) -> float:
+        """Interquartile mean of the test perplexity over seeds."""
+        return interquartile_mean(self.final("test_perplexity"))
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """Test loss of each run in nats, by seed."""
+        return dict(zip(self.seeds, map(math.log, self.final("test_perplexity")), strict=True))
+
+    @property
+    def diverged(self) -> int:
+        """Runs that diverged."""
+        return sum(report_runs.state(run) == "diverged" for run in self.runs)
 
     @property
     def seconds_per_iteration(self) -> float:
@@ -72,99 +78,147 @@ class Row:
 
     @property
     def extra_iterations(self) -> float:
-        """Iterations spent besides the run's own: before it, or on trials; mean over seeds."""
-        return float(np.mean([run.summary.get("extra_iterations", 0) for run in self.runs]))
+        """Iterations besides the reported episode: before it, or on trials; mean over seeds."""
+        return float(np.mean([_extra_iterations(run) for run in self.runs]))
 
-    @property
-    def log_perplexity(self) -> list[float]:
-        """Test loss in nats of each run."""
-        return [math.log(p) for p in self.final("test_perplexity")]
+
+def _seed(run: Run) -> int:
+    seed = report_runs.seed(run)
+    if seed is None:
+        raise InputError(
+            f"{run.folder} has no seed, by which runs are told apart: record options with one, "
+            'as RecordRun(env, folder, {"options": {"seed": 1}}), or reset(seed=1)'
+        )
+    return seed
+
+
+def _extra_iterations(run: Run) -> int:
+    """Those that the program notes, and those of earlier episodes, whether they ended or not."""
+    assert run.summary is not None
+    reported = run.summary["final"]["episode"]
+    lengths = {s["episode"]: s["iteration"] for s in run.steps if s["episode"] < reported}
+    return int(run.summary.get("extra_iterations", 0) + sum(lengths.values()))
 
 
 def make_row(policy: str, runs: Sequence[Run]) -> Row:
     """Puts the runs of one policy into a row, ordered by seed.
 
     Raises:
-        InputError: If a run isn't finished, or if two have the same seed.
+        InputError: If a run isn't finished or has no seed, its last episode is another than the
+            one that its seed stands for, or two runs have the same seed.
     """
     for run in runs:
-        if run.summary is None:
-            raise InputError(f"{run.folder} is not a finished run: it has no summary.json")
-    runs = sorted(runs, key=lambda run: run.config["options"]["seed"])
+        _check_run(run)
+    runs = sorted(runs, key=_seed)
     row = Row(policy, runs[0].config.get("protocol", NO_LEARNING), tuple(runs))
     if len(set(row.seeds)) != len(row.seeds):
         raise InputError(f"{policy}: two runs of the same seed among {row.seeds}")
     return row
 
 
+def _check_run(run: Run) -> None:
+    """Makes sure that what a run reports is one whole episode of its own seed."""
+    if report_runs.state(run) == "cut off":
+        raise InputError(
+            f"{run.folder} is not a finished run: go on with its program and --resume, or run it "
+            "again if it had fewer steps than an episode"
+        )
+    final, budget = report_runs.final(run), run.config["env"]["max_iters"]
+    if "test_perplexity" not in final or (
+        final["iteration"] != budget and not final.get("diverged")
+    ):
+        raise InputError(
+            f"{run.folder}: its last episode was cut off after {final['iteration']} of {budget} "
+            "iterations, so it has no test perplexity of the whole budget. Run it again without "
+            "what truncates it"
+        )
+    if final["seed"] != _seed(run):
+        raise InputError(
+            f"{run.folder} reports an episode of seed {final['seed']}, but the run has seed "
+            f"{_seed(run)}: its last episode is not the one that others with that seed had. Give "
+            "each run one episode (no --total-steps); an agent that is to learn over several gets "
+            "--pretrain-runs"
+        )
+
+
+MEASURED_ON = (
+    *("n_layer", "n_head", "n_embd", "block_size"),
+    *("tokenizer", "batch_size", "max_iters"),
+    *("test_tokens", "eval_batches", "divergence_loss"),
+)
+"""Arguments of the environment that are the same in all runs of a comparison: the model's size,
+the budget, and what a loss is measured on. `eval_batches` counts, since fixed patterns and learning
+rates are chosen by validation loss, and `divergence_loss` since it is that of a run that
+diverged."""
+
+TRAINING = (
+    *("learning_rate", "weight_decay", "grad_clip", "dropout"),
+    *("iters_per_step", "tie_grad"),
+)
+"""Arguments that a policy may have of its own: a tied transformer may need another learning rate
+than an untied one. The table's caption names them where they differ."""
+
+
 def check_comparable(rows: Sequence[Row]) -> None:
-    """Makes sure that all runs had the same text, tokenizer, model and iterations.
+    """Makes sure that all runs had the same text, model, budget and measure (`MEASURED_ON`).
 
     Raises:
         InputError: If not, naming what differs.
     """
-    same = ("tokenizer", "n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters")
     first = rows[0].runs[0]
+    expected = _conditions(first)
     for run in (run for row in rows for run in row.runs):
-        pairs = {key: (run.config["env"][key], first.config["env"][key]) for key in same}
-        pairs["corpus text"] = (run.config["corpus_sha256"], first.config["corpus_sha256"])
-        for key, (its, expected) in pairs.items():
-            if its != expected:
+        for key, value in _conditions(run).items():
+            if value != expected[key]:
                 raise InputError(
-                    f"{run.folder} and {first.folder} can't be compared: {key} is {its!r} in one "
-                    f"and {expected!r} in the other"
+                    f"{run.folder} and {first.folder} can't be compared: {key} is {value!r} in one "
+                    f"and {expected[key]!r} in the other. Run one of them again with the other's"
                 )
 
 
-@dataclass(frozen=True)
-class Against:
-    """How a policy did against another, on test loss in nats."""
-
-    reference: str
-    probability: Interval
-    """That it has the lower perplexity, in a pair of runs."""
-    difference: Interval
-    """Paired by seed, negative where it is better."""
-    seeds: int
-    """That both policies have."""
-
-    @property
-    def verdict(self) -> str:
-        """Says "better" or "worse" only where both intervals do."""
-        p, d = self.probability, self.difference
-        if p.low is None or p.high is None or d.low is None or d.high is None:
-            return "one seed: nothing to say"
-        if self.seeds < LEAST_SEEDS:
-            return f"{self.seeds} seeds: too few to say"
-        if p.low > 0.5 and d.high < 0:
-            return "better"
-        if p.high < 0.5 and d.low > 0:
-            return "worse"
-        return "no difference shown"
+def _conditions(run: Run) -> dict[str, Any]:
+    env = run.config["env"]
+    # Random numbers of a GPU are others than those of a CPU: runs of the same seed would be no
+    # pairs, and seconds mean something else. Of two GPUs they are the same.
+    device = run.config["device"].partition(":")[0]
+    # bfloat16 costs perplexity. "auto" is another word for float32 where there is no GPU.
+    dtype = "float32" if env["dtype"] == "auto" and device != "cuda" else env["dtype"]
+    return {
+        "corpus text": run.config["corpus_sha256"],
+        **{key: env[key] for key in MEASURED_ON},
+        "device": device,
+        "dtype": dtype,
+    }
 
 
-def against(row: Row, reference: Row) -> Against | None:
-    """Compares two policies over the seeds that both have; None if they share none."""
-    shared = sorted(set(row.seeds) & set(reference.seeds))
-    if not shared:
-        return None
-    ours, theirs = (
-        [r.log_perplexity[r.seeds.index(seed)] for seed in shared] for r in (row, reference)
-    )
-    return Against(
-        reference.policy,
-        probability_of_improvement(ours, theirs),
-        paired_difference(ours, theirs),
-        len(shared),
-    )
+def training_differences(rows: Sequence[Row]) -> dict[str, dict[Any, list[str]]]:
+    """The arguments of `TRAINING` that aren't the same in all rows.
+
+    Returns:
+        For each the values, the most frequent one first, with the policies that have it.
+    """
+    result: dict[str, dict[Any, list[str]]] = {}
+    for key in TRAINING:
+        counts = Counter(row.env[key] for row in rows)
+        if len(counts) > 1:
+            result[key] = {
+                value: [row.policy for row in rows if row.env[key] == value]
+                for value, _ in counts.most_common()
+            }
+    return result
+
+
+def against(row: Row, reference: Row) -> Comparison:
+    """Compares two policies on test loss in nats."""
+    return hold_against(row.losses, reference.losses)
 
 
 def best_fixed(rows: Sequence[Row], row: Row) -> Row | None:
-    """The fixed pattern with as many independent layers as `row` has on average, rounded.
+    """The fixed pattern of the size of `row`: its mean number of independent layers, rounded.
 
     Where there are several, the best one on validation; None where there is none.
     """
-    n = round(row.mean("n_independent"))
+    n = math.floor(row.mean("n_independent") + 0.5)  # round() would take 2.5 to 2 and 3.5 to 4
     same = [
         r
         for r in others_alike(rows, row)
@@ -183,153 +237,4 @@ def others_alike(rows: Sequence[Row], row: Row) -> list[Row]:
 
     These change the result of the same ties: a policy isn't held against one of another kind.
     """
-    return [r for r in rows if r is not row and r.tie_grad == row.tie_grad]
-
-
-def figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """One row of the table, plain values."""
-    perplexity, bits = iqm_interval(row.final("test_perplexity")), row.mean("test_bits_per_byte")
-    result: dict[str, Any] = {
-        "policy": row.policy,
-        "protocol": row.protocol,
-        "seeds": len(row.runs),
-        "test_perplexity": perplexity.value,
-        "low": perplexity.low,
-        "high": perplexity.high,
-        "test_bits_per_byte": bits,
-        "n_independent": row.mean("n_independent"),
-        "trainable_params": row.mean("trainable_params"),
-        "model_state_bytes": row.mean("model_state_bytes"),
-        "seconds_per_iteration": row.seconds_per_iteration,
-        "extra_iterations": row.extra_iterations,
-    }
-    references = {"random": null_model(rows, row), "best_fixed": best_fixed(rows, row)}
-    for name, reference in references.items():
-        compared = None if reference is None else against(row, reference)
-        result |= {
-            f"{name}": compared.reference if compared else None,
-            f"{name}_probability": compared.probability.value if compared else None,
-            f"{name}_probability_low": compared.probability.low if compared else None,
-            f"{name}_probability_high": compared.probability.high if compared else None,
-            f"{name}_verdict": compared.verdict if compared else None,
-        }
-    return result
-
-
-HEADINGS = (
-    "policy",
-    "protocol",
-    "seeds",
-    "test perplexity, IQM [95 % CI]",
-    "bits/byte",
-    "indep. layers",
-    "parameters",
-    "state MB",
-    "s/iteration",
-    "extra iters",
-    "P(better than random)",
-    "against random",
-    "against fixed of equal size",
-)
-
-
-def four_digits(value: float) -> str:
-    """A perplexity with four significant digits, zeros at the end included, and no exponent.
-
-    Examples:
-        >>> four_digits(10.0), four_digits(123456.0)
-        ('10.00', '123,456')
-    """
-    decimals = max(0, 3 - math.floor(math.log10(value)))
-    return f"{value:,.{decimals}f}"
-
-
-def cells(f: Mapping[str, Any]) -> list[str]:
-    """The text of a row, in the order of `HEADINGS`."""
-    interval = "" if f["low"] is None else f" [{four_digits(f['low'])}, {four_digits(f['high'])}]"
-    probability = ""
-    if f["random_probability"] is not None:
-        probability = f"{f['random_probability']:.2f}"
-        if f["random_probability_low"] is not None:
-            bounds = f["random_probability_low"], f["random_probability_high"]
-            probability += " [{:.2f}, {:.2f}]".format(*bounds)
-    fixed = f"{f['best_fixed']}: {f['best_fixed_verdict']}" if f["best_fixed"] else ""
-    return [
-        f["policy"],
-        f["protocol"],
-        str(f["seeds"]),
-        f"{four_digits(f['test_perplexity'])}{interval}",
-        f"{f['test_bits_per_byte']:.3f}",
-        f"{f['n_independent']:.1f}",
-        f"{f['trainable_params']:,.0f}",
-        f"{f['model_state_bytes'] / 1e6:.1f}",
-        f"{f['seconds_per_iteration']:.4f}",
-        f"{f['extra_iterations']:,.0f}" if f["extra_iterations"] else "0",
-        probability,
-        f["random_verdict"] or "",
-        fixed,
-    ]
-
-
-def caption(rows: Sequence[Row]) -> str:
-    """What all rows have in common, and the null model's expectation."""
-    config = rows[0].runs[0].config
-    env, n = config["env"], config["env"]["n_layer"]
-    return (
-        f"{n} layers, width {env['n_embd']}, context {env['block_size']}, corpus {env['corpus']}, "
-        f"tokenizer {env['tokenizer']}, {env['max_iters']} iterations of "
-        f"{env['batch_size']} sequences, device {config['device']}. A uniformly random policy "
-        f"leaves {tie_vectors.expected_independent(n):.2f} independent layers on average. "
-        "'better' and 'worse' stand only where 95 % intervals over at least four seeds say so."
-    )
-
-
-BY_IMPORTANCE = (0, 3, 5, 11, 12, 2, 1, 10, 6, 4, 9, 7, 8)
-"""The columns of `HEADINGS`, in the order in which a terminal gives them its width."""
-
-
-def terminal_table(table: Sequence[Mapping[str, Any]], width: int) -> Table:
-    """The table for `rich.print`, without columns that hold nothing or have no room.
-
-    Args:
-        table: Of `figures`.
-        width: Characters of a line. Columns come by importance, as long as no entry need wrap.
-    """
-    rows = [cells(f) for f in table]
-    left = width - 1  # characters, without the last border
-    used: dict[int, int] = {}
-    for k in BY_IMPORTANCE:
-        if all(row[k] in ("", "0") for row in rows):
-            continue
-        needs = max(*map(len, HEADINGS[k].split()), *(len(row[k]) for row in rows))
-        left -= needs + 3
-        if used and left < 0:
-            break
-        used[k] = needs
-    result = Table()
-    for k, needs in sorted(used.items()):
-        justify: JustifyMethod = "left" if k in (0, 1, 11, 12) else "right"
-        result.add_column(HEADINGS[k], justify=justify, width=min(needs, width - 4))
-    for row in rows:
-        result.add_row(*(row[k] for k in sorted(used)))
-    return result
-
-
-def markdown(table: Sequence[Mapping[str, Any]], text: str) -> str:
-    """The same in Markdown, with its caption."""
-    lines = [
-        text,
-        "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "| " + " | ".join("---" for _ in HEADINGS) + " |",
-    ]
-    lines += ["| " + " | ".join(cells(f)) + " |" for f in table]
-    return "\n".join(lines) + "\n"
-
-
-def write_csv(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Plain values, one line for each policy."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    return [r for r in rows if r is not row and r.env["tie_grad"] == row.env["tie_grad"]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,7 +71,8 @@ class Study:
     retrained: str | None = None
     """Policy whose final ties are trained from scratch, each seed's with the same seed."""
     transferred: str | None = None
-    """Study in which a pretrained pairwise agent decides here, without learning."""
+    """Study whose pretrained pairwise agents decide here without learning, each seed's with the
+    same seed."""
 
     @property
     def setting(self) -> str:
@@ -145,35 +146,42 @@ def run_study(study: Study, options: Options) -> list[report.Row]:
     folder = options.runs_dir / study.setting
     env = env_of(study, options)
     arms = [parse_arm(policy, env) for policy in study.policies]
-    if study.transferred is not None:
-        arms.append(transferred_arm(study.transferred, env, options))
     rows = run_arms(arms, seeds, folder, options.workers, options.quiet)
-    if study.retrained is not None:
-        source = parse_arm(study.retrained, env)
+    for label, command, source, there in _continued(study, env, options):
         runs = []
         for seed in seeds:
-            arm = parse_arm(f"retrain --run {source.folder(folder, seed)}", env)
+            arm = parse_arm(f"{command} {source.folder(there, seed)}", env)
             run_missing([arm], [seed], folder, 1, options.quiet)
             runs.append(read_run(arm.folder(folder, seed)))
-        rows.append(report.make_row(f"retrain, ties of {study.retrained}", runs))
+        rows.append(report.make_row(label, runs))
     return rows
+
+
+def _continued(
+    study: Study, env: TieConfig, options: Options
+) -> Iterator[tuple[str, str, Arm, Path]]:
+    """Policies of which each run begins with what another policy's run of the same seed found.
+
+    Yields:
+        A label, a command that lacks the run that it begins with, and that run's arm and place.
+    """
+    if study.transferred is not None:
+        (source,) = (s for s in studies(options.pretrain_runs) if s.name == study.transferred)
+        trained = parse_arm(
+            f"pairwise --pretrain-runs {options.pretrain_runs}", env_of(source, options)
+        )
+        label = f"pairwise, trained at {source.n_layer} layers"
+        yield label, "pairwise --source", trained, options.runs_dir / source.setting
+    if study.retrained is not None:
+        found = parse_arm(study.retrained, env)
+        label = f"retrain, ties of {study.retrained}"
+        yield label, "retrain --run", found, options.runs_dir / study.setting
 
 
 def env_of(study: Study, options: Options) -> TieConfig:
     """The environment of a study."""
     corpus = str(options.wikitext) if study.corpus == "wikitext" else study.corpus
     return dataclasses.replace(options.env, corpus=corpus, n_layer=study.n_layer)
-
-
-def transferred_arm(name: str, env: TieConfig, options: Options) -> Arm:
-    """The pairwise agent that seed 0 of another study trained, deciding here."""
-    (source,) = (s for s in studies(options.pretrain_runs) if s.name == name)
-    trained = parse_arm(
-        f"pairwise --pretrain-runs {options.pretrain_runs}", env_of(source, options)
-    )
-    run = trained.folder(options.runs_dir / source.setting, 0)
-    arm = parse_arm(f"pairwise --source {run}", env)
-    return dataclasses.replace(arm, label=f"pairwise, trained at {source.n_layer} layers")
 
 
 def put_between_markers(page: str, name: str, text: str) -> str:
@@ -197,6 +205,8 @@ def put_between_markers(page: str, name: str, text: str) -> str:
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     options = tyro.cli(Options, args=args, description=__doc__)
+    if options.seeds < 1:
+        raise SystemExit(f"seeds={options.seeds} must be at least 1")
     every = studies(options.pretrain_runs)
     if unknown := set(options.only) - {study.name for study in every}:
         names = ", ".join(study.name for study in every)

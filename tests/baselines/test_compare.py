@@ -1,135 +1,20 @@
-"""The comparison: arms, reuse of runs, the table, what it refuses."""
+"""The comparison: arms, reuse of runs, runs that are given, what it refuses."""
 
-import csv
 import dataclasses
-import json
 import re
 
-import numpy as np
+import gymnasium
 import pytest
-from rich.console import Console
 
-from baselines import report
+import tiegym
+from baselines import compare as program
+from baselines import random_tying
 from baselines.arms import parse_arm, run_missing
-from baselines.compare import Options, compare, main
+from baselines.compare import Options, compare, given_rows, main, tune, write
+from tests.baselines.made_up import ENV, make_row, make_run
 from tests.tiegym.small import SMALL
-from tiegym.config import TieConfig
-from tiegym.records import Run, read_run
-
-ENV = TieConfig(**SMALL)
-
-
-def make_run(folder, seed, loss, n_independent=2, program="qlearning", protocol="online"):
-    config = {
-        "program": program,
-        "protocol": protocol,
-        "options": {"seed": seed},
-        "env": dataclasses.asdict(ENV),
-        "corpus_sha256": "x",
-        "device": "cpu",
-    }
-    final = {
-        "test_perplexity": float(np.exp(loss)),
-        "test_bits_per_byte": loss,
-        "val_loss": loss,
-        "n_independent": n_independent,
-        "trainable_params": 10,
-        "model_state_bytes": 160,
-    }
-    return Run(folder, config, [{"seconds_per_iteration": 0.1}], {"final": final})
-
-
-def row(folder, losses, **kwargs):
-    name = kwargs.get("program", "qlearning")
-    runs = [make_run(folder / f"{name}{k}", k, loss, **kwargs) for k, loss in enumerate(losses)]
-    return report.make_row(name, runs)
-
-
-def test_better_is_said_only_where_the_intervals_say_so(tmp_path):
-    good = row(tmp_path, [1.0, 1.1, 1.2, 1.0, 1.1])
-    bad = row(tmp_path, [2.0, 2.1, 2.2, 2.0, 2.1], program="random_tying")
-    mixed = row(tmp_path, [1.9, 2.3, 2.1, 2.2, 1.9], program="dqn")
-    assert report.against(good, bad).verdict == "better"
-    assert report.against(bad, good).verdict == "worse"
-    assert report.against(mixed, bad).verdict == "no difference shown"
-    single = row(tmp_path, [1.0])
-    assert report.against(single, bad).verdict == "one seed: nothing to say"
-    three = row(tmp_path, [1.0, 1.1, 1.2])
-    assert report.against(three, bad).verdict == "3 seeds: too few to say"
-
-
-def test_the_best_fixed_pattern_is_chosen_on_validation_among_those_of_equal_size(tmp_path):
-    ours = row(tmp_path, [1.0, 1.0], n_independent=2)
-    a = row(tmp_path, [3.0, 3.0], program="fixed-cycle:2")
-    b = row(tmp_path, [2.0, 2.0], program="fixed-sequence:2")
-    large = row(tmp_path, [0.5, 0.5], n_independent=4, program="fixed-independent")
-    for run in a.runs:  # the test split must not choose: here it would choose the other
-        run.summary["final"]["test_perplexity"] = 0.1
-    assert report.best_fixed([ours, a, b, large], ours) is b
-    assert report.best_fixed([ours, large], ours) is None
-
-
-def test_a_policy_is_held_against_those_with_gradients_of_its_own_kind(tmp_path):
-    def kind(name, gradient, program, loss):
-        made = row(tmp_path, [loss, loss], program=program)
-        for run in made.runs:
-            run.config["env"]["tie_grad"] = gradient
-        return dataclasses.replace(made, policy=name)
-
-    ours = kind("ours", "owner", "qlearning", 1.0)
-    rows = [
-        kind("random, sum", "sum", "random_tying", 0.5),
-        kind("fixed, sum", "sum", "fixed-cycle:2", 0.5),
-        kind("random", "owner", "random_tying", 2.0),
-        kind("fixed", "owner", "fixed-cycle:2", 2.0),
-        ours,
-    ]
-    figures = report.figures(ours, rows)
-    assert (figures["random"], figures["best_fixed"]) == ("random", "fixed")
-    assert report.null_model(rows[:2], ours) is None
-    assert report.best_fixed(rows[:2], ours) is None
-
-
-def test_the_table_has_a_row_for_each_policy_and_the_null_model(tmp_path):
-    rows = [row(tmp_path, [1.0, 1.1]), row(tmp_path, [2.0, 2.1], program="random_tying")]
-    table = [report.figures(r, rows) for r in rows]
-    text = report.markdown(table, report.caption(rows))
-    assert "2.08 independent layers on average" in text
-    assert text.count("\n| qlearning |") == text.count("\n| random_tying |") == 1
-    report.write_csv(table, tmp_path / "t.csv")
-    with (tmp_path / "t.csv").open() as file:
-        assert [line["policy"] for line in csv.DictReader(file)] == ["qlearning", "random_tying"]
-
-
-@pytest.mark.parametrize("width", [30, 80, 100, 140, 220])
-def test_a_terminal_shows_whole_columns_the_important_ones_first(tmp_path, width):
-    losses = [1.0, 1.1, 1.2, 1.1]
-    name = "dqn --learning-rate 1e-4"
-    policy = dataclasses.replace(row(tmp_path, losses), policy=name)
-    rows = [policy, row(tmp_path, [2.0, 2.1, 2.0, 2.1], program="random_tying")]
-    console = Console(width=width)
-    with console.capture() as capture:
-        console.print(report.terminal_table([report.figures(entry, rows) for entry in rows], width))
-    printed = capture.get()
-    assert all(len(line) <= width for line in printed.splitlines())
-    assert "…" not in printed
-    assert "dqn --learning-rate 1e-4" in printed
-    assert ("[2.718, 3.320]" in printed) == (width >= 80)
-    assert ("better" in printed) == (width >= 80)
-    assert ("online" in printed) == (width >= 100)
-    assert ("0.1000" in printed) == (width == 220)  # seconds for an iteration
-
-
-def test_runs_on_different_text_are_not_compared(tmp_path):
-    rows = [row(tmp_path, [1.0]), row(tmp_path, [2.0], program="random_tying")]
-    rows[1].runs[0].config["corpus_sha256"] = "y"
-    with pytest.raises(ValueError, match="can't be compared: corpus text is 'y'"):
-        report.check_comparable(rows)
-
-
-def test_two_runs_of_one_seed_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="two runs of the same seed"):
-        report.make_row("a", [make_run(tmp_path, 0, 1.0), make_run(tmp_path, 0, 1.0)])
+from tiegym.input_errors import InputError
+from tiegym.records import read_run
 
 
 def test_an_arm_is_a_program_a_pattern_or_a_vector():
@@ -167,7 +52,7 @@ def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, capsys):
     assert len(made) == 4
     killed = next(iter(sorted(made)))
     (killed / "summary.json").unlink()  # as if it had been cut off
-    before = json.loads((tmp_path / "comparison.csv").read_text().count("\n").__str__())
+    before = (tmp_path / "comparison.csv").read_text().count("\n")
     again = compare(options)
     assert before == 3
     assert capsys.readouterr() == ("", "")
@@ -206,7 +91,7 @@ def test_a_failing_run_is_named(tmp_path):
         run_missing([arm], [0], tmp_path, workers=1, quiet=True)
 
 
-def test_the_learning_rate_is_chosen_on_validation(tmp_path):
+def test_the_learning_rate_of_the_grid_is_the_tables(tmp_path):
     options = Options(
         policies=("tied",),
         seeds=1,
@@ -219,6 +104,113 @@ def test_the_learning_rate_is_chosen_on_validation(tmp_path):
     (only,) = compare(options)
     assert only.policy == "tied (lr 0.01)"
     assert only.runs[0].config["env"]["learning_rate"] == 0.01
+
+
+def test_the_learning_rate_is_chosen_on_validation_over_other_seeds(tmp_path, monkeypatch):
+    ran = []
+
+    def pretend_to_run(arms, seeds, runs_dir, *_):
+        for arm in arms:
+            for seed in seeds:
+                rate = arm.options.env.learning_rate
+                loss = {0.1: (3.0, 1.0), 0.2: (2.0, 2.0), 0.3: (1.0, 3.0)}[rate]
+                ran.append((arm.folder(runs_dir, seed), make_run(seed, loss[0], val_loss=loss[1])))
+
+    monkeypatch.setattr(program, "run_missing", pretend_to_run)
+    monkeypatch.setattr(program, "read_run", lambda folder: dict(ran)[folder])
+    options = Options(policies=(), runs_dir=tmp_path, lr_grid=(0.3, 0.1, 0.2), env=ENV)
+    (best,) = tune([parse_arm("tied", ENV)], options)
+    assert best.options.env.learning_rate == 0.1
+    assert {seed for _, run in ran for seed in [run.config["options"]["seed"]]}.isdisjoint(
+        range(1000)
+    )
+
+
+def random_folder(tmp_path, seed, **env):
+    options = random_tying.Options(
+        seed=seed, runs_dir=tmp_path, quiet=True, env=dataclasses.replace(ENV, **env)
+    )
+    return random_tying.train(options)
+
+
+def test_given_runs_are_put_together_by_program_and_settings(tmp_path):
+    folders = [random_folder(tmp_path, seed) for seed in (1, 0)]
+    folders += [random_folder(tmp_path, seed, learning_rate=0.1) for seed in (2, 0)]
+    rows = {row.policy: row.seeds for row in given_rows(folders)}
+    assert rows == {
+        "random_tying (learning_rate=0.001)": [0, 1],
+        "random_tying (learning_rate=0.1)": [0, 2],
+    }
+
+
+def test_a_policy_that_is_run_is_told_from_a_given_one_of_its_name(tmp_path):
+    folder = random_folder(tmp_path, 0)
+    rows = compare(
+        Options(
+            policies=(str(folder), "random_tying", "random_tying"),
+            seeds=1,
+            runs_dir=tmp_path / "out",
+            workers=1,
+            quiet=True,
+            env=ENV,
+        )
+    )
+    assert {row.policy for row in rows} == {"random_tying", "random_tying (run here)"}
+
+
+def test_whatever_steps_the_environment_can_be_compared(tmp_path, capsys):
+    env = gymnasium.make("TieEnv-v0", **SMALL)
+    env = tiegym.RecordRun(env, tmp_path / "own", {})  # no program, no options
+    env.reset(seed=4)
+    while not env.step(0)[2]:
+        pass
+    env.close()
+    main([str(tmp_path / "own"), "--runs-dir", str(tmp_path / "out")])
+    assert "own" in capsys.readouterr().out
+    (row,) = given_rows([tmp_path / "own"])
+    assert row.seeds == [4]
+
+
+def test_a_budget_of_its_own_is_refused_before_anything_runs(tmp_path):
+    for steps in (2 * ENV.steps_per_episode, 1):
+        policies = ("tied", f"random --total-steps {steps}")
+        with pytest.raises(InputError, match=rf"would take {steps} .*--pretrain-runs"):
+            compare(Options(policies=policies, runs_dir=tmp_path, env=ENV))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_run_of_several_episodes_is_refused(tmp_path, capsys):
+    options = random_tying.Options(
+        runs_dir=tmp_path, quiet=True, env=ENV, total_steps=2 * ENV.steps_per_episode
+    )
+    folder = random_tying.train(options)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(folder), "--runs-dir", str(tmp_path / "out")])
+    assert "reports an episode of seed None, but the run has seed 0" in capsys.readouterr().err
+
+
+def test_damaged_runs_are_an_error_in_one_line(tmp_path, capsys):
+    folder = random_folder(tmp_path, 0)
+    (folder / "summary.json").write_text("{")
+    with pytest.raises(SystemExit, match="2"):
+        main([str(folder), "--runs-dir", str(tmp_path / "out")])
+    assert "summary.json is damaged" in capsys.readouterr().err
+
+
+def test_rows_stand_in_the_order_of_the_figure_that_is_shown(tmp_path):
+    steady, one_bad_run = make_row([2.0] * 5, "steady"), make_row([1, 1, 1, 1, 9], "one bad run")
+    for run in (*steady.runs, *one_bad_run.runs):
+        run.steps[0].update(perplexity=1.0, ties=[0, 0, 2, 2])
+    rows = [steady, one_bad_run]
+    write(rows, tmp_path)
+    assert [row.policy for row in rows] == ["one bad run", "steady"]
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_no_seeds_are_an_error(seeds, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["tied", "--seeds", str(seeds), "--runs-dir", str(tmp_path)])
+    assert f"seeds={seeds} must be at least 1" in capsys.readouterr().err
 
 
 def test_no_policy_is_an_error(tmp_path):

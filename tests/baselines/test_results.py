@@ -36,6 +36,15 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(tmp_path
     assert [row.policy for row in rows] == ["tied", "pairwise, trained at 4 layers"]
     assert rows[1].protocol == "pretrained"
     assert rows[1].extra_iterations == ENV.max_iters
+    assert rows[1].seeds == [0, 1]
+    for run in rows[1].runs:  # each by the agent that was trained with its seed
+        seed = run.config["options"]["seed"]
+        assert run.config["source_run"].endswith(f"-seed{seed}")
+
+
+def test_no_seeds_are_an_error():
+    with pytest.raises(SystemExit, match="seeds=0 must be at least 1"):
+        results.main(["--seeds", "0"])
 
 
 def test_a_table_takes_the_place_of_the_last_one():
