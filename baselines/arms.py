@@ -17,10 +17,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,16 @@ def _find_program(name: str) -> str | None:
             if path.is_file() and re.search(r"^class Options\(", path.read_text(), re.MULTILINE):
                 return f"{package}.{name}"
     return None
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ends a program that Ctrl-C stops with one line and the exit status that shells give it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def run_missing(

@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 
 from baselines import report, tables
-from baselines.arms import Arm, parse_arm, run_missing
+from baselines.arms import Arm, parse_arm, run_missing, stoppable
 from baselines.verdicts import LEAST_SEEDS
 from tiegym.config import PAPER, TieConfig
 from tiegym.input_errors import InputError
@@ -191,7 +191,8 @@ def main(args: Sequence[str] | None = None) -> None:
         Options, default=Options(policies=(), env=env), args=args, description=__doc__
     )
     try:
-        rows = compare(options)
+        with stoppable():
+            rows = compare(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from baselines.arms import stoppable
 from baselines.compare import Options, compare, show
 from tiegym.config import TieConfig
 
@@ -27,7 +28,8 @@ def main() -> None:
         f"Run folders: {FOLDER}/. Stop it at any time; finished runs are used the next time.",
         highlight=False,
     )
-    rows = compare(options)
+    with stoppable():
+        rows = compare(options)
     show(rows, FOLDER)
 
 

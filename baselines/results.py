@@ -18,7 +18,7 @@ from pathlib import Path
 import tyro
 
 from baselines import report
-from baselines.arms import Arm, parse_arm, run_missing
+from baselines.arms import Arm, parse_arm, run_missing, stoppable
 from baselines.compare import run_arms, show, write
 from tiegym.config import TieConfig
 from tiegym.json_files import write_bytes
@@ -216,7 +216,8 @@ def main(args: Sequence[str] | None = None) -> None:
             continue
         if study.corpus == "wikitext" and options.wikitext is None:
             continue
-        rows = run_study(study, options)
+        with stoppable():
+            rows = run_study(study, options)
         folder = options.page.with_suffix("") / study.name
         write(rows, folder)
         show(rows, folder)

@@ -85,6 +85,18 @@ def test_a_comparison_has_lines_of_iterations_where_there_is_no_terminal(tmp_pat
     assert lines[-1].startswith(f"2 runs, 1 at a time: {total}/{total} iterations, ")
 
 
+def test_a_comparison_that_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("baselines.arms.time.sleep", stop)  # where it waits for its runs
+    arguments = [f"--env.{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    with pytest.raises(SystemExit) as ended:
+        main(["tied", "--seeds", "1", "--runs-dir", str(tmp_path), "--quiet", *arguments])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped: the same command goes on where it stopped\n"
+
+
 def test_a_failing_run_is_named(tmp_path):
     arm = parse_arm("random --env.corpus synthetic:300", ENV)
     with pytest.raises(RuntimeError, match=r"random.*failed: .*bring a larger corpus"):
