@@ -151,8 +151,13 @@ def test_the_names_of_many_policies_stand_at_the_ends_of_their_curves(tmp_path, 
     assert not right.collections  # bands
 
 
-def test_a_single_run_is_drawn(tmp_path):
+def test_a_single_run_is_drawn(tmp_path, figures):
     plots.plot_comparison([row("tied", run(20, 1))], tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+    left, right = figures[0].axes
+    dots = [line.get_xdata().tolist() for line in left.lines if line.get_marker() == "o"]
+    assert dots == [[20]]
+    assert right.lines[0].get_xdata().tolist() == [4]
 
 
 def test_a_comparison_without_rows_or_with_an_unfinished_run_is_refused(tmp_path):
