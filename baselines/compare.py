@@ -22,7 +22,7 @@ from baselines import report, tables
 from baselines.arms import Arm, parse_arm, run_missing, stoppable
 from baselines.verdicts import LEAST_SEEDS
 from tiegym.config import PAPER, TieConfig
-from tiegym.input_errors import InputError
+from tiegym.input_errors import InputError, input_errors
 from tiegym.plots import plot_comparison, plot_pareto, plot_ties
 from tiegym.records import read_run
 from tiegym.report_runs import find_runs, group_runs
@@ -190,12 +190,8 @@ def main(args: Sequence[str] | None = None) -> None:
     options = tyro.cli(
         Options, default=Options(policies=(), env=env), args=args, description=__doc__
     )
-    try:
-        with stoppable():
-            rows = compare(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    with input_errors(InputError), stoppable():
+        rows = compare(options)
     show(rows, options.runs_dir)
 
 

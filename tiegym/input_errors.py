@@ -12,13 +12,18 @@ class InputError(ValueError):
 
 
 @contextmanager
-def input_errors() -> Iterator[None]:
+def input_errors(
+    kinds: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError),
+) -> Iterator[None]:
     """Turns what is wrong with the input into one line on stderr and exit status 2.
 
-    It belongs around what reads the input, and nothing else: a mistake of ours keeps its traceback.
+    Args:
+        kinds: Errors that the input causes. The default belongs around what reads the input, and
+            nothing else: a mistake of ours keeps its traceback. Around what also does other work
+            it is `InputError`.
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except kinds as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -196,10 +196,8 @@ def run_program(
     with input_errors():
         parsed = parse_options(options, args, env)
     try:
-        folder = train(parsed)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        with input_errors(InputError):
+            folder = train(parsed)
     except AlreadyFinished as finished:
         folder = finished.folder
         print(f"{folder} is finished already: nothing was done")
