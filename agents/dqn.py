@@ -20,7 +20,7 @@ from pathlib import Path
 from stable_baselines3 import DQN
 
 from agents.protocols import CriticOptions, Env, level_free, train_agent
-from tiegym.programs import run_program
+from tiegym.runs.program import run_program
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,17 @@ from typing import Any
 
 import numpy as np
 
-from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.corpora import load_corpus
-from tiegym.journal import Journal
-from tiegym.json_files import append_line, plain
-from tiegym.programs import begin_run, open_run, run_policy, run_program
-from tiegym.progress import Progress
-from tiegym.run_options import RunOptions
+from tiegym.data.corpora import load_corpus
+from tiegym.policies.fixed import FixedTies
+from tiegym.runs.journal import Journal
+from tiegym.runs.json_files import append_line, plain
+from tiegym.runs.options import RunOptions
+from tiegym.runs.program import begin_run, open_run, run_policy, run_program
+from tiegym.runs.progress import Progress
 from tiegym.ties import Ties
-from tiegym.trainer import Trainer
+from tiegym.training.trainer import Trainer
 
 PATIENCE = 200
 """Children in a row that were all known already, after which a search ends: there are only as

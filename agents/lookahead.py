@@ -20,10 +20,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
-from tiegym.programs import open_run, run_policy, run_program
-from tiegym.run_options import RunOptions
+from tiegym.policies.fixed import FixedTies
+from tiegym.runs.options import RunOptions
+from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.ties import Ties
 
 JOINT_CANDIDATES = 16
@@ -67,7 +67,7 @@ class Lookahead:
         candidates: Outcomes tried at each step; None is all, or `JOINT_CANDIDATES`.
         seed: Of its own generator; the environment's is not touched.
         once: Calls a function, or returns what it returned before the run was cut off; see
-            `tiegym.resume.Resumable.once`.
+            `tiegym.runs.replay.Resumable.once`.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from sb3_contrib import MaskablePPO
 
 from agents import ppo
 from agents.protocols import Env, level_free, train_agent
-from tiegym.programs import run_program
+from tiegym.runs.program import run_program
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from agents import ppo
 from agents.protocols import Env, Greedy, level_free, train_agent
 from baselines.retrain import read_source, spent_iterations
-from tiegym.input_errors import InputError
-from tiegym.layer_stats import FEATURES
-from tiegym.programs import open_run, run_policy, run_program
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.program import open_run, run_policy, run_program
+from tiegym.transformer.layer_stats import FEATURES
 
 N_PAIR = 2 * len(FEATURES) + 9
 """Figures of a pair of layers that the actor sees."""

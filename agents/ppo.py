@@ -19,7 +19,7 @@ from typing import Any
 from stable_baselines3 import PPO
 
 from agents.protocols import CriticOptions, Env, level_free, train_agent
-from tiegym.programs import run_program
+from tiegym.runs.program import run_program
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from tiegym.programs import open_run, run_policy
-from tiegym.progress import ShowProgress
-from tiegym.resume import innermost
-from tiegym.run_options import RunOptions
+from tiegym.runs.options import RunOptions
+from tiegym.runs.program import open_run, run_policy
+from tiegym.runs.progress import ShowProgress
+from tiegym.runs.replay import innermost
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 
@@ -165,7 +165,7 @@ class Practice(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Counts the iterations of runs that aren't reported; spares the test split, exports nothing.
 
     Args:
-        env: A TieEnv, unwrapped or as `tiegym.resume.innermost` gives it. It is as before once
+        env: A TieEnv, unwrapped or as `tiegym.runs.replay.innermost` gives it. It is as before once
             this is closed.
     """
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.protocols import AgentOptions, Env, train_agent
-from tiegym.programs import run_program
+from tiegym.runs.program import run_program
 
 Bootstrap = Literal["next-layer", "same-layer"]
 

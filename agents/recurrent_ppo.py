@@ -20,7 +20,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor
 
 from agents import ppo
 from agents.protocols import Env, level_free, train_agent
-from tiegym.programs import run_program
+from tiegym.runs.program import run_program
 
 
 @dataclass(frozen=True)

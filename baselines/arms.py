@@ -29,12 +29,12 @@ from typing import Any
 
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.input_errors import InputError
-from tiegym.journal import recorded_steps
-from tiegym.progress import Progress
-from tiegym.records import is_finished
-from tiegym.run_folders import WHERE_AND_HOW
-from tiegym.run_options import RunOptions, parse_options
+from tiegym.runs.folder import WHERE_AND_HOW
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.journal import recorded_steps
+from tiegym.runs.options import RunOptions, parse_options
+from tiegym.runs.progress import Progress
+from tiegym.runs.recorder import is_finished
 
 ALIASES = {"random": "baselines.random_tying"}
 
@@ -154,7 +154,7 @@ def run_missing(
 
 
 def _uses_gpu(tasks: dict[Path, tuple[Arm, int]]) -> bool:
-    from tiegym.trainer import resolve_device
+    from tiegym.training.trainer import resolve_device
 
     return any(resolve_device(a.options.env.device).type != "cpu" for a, _ in tasks.values())
 

@@ -18,14 +18,15 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from baselines import report, tables
 from baselines.arms import Arm, parse_arm, run_missing, stoppable
-from baselines.verdicts import LEAST_SEEDS
+from tiegym.analysis import rows as report
+from tiegym.analysis import tables
+from tiegym.analysis.groups import find_runs, group_runs
+from tiegym.analysis.verdicts import LEAST_SEEDS
 from tiegym.config import PAPER, TieConfig
-from tiegym.input_errors import InputError, input_errors
-from tiegym.plots import plot_comparison, plot_pareto, plot_ties
-from tiegym.records import read_run
-from tiegym.report_runs import find_runs, group_runs
+from tiegym.pictures.comparison import plot_comparison, plot_pareto, plot_ties
+from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.recorder import read_run
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from baselines.intervals import interquartile_mean, iqm_interval
-from baselines.verdicts import hold_against
+from tiegym.analysis.intervals import interquartile_mean, iqm_interval
+from tiegym.analysis.verdicts import hold_against
 
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 """So many losses of mean 0 and standard deviation 1."""

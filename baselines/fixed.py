@@ -9,15 +9,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import gymnasium
-import numpy as np
 
 from tiegym import ties as tie_vectors
-from tiegym.programs import open_run, run_policy, run_program
-from tiegym.run_options import RunOptions
-from tiegym.ties import Ties
+from tiegym.policies.fixed import FixedTies
+from tiegym.runs.options import RunOptions
+from tiegym.runs.program import open_run, run_policy, run_program
 
 
 @dataclass(frozen=True)
@@ -36,37 +32,6 @@ class Options(RunOptions):
         """
         super().__post_init__()
         tie_vectors.parse(self.pattern, self.env.n_layer)
-
-
-class FixedTies:
-    """The policy that leads to a tie vector by the shortest way, and stays there.
-
-    Args:
-        ties: The tie vector, shape (L,).
-        action_space: Of the environment; says which action protocol it speaks.
-    """
-
-    def __init__(self, ties: Ties, action_space: gymnasium.Space[Any]) -> None:
-        """Remembers both."""
-        self.ties = ties
-        self.joint = isinstance(action_space, gymnasium.spaces.MultiDiscrete)
-        self.layerwise = not self.joint and action_space.n == len(ties)  # type: ignore[attr-defined]
-
-    def predict(
-        self,
-        observation: dict[str, Any],
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[Any, Any]:
-        """The action that brings the ties closer, or one that changes nothing."""
-        if self.joint:
-            return self.ties[1:], None
-        if self.layerwise:
-            return self.ties[observation["layer"]], None
-        different = np.flatnonzero(self.ties != observation["ties"])
-        layer = int(different[0]) if different.size else 0  # (0, 0) changes nothing
-        return np.int64(tie_vectors.pair_index(layer, int(self.ties[layer]))), None
 
 
 def train(options: Options) -> Path:

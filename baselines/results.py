@@ -17,12 +17,12 @@ from pathlib import Path
 
 import tyro
 
-from baselines import report
 from baselines.arms import Arm, parse_arm, run_missing, stoppable
 from baselines.compare import run_arms, show, write
+from tiegym.analysis import rows as report
+from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
-from tiegym.json_files import write_bytes
-from tiegym.records import read_run
+from tiegym.runs.recorder import read_run
 
 LEARNING = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
 FIXED = (

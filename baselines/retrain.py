@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.fixed import FixedTies
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.input_errors import InputError, input_errors
-from tiegym.programs import open_run, run_policy, run_program
-from tiegym.records import Run, read_run
-from tiegym.run_options import RunOptions
+from tiegym.policies.fixed import FixedTies
+from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.options import RunOptions
+from tiegym.runs.program import open_run, run_policy, run_program
+from tiegym.runs.recorder import Run, read_run
 
 
 @dataclass(frozen=True)

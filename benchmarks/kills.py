@@ -36,9 +36,9 @@ from tqdm.auto import tqdm
 
 import tiegym
 from tiegym.env import TieEnv
-from tiegym.json_files import whole_lines
-from tiegym.records import is_finished, read_run
-from tiegym.run_options import parse_options
+from tiegym.runs.json_files import whole_lines
+from tiegym.runs.options import parse_options
+from tiegym.runs.recorder import is_finished, read_run
 
 PROGRAMS = (
     "baselines.random_tying",

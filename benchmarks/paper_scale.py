@@ -27,11 +27,11 @@ from benchmarks.paper_memory import GPT2_XL, Setting, peak_bytes, settings
 from benchmarks.plain_gpt import PlainLoop
 from tiegym import ties
 from tiegym.config import TieConfig
-from tiegym.corpora import Corpus
-from tiegym.step_stats import peak_memory, reset_peak_memory
-from tiegym.tokenization import Tokenizer
-from tiegym.trainer import Trainer, resolve_device
-from tiegym.transformer import Shape
+from tiegym.data.corpora import Corpus
+from tiegym.data.tokenization import Tokenizer
+from tiegym.training.step_stats import peak_memory, reset_peak_memory
+from tiegym.training.trainer import Trainer, resolve_device
+from tiegym.transformer.gpt import Shape
 
 ALL_ON = "7 independent, owner, checkpointing"
 AIMS = (

@@ -14,8 +14,9 @@ import tyro
 
 from benchmarks import timing
 from benchmarks.timing import Quartiles, bare_iterations, random_batches
-from tiegym import TieEnv, ties, tying
-from tiegym.transformer import Shape, TiedTransformer
+from tiegym import TieEnv, ties
+from tiegym.transformer import tying
+from tiegym.transformer.gpt import Shape, TiedTransformer
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from tiegym.transformer import TiedTransformer
+from tiegym.transformer.gpt import TiedTransformer
 
 Quartiles = tuple[float, float, float]
 """Lower quartile, median and upper quartile."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tiegym.records import read_run
+from tiegym.runs.recorder import read_run
 
 MEASURED = ("seconds", "seconds_per_iteration", "seconds_training", "seconds_evaluation")
 

@@ -17,9 +17,9 @@ from tiegym.config import PAPER, TieConfig
 if TYPE_CHECKING:
     from tiegym.env import TieEnv
     from tiegym.episode import Snapshot
-    from tiegym.files import load_model, load_tokenizer
-    from tiegym.generation import generate
-    from tiegym.records import RecordRun, read_run
+    from tiegym.runs.recorder import RecordRun, read_run
+    from tiegym.transformer.generation import generate
+    from tiegym.transformer.model_file import load_model, load_tokenizer
 
 __version__ = "0.1.0"
 
@@ -29,11 +29,11 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {"TieEnv-v0": {}, "TieEnvPaper-v0": PA
 _LAZY = {
     "Snapshot": "tiegym.episode",
     "TieEnv": "tiegym.env",
-    "generate": "tiegym.generation",
-    "load_model": "tiegym.files",
-    "load_tokenizer": "tiegym.files",
-    "RecordRun": "tiegym.records",
-    "read_run": "tiegym.records",
+    "generate": "tiegym.transformer.generation",
+    "load_model": "tiegym.transformer.model_file",
+    "load_tokenizer": "tiegym.transformer.model_file",
+    "RecordRun": "tiegym.runs.recorder",
+    "read_run": "tiegym.runs.recorder",
 }
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import tyro
 
-from tiegym.input_errors import input_errors
+from tiegym.runs.input_errors import input_errors
 
 
 def report(
@@ -25,8 +25,8 @@ def report(
         runs: Run folders, or folders that hold run folders.
         out: The page; an older one is replaced.
     """
-    from tiegym.report import write_report
-    from tiegym.report_runs import find_runs
+    from tiegym.analysis.groups import find_runs
+    from tiegym.report.page import write_report
 
     with input_errors():
         found = find_runs(runs)
@@ -46,9 +46,8 @@ def export(
         to: hf is the folder of a GPT-2 that the library transformers loads.
         out: The new folder; None is model-hf beside the model, or whatever the model's name is.
     """
-    from tiegym.exporting import find_model
-    from tiegym.files import load_model, load_tokenizer
-    from tiegym.hf_export import export_gpt2
+    from tiegym.transformer.gpt2_export import export_gpt2
+    from tiegym.transformer.model_file import find_model, load_model, load_tokenizer
 
     with input_errors():
         path = find_model(run)

@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from tiegym import corpora, ties, tokenization
+from tiegym import ties
+from tiegym.data import sources, tokenization
 
 Action = Literal["layerwise", "pair", "joint"]
 TieGrad = Literal["owner", "sum"]
@@ -132,7 +133,7 @@ class TieConfig:
             "auto, cpu, cuda, cuda:N or mps",
         )
         ties.parse(self.initial_ties, self.n_layer)
-        corpora.validate_corpus(self.corpus)
+        sources.validate_corpus(self.corpus)
         tokenization.validate_tokenizer(self.tokenizer)
 
     @property

@@ -17,20 +17,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tiegym import files, tying
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.corpora import Corpus, load_corpus
+from tiegym.data.corpora import Corpus, load_corpus
 from tiegym.episode import Episode, Snapshot
-from tiegym.forked import fork_safe
-from tiegym.layer_stats import FEATURES, layer_stats, sample_weights
-from tiegym.out_of_memory import explains_out_of_memory
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space
-from tiegym.step_stats import Stopwatch, peak_memory, reset_peak_memory
 from tiegym.ties import Ties
-from tiegym.trainer import Trainer, resolve_dtype
-from tiegym.transformer import TiedTransformer
+from tiegym.training.fork_safety import fork_safe
+from tiegym.training.out_of_memory import explains_out_of_memory
+from tiegym.training.step_stats import Stopwatch, peak_memory, reset_peak_memory
+from tiegym.training.trainer import Trainer, resolve_dtype
+from tiegym.transformer import model_file, tying
+from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
 
 Observation: TypeAlias = dict[str, Any]
 
@@ -56,7 +56,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
     - `loss`: last training and validation loss in nats, float32 (2,); ln(vocabulary size) twice
       before the first step.
     - `layer_stats`: float32 (L * F,), layer by layer the figures of
-      `tiegym.layer_stats.FEATURES`; zero before the first step.
+      `tiegym.transformer.layer_stats.FEATURES`; zero before the first step.
 
     **Reward**: see `tiegym.rewards`. **End**: `terminated` at the end of the budget, or when the
     loss diverges (`info["diverged"]`); never `truncated`.
@@ -141,7 +141,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset and after the end of an episode.
             ValueError: If the action isn't in the action space.
-            tiegym.out_of_memory.OutOfMemory: A MemoryError that names what to lower.
+            tiegym.training.out_of_memory.OutOfMemory: A MemoryError that names what to lower.
         """
         episode = self._running_episode()
         if not self.action_space.contains(action):
@@ -203,22 +203,22 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset.
         """
-        from tiegym import pictures
+        from tiegym.pictures import episode_picture
 
         episode = self._known_episode()
         ties = np.array(episode.ties)
         if self.render_mode == "rgb_array":
-            return pictures.draw_ties(ties, episode.history, self.config.max_iters)
+            return episode_picture.draw_ties(ties, episode.history, self.config.max_iters)
         if self.render_mode is None:
             gymnasium.logger.warn("render() draws nothing: give render_mode to gymnasium.make()")
             return None
-        text = pictures.ties_text(
+        text = episode_picture.ties_text(
             ties, math.exp(episode.loss), episode.iteration, self.config.max_iters
         )
         if self.render_mode == "human":
-            pictures.print_text(text)
+            episode_picture.print_text(text)
             return None
-        return pictures.terminal_text(text)
+        return episode_picture.terminal_text(text)
 
     # Beyond step and reset
 
@@ -306,9 +306,9 @@ class TieEnv(gymnasium.Env[Observation, Any]):
 
     @fork_safe
     def save_checkpoint(self, path: str | Path) -> None:
-        """Writes the episode as it stands to one file, atomically; see `tiegym.files`."""
+        """Writes the episode as it stands to one file, whole or not at all."""
         values = self._values() | {"config": self._resolved_config()}
-        files.write_tensors(path, "checkpoint", self._tensors(), values)
+        model_file.write_tensors(path, "checkpoint", self._tensors(), values)
 
     @fork_safe
     def load_checkpoint(self, path: str | Path) -> None:
@@ -319,8 +319,8 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             ValueError: If it is damaged, of another kind, of another configuration, or of another
                 type of device, whose random streams this one doesn't have.
         """
-        tensors, values = files.read_tensors(path, "checkpoint")
-        mine = files.as_json(self._resolved_config())
+        tensors, values = model_file.read_tensors(path, "checkpoint")
+        mine = model_file.as_json(self._resolved_config())
         theirs = values.pop("config")
         different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
         if different:
@@ -335,7 +335,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
     @fork_safe
     def export(self, path: str | Path) -> None:
         """Writes the model as one safetensors file, each weight once; see `tiegym.load_model`."""
-        files.export_model(path, self.model, self.corpus.tokenizer)
+        model_file.export_model(path, self.model, self.corpus.tokenizer)
 
     # Inside
 

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from tiegym.config import TieConfig
-from tiegym.layer_stats import FEATURES
+from tiegym.transformer.layer_stats import FEATURES
 
 
 def make_action_space(config: TieConfig) -> spaces.Space[Any]:

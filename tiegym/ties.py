@@ -3,7 +3,8 @@
 A tie vector ``s`` of L layers has ``s[0] = 0`` and ``0 <= s[i] <= i``. Layer i is *independent*
 if ``s[i] = i``; else it uses the weights of its *root*, found by following s until ``s[r] = r``.
 
-What changes weights when a tie vector changes is in `tiegym.tying`; nothing here knows of weights.
+What changes weights when a tie vector changes is in `tiegym.transformer.tying`; nothing here knows
+of weights.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tiegym import ties as tie_vectors
 from tiegym.config import Action, TieConfig
-from tiegym.layer_stats import FEATURES
 from tiegym.spaces import make_action_space, make_observation_space
+from tiegym.transformer.layer_stats import FEATURES
 
 
 class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):

@@ -13,8 +13,8 @@ from baselines import fixed
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.records import read_run
-from tiegym.trainer import Trainer
+from tiegym.runs.recorder import read_run
+from tiegym.training.trainer import Trainer
 
 ENV = TieConfig(**SMALL)
 BEST = tie_vectors.roots(np.array([0, 1, 0, 1, 4, 4, 1, 7]))

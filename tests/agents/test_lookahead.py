@@ -12,8 +12,8 @@ from agents.lookahead import Lookahead, Options, main, train
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.records import read_run
-from tiegym.trainer import Trainer
+from tiegym.runs.recorder import read_run
+from tiegym.training.trainer import Trainer
 
 ACTIONS = ("layerwise", "pair", "joint")
 

@@ -9,8 +9,8 @@ from agents.protocols import Greedy
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.records import read_run
-from tiegym.run_options import parse_options
+from tiegym.runs.options import parse_options
+from tiegym.runs.recorder import read_run
 
 BEST = [0, 1, 0, 1, 4]
 

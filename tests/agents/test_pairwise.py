@@ -11,9 +11,9 @@ from agents.protocols import Greedy
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.input_errors import InputError
-from tiegym.layer_stats import FEATURES
-from tiegym.records import read_run
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.recorder import read_run
+from tiegym.transformer.layer_stats import FEATURES
 
 ENV = TieConfig(**SMALL)
 

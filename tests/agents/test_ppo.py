@@ -7,7 +7,7 @@ from agents.protocols import Greedy
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.records import read_run
+from tiegym.runs.recorder import read_run
 
 BEST = [0, 1, 0, 1, 4]
 

@@ -27,8 +27,8 @@ from tests.agents.known_answer import KnownAnswer
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
-from tiegym.records import read_run
-from tiegym.run_options import parse_options
+from tiegym.runs.options import parse_options
+from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
 STEPS = ENV.steps_per_episode

@@ -23,7 +23,7 @@ from agents.qlearning import Options, QLearning, main, train
 from tests.agents.known_answer import KnownAnswer, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.records import read_run
+from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
 

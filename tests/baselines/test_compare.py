@@ -11,10 +11,10 @@ from baselines import compare as program
 from baselines import random_tying
 from baselines.arms import parse_arm, run_missing
 from baselines.compare import Options, compare, given_rows, main, tune, write
-from tests.baselines.made_up import ENV, make_row, make_run
+from tests.tiegym.analysis.made_up import ENV, make_row, make_run
 from tests.tiegym.small import SMALL
-from tiegym.input_errors import InputError
-from tiegym.records import read_run
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.recorder import read_run
 
 
 def test_an_arm_is_a_program_a_pattern_or_a_vector():

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from baselines import fixed, random_tying
-from baselines.fixed import FixedTies
-from baselines.random_tying import RandomTying
 from tests.tiegym.small import SMALL
 from tiegym import ties
 from tiegym.config import TieConfig
-from tiegym.records import read_run
+from tiegym.policies.fixed import FixedTies
+from tiegym.policies.random_tying import RandomTying
+from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
 
@@ -110,7 +110,7 @@ def test_help_documents_every_option():
 
 
 def test_the_papers_values_can_be_asked_for_and_overridden():
-    from tiegym.run_options import parse_options
+    from tiegym.runs.options import parse_options
 
     options = parse_options(random_tying.Options, ["--paper", "--env.n-layer", "12"])
     assert (options.env.n_layer, options.env.n_embd, options.env.reward) == (12, 1600, "neg_ppl")

@@ -10,8 +10,8 @@ from baselines import fixed, random_tying, retrain
 from baselines.arms import parse_arm
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.json_files import write_json
-from tiegym.records import read_run
+from tiegym.runs.json_files import write_json
+from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
 

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from baselines.arms import parse_arm
-from baselines.schedules import Options, main, progressive_split, share_then_unshare, train
+from baselines.schedules import Options, main, train
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.records import read_run
+from tiegym.policies.scheduled import progressive_split, share_then_unshare
+from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
 

@@ -9,7 +9,7 @@ from benchmarks import paper_scale
 from benchmarks.paper_memory import FLOAT32, Setting, activation_bytes, loss_bytes, settings
 from benchmarks.paper_scale import AIMS, Options, measure, run
 from tiegym import ties
-from tiegym.transformer import Shape, TiedTransformer
+from tiegym.transformer.gpt import Shape, TiedTransformer
 
 TOY = Options(
     n_layer=8,

@@ -12,7 +12,8 @@ import pytest
 import tyro
 
 from tests.docs.pages import PAGES, ROOT, snippets
-from tiegym import cli, run_options
+from tiegym import cli
+from tiegym.runs import options as run_options
 
 SELF_CONTAINED = ("README.md", "CONTRIBUTING.md")
 """Pages whose blocks are whole programs each; on the others a block goes on from those above."""

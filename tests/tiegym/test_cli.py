@@ -1,7 +1,7 @@
 import pytest
 
 from tiegym import cli
-from tiegym.json_files import write_json
+from tiegym.runs.json_files import write_json
 
 
 @pytest.mark.parametrize(

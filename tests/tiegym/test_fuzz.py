@@ -17,7 +17,7 @@ import tiegym
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
-from tiegym.tying import expected_state_bytes
+from tiegym.transformer.tying import expected_state_bytes
 
 THOROUGH = bool(os.environ.get("TIEGYM_FUZZ"))
 DRAWS = 2000 if THOROUGH else 50

@@ -1,0 +1,169 @@
+"""Pictures of comparisons: the results, the trade-off, the ties over time."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from tiegym.pictures import comparison as plots
+from tiegym.pictures.style import color
+from tiegym.runs.folder import Run
+
+
+def run(perplexity, n_steps=10, params=10**6, ties=None, diverged=False):
+    ties = [(0, 0, 0)] * n_steps if ties is None else ties
+    steps = [
+        {
+            "episode": 0,
+            "iteration": 4 * k,
+            "perplexity": perplexity + 100 / k,
+            "ties": list(vector),
+        }
+        for k, vector in enumerate(ties, 1)
+    ]
+    final = {
+        "episode": 0,
+        "n_independent": 2,
+        "trainable_params": params,
+        "diverged": diverged,
+        "test_perplexity": 4.8e8 if diverged else perplexity,
+    }
+    return Run(Path("run"), {}, steps, {"final": final})
+
+
+def row(policy, *runs):
+    return SimpleNamespace(policy=policy, runs=runs)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that a test makes, to look into them before they are pixels."""
+    made = []
+
+    class Kept(Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Kept)
+    return made
+
+
+points = st.tuples(st.integers(0, 9), st.integers(0, 9))
+
+
+@given(st.lists(points, min_size=1, max_size=12))
+def test_the_front_is_what_no_other_point_beats(given_points):
+    def beaten(point):
+        return any(
+            other != point and other[0] <= point[0] and other[1] <= point[1]
+            for other in given_points
+        )
+
+    expected = sorted({point for point in given_points if not beaten(point)})
+    assert plots.pareto_front(given_points) == expected
+
+
+def test_the_trade_off_has_a_point_for_each_policy_and_its_front(tmp_path, figures):
+    rows = [
+        row("small", run(30, params=10**6), run(32, params=10**6)),
+        row("large", run(20, params=4 * 10**6)),
+        row("worse", run(25, params=5 * 10**6), run(9e9, params=10**6, diverged=True)),
+    ]
+    plots.plot_pareto(rows, tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = figures[0].axes
+    drawn = {
+        line.get_label(): (line.get_xdata()[0], line.get_ydata()[0])
+        for line in axes.lines
+        if line.get_marker() in plots.MARKERS
+    }
+    assert drawn == {"small": (1, 31), "large": (4, 20), "worse": (5, 25)}
+    front = next(line for line in axes.lines if line.get_linestyle() == "--")
+    assert list(zip(*front.get_data(), strict=True)) == [(1, 31), (4, 20)]
+
+
+def test_a_trade_off_of_diverged_runs_alone_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="all of them diverged"):
+        plots.plot_pareto([row("wild", run(9e9, diverged=True))], tmp_path / "pareto.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_ties_over_time_are_coloured_by_the_layer_that_is_used(tmp_path, figures):
+    # Layer 2 is tied to 1; in the first step it thereby uses layer 0.
+    plots.plot_ties([row("a", run(20, ties=((0, 0, 1), (0, 1, 1))))], tmp_path / "ties.png")
+    assert (tmp_path / "ties.png").read_bytes().startswith(b"\x89PNG")
+    (image,) = figures[0].axes[0].get_images()
+    zero, one = to_rgb(color(0)), to_rgb(color(1))
+    expected = [[zero, one], [zero, one], [zero, zero]]  # layers downwards, steps to the right
+    np.testing.assert_allclose(image.get_array()[..., :3] / 255, expected)
+    assert image.origin == "upper"
+    assert list(image.get_extent()) == [0, 8, -0.5, 2.5]
+    with pytest.raises(ValueError, match="rows is empty"):
+        plots.plot_ties([], tmp_path / "none.png")
+
+
+def test_a_comparison_is_one_png_with_each_policy_and_each_run(tmp_path, figures):
+    rows = [
+        row("random", run(20), run(22), run(21)),
+        row("cycle:2", run(30, 8), run(31)),
+    ]
+    plots.plot_comparison(rows, tmp_path / "comparison.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.png"]
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    left, right = figures[0].axes
+    dots = [line.get_xdata().tolist() for line in left.lines if line.get_marker() == "o"]
+    assert dots == [[20, 22, 21], [30, 31]]
+    means = [line.get_xdata()[0] for line in left.lines if line.get_marker() == "None"]
+    assert means == [21, 30.5]
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels[0] == "random\n2 independent, 1 M parameters"
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["random", "cycle:2"]
+    curve = right.lines[0]
+    assert curve.get_xdata().tolist() == [4 * k for k in range(1, 11)]
+    expected = np.exp(np.mean(np.log([20 + 10, 22 + 10, 21 + 10])))
+    assert curve.get_ydata()[-1] == pytest.approx(expected)
+
+
+def test_a_diverged_run_is_marked_and_does_not_squeeze_the_others(tmp_path, figures):
+    plots.plot_comparison([row("wild", run(20), run(20, diverged=True))], tmp_path / "a.png")
+    left = figures[0].axes[0]
+    assert left.get_xlim()[1] < 100
+    assert left.get_yticklabels()[0].get_text().endswith("1 of 2 diverged")
+    plots.plot_comparison([row("wild", run(20, 1, diverged=True))], tmp_path / "b.png")
+
+
+def test_the_names_of_many_policies_stand_at_the_ends_of_their_curves(tmp_path, figures):
+    rows = [row(f"policy {k}", run(20 + (7 * k) % 20)) for k in range(20)]
+    plots.plot_comparison(rows, tmp_path / "many.png")
+    right = figures[0].axes[1]
+    lines = {line.get_label(): line for line in right.lines}
+    names = sorted(right.texts, key=lambda text: text.get_position()[1])
+    ends = [lines[name.get_text()].get_ydata()[-1] for name in names]
+    assert len(ends) == 20
+    assert ends == sorted(ends)  # no two of the lines between names and ends cross
+    assert [name.xy[1] for name in names] == ends
+    assert not right.collections  # bands
+
+
+def test_a_single_run_is_drawn(tmp_path, figures):
+    plots.plot_comparison([row("tied", run(20, 1))], tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+    left, right = figures[0].axes
+    dots = [line.get_xdata().tolist() for line in left.lines if line.get_marker() == "o"]
+    assert dots == [[20]]
+    assert right.lines[0].get_xdata().tolist() == [4]
+
+
+def test_a_comparison_without_rows_or_with_an_unfinished_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows is empty"):
+        plots.plot_comparison([], tmp_path / "a.png")
+    unfinished = Run(Path("runs/x"), {}, [], None)
+    with pytest.raises(ValueError, match="runs/x has no test perplexity"):
+        plots.plot_comparison([row("tied", run(20), unfinished)], tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,51 @@
+"""The figures of each layer, by what their docstring says."""
+
+import math
+
+import pytest
+import torch
+
+from tiegym import ties
+from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
+
+
+@pytest.fixture
+def model():
+    made = TiedTransformer(Shape(11, 4, 2, 16, 8), ties.parse("0,0,2,0", 4))
+    made.initialize(0)
+    return made
+
+
+def figures(model, before):
+    """The figures by their names, each a list of its value of every layer."""
+    return dict(zip(FEATURES, layer_stats(model, before).T.tolist(), strict=True))
+
+
+@torch.no_grad()
+def test_moved_is_ten_times_the_relative_distance(model):
+    before = sample_weights(model)
+    for p in model.independent(2).parameters():
+        p.mul_(1.03)
+    moved = figures(model, before)["moved"]
+    assert moved == pytest.approx([0, 0, math.tanh(10 * 0.03), 0], rel=1e-4)
+
+
+@torch.no_grad()
+def test_similarity_is_the_cosine_with_the_layer_before(model):
+    for p, its in zip(
+        model.independent(2).parameters(), model.independent(0).parameters(), strict=True
+    ):
+        p.copy_(-3 * its)
+    similarity = figures(model, sample_weights(model))["similarity"]
+    assert similarity == pytest.approx([1, 1, -1, -1])
+
+
+def test_gradient_is_the_norm_relative_to_the_mean_over_the_layers(model):
+    for layer, size in ((0, 1.0), (2, 5.0)):
+        for p in model.independent(layer).parameters():
+            p.grad = torch.full_like(p, size)
+    mean = (3 * 1.0 + 5.0) / 4  # three layers use the weights of layer 0
+    small, large = math.tanh(math.log(1.0 / mean)), math.tanh(math.log(5.0 / mean))
+    gradient = figures(model, sample_weights(model))["gradient"]
+    assert gradient == pytest.approx([small, small, large, small], rel=1e-4)

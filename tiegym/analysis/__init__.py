@@ -1,0 +1,1 @@
+"""What finished runs say: which may be compared, intervals, verdicts, tables."""

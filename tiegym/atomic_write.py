@@ -1,0 +1,67 @@
+"""Files that are whole or not there: written beside their destination, flushed, then renamed.
+
+Readers see the old file or the new one, never half of one, and so does whoever comes back after a
+power cut. Whatever writes a file in one go writes it with this.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary file to write; at the end of the block it takes the place of `path`.
+
+    If the block fails, `path` stays as it was and the temporary file is removed. One that a killed
+    process leaves is named `.NAME.XXXXXXXX.tmp`, beside `path`. The new file has the mode that the
+    process's umask gives to any new file.
+
+    Args:
+        path: The destination; its folder must be there.
+
+    Raises:
+        OSError: If it can't be written.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replacing(folder / "answer.txt") as temporary:
+        ...     _ = temporary.write_text("42")
+        >>> [entry.name for entry in folder.iterdir()]
+        ['answer.txt']
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Not tempfile's: those are readable by their owner alone, and a result is to be shared.
+    temporary.touch(0o666, exist_ok=False)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or a machine that crashes could keep the name alone
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a whole file; raises as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder survive a power cut, where the file system can do it."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no handles of folders
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,103 @@
+"""Corpora: names, tokens, splits. Where the text comes from is in `tiegym.data.sources`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiegym.data.sources import SPLITS, read_texts, validate_corpus
+from tiegym.data.tokenization import Tokenizer, Tokens
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A tokenized text in three splits that don't overlap.
+
+    Attributes:
+        name: As in `TieConfig.corpus`.
+        tokenizer: What made the tokens.
+        sha256: Hash of the text of all splits.
+        train: Tokens of the training split, (N,).
+        validation: Those of the validation split.
+        test: Those of the test split.
+        n_bytes: UTF-8 bytes of each split.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    sha256: str
+    train: Tokens
+    validation: Tokens
+    test: Tokens
+    n_bytes: dict[str, int]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        return self.tokenizer.vocab_size
+
+    def bytes_per_token(self, split: str, limit: int | None = None) -> float:
+        """UTF-8 bytes a token, with which nats a token become bits a byte.
+
+        Args:
+            split: "train", "validation" or "test".
+            limit: Count the first `limit` tokens after the first one, which nothing predicts. They
+                can be counted for tokenizers with `Tokenizer.byte_lengths`; for others this is
+                the figure of the whole split.
+        """
+        tokens: Tokens = getattr(self, split)
+        lengths = None if limit is None else self.tokenizer.byte_lengths()
+        if limit is None or lengths is None:
+            return self.n_bytes[split] / len(tokens)
+        return float(lengths[tokens[1 : limit + 1]].mean())
+
+
+def load_corpus(name: str, tokenizer: str = "bytes", cache_dir: Path | None = None) -> Corpus:
+    """Reads and tokenizes a corpus; tokens are cached under the hash of text and tokenizer.
+
+    Args:
+        name: See `TieConfig.corpus`.
+        tokenizer: See `TieConfig.tokenizer`; bpe-N and word are trained on the training split.
+        cache_dir: Where to cache; None is `tiegym.data.token_cache.cache_folder()`.
+
+    Raises:
+        ValueError: If a name is unknown, a split would be empty or a file has no text.
+        FileNotFoundError: If it is a path and there is nothing.
+        OSError: If a data set is neither stored on this machine nor to be had from the network.
+    """
+    from tiegym.data import token_cache, tokenization
+
+    validate_corpus(name)
+    tokenization.validate_tokenizer(tokenizer)
+    texts = read_texts(name)
+    for split in SPLITS:
+        if not texts[split]:
+            raise ValueError(
+                f"the {split} split of corpus {name!r} would be empty: bring more text, more "
+                "files, or files named train.*, validation.* and test.*"
+            )
+    n_bytes = {split: len(texts[split].encode()) for split in SPLITS}
+    sha256 = hashlib.sha256()
+    for split in SPLITS:
+        sha256.update(f"{split}:{n_bytes[split]};".encode())
+        sha256.update(texts[split].encode())
+
+    def corpus(made: Tokenizer, tokens: dict[str, Tokens]) -> Corpus:
+        return Corpus(name, made, sha256.hexdigest(), n_bytes=n_bytes, **tokens)
+
+    if tokenizer == "bytes":  # encoding is faster than reading and checking a cache
+        made = tokenization.make_tokenizer(tokenizer, "")
+        return corpus(made, {split: made.encode(texts[split]) for split in SPLITS})
+    identity = tokenizer
+    if tokenizer.endswith(".json"):  # the file, not its path, is what decides the tokens
+        identity = hashlib.sha256(Path(tokenizer).read_bytes()).hexdigest()
+    folder = cache_dir or token_cache.cache_folder()
+    path = token_cache.cache_path(folder, sha256.hexdigest(), identity)
+    stored = token_cache.read(path)
+    if stored is not None:
+        return corpus(tokenization.from_json(stored.tokenizer), stored.splits)
+    made = tokenization.make_tokenizer(tokenizer, texts["train"])
+    tokens = {split: made.encode(texts[split]) for split in SPLITS}
+    token_cache.write(path, token_cache.TokenizedText(tokens, made.to_json()))
+    return corpus(made, tokens)

@@ -1,0 +1,235 @@
+"""Tokenizers: text to token ids and back. Training one on a corpus is here; caching is not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import tokenizers
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+"""Token ids, one dimension, the smallest unsigned type that holds the vocabulary."""
+
+NAMES = ("bytes", "bpe-N (N >= 257)", "word", "word-N (N >= 2)", "gpt2", "a tokenizer.json file")
+_PIECE = 1 << 16  # characters: long texts are encoded in pieces, in parallel
+
+
+def validate_tokenizer(name: str) -> None:
+    """Checks a tokenizer's name without loading anything.
+
+    Raises:
+        ValueError: If it is unknown.
+        FileNotFoundError: If it is the path of a file that isn't there.
+    """
+    if name in ("bytes", "word", "gpt2"):
+        return
+    if count := re.fullmatch(r"(bpe|word)-(\d+)", name):
+        least = 257 if count[1] == "bpe" else 2
+        if int(count[2]) < least:
+            raise ValueError(f"tokenizer={name!r} needs a vocabulary of at least {least}")
+        return
+    if name.endswith(".json"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"tokenizer={name!r}: there is no such file")
+        return
+    raise ValueError(f"tokenizer={name!r} is unknown: choose one of {', '.join(NAMES)}")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Encodes and decodes text.
+
+    Attributes:
+        name: As in `TieConfig.tokenizer`.
+        vocab_size: Number of token ids.
+    """
+
+    name: str
+    vocab_size: int
+    _inner: tokenizers.Tokenizer | None = None
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The smallest unsigned type that holds every id."""
+        return np.min_scalar_type(self.vocab_size - 1)
+
+    def encode(self, text: str) -> Tokens:
+        """The token ids of a text, (N,)."""
+        if self._inner is None:
+            return np.frombuffer(text.encode(), dtype=np.uint8)
+        encoded = self._inner.encode_batch(list(_pieces(text)), add_special_tokens=False)
+        ids = [np.array(piece.ids, dtype=self.dtype) for piece in encoded]
+        return np.concatenate([np.empty(0, dtype=self.dtype), *ids])
+
+    def decode(self, tokens: npt.ArrayLike) -> str:
+        """The text of token ids; `word` loses spaces and rare words, the others nothing."""
+        ids = np.asarray(tokens)
+        if self._inner is None:
+            return ids.astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+        text: str = self._inner.decode(ids.tolist(), skip_special_tokens=False)
+        return text.replace(" \n ", "\n").replace("\n ", "\n") if self._is_word else text
+
+    def byte_lengths(self) -> npt.NDArray[np.int64] | None:
+        """UTF-8 bytes of each token, (V,); None if its tokens don't stand for bytes.
+
+        They do for "bytes" and for byte-level BPE, such as bpe-N and gpt2.
+        """
+        if self._inner is None:
+            return np.ones(self.vocab_size, dtype=np.int64)
+        from tokenizers import decoders
+
+        if not isinstance(self._inner.decoder, decoders.ByteLevel):
+            return None
+        lengths = np.zeros(self.vocab_size, dtype=np.int64)
+        for token, number in self._inner.get_vocab().items():
+            lengths[number] = len(token)  # written with a character for each byte
+        return lengths
+
+    @property
+    def _is_word(self) -> bool:
+        return re.fullmatch(r"word(-\d+)?", self.name) is not None
+
+    def to_library(self) -> tokenizers.Tokenizer:
+        """The same tokenizer as an object of the library `tokenizers`, "bytes" too."""
+        return _byte_level() if self._inner is None else self._inner
+
+    def to_json(self) -> str:
+        """All of it as JSON; `from_json` reads it."""
+        inner = None if self._inner is None else self._inner.to_str()
+        return json.dumps({"name": self.name, "tokenizer": inner})
+
+
+def from_json(text: str) -> Tokenizer:
+    """The tokenizer that `Tokenizer.to_json` wrote.
+
+    Raises:
+        ValueError: If the text is something else.
+    """
+    import tokenizers
+
+    try:
+        values = json.loads(text)
+        name, inner = values["name"], values["tokenizer"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("this is no tokenizer that tiegym wrote") from error
+    if inner is None:
+        return Tokenizer(name, 256)
+    return _wrap(name, tokenizers.Tokenizer.from_str(inner))
+
+
+def make_tokenizer(name: str, train_text: str) -> Tokenizer:
+    """The tokenizer of that name; bpe-N and word are trained.
+
+    Args:
+        name: See `validate_tokenizer`.
+        train_text: The training split, and nothing of the others.
+
+    Raises:
+        OSError: If gpt2 is neither stored on this machine nor to be had from the network.
+        ValueError: If the name is unknown or the file is no tokenizer.
+    """
+    validate_tokenizer(name)
+    if name == "bytes":
+        return Tokenizer(name, 256)
+    import tokenizers
+
+    if name == "gpt2":
+        return _wrap(name, _download_gpt2())
+    if name.endswith(".json"):
+        try:
+            return _wrap(name, tokenizers.Tokenizer.from_file(name))
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"tokenizer={name!r} is damaged or no tokenizer: {error}") from error
+    kind, _, size = name.partition("-")
+    train = _train_bpe if kind == "bpe" else _train_words
+    return _wrap(name, train(train_text, int(size or 32_768)))
+
+
+def _wrap(name: str, inner: tokenizers.Tokenizer) -> Tokenizer:
+    # Ids may have gaps: a word-level vocabulary does where the text itself holds "<unk>".
+    return Tokenizer(name, max(inner.get_vocab().values()) + 1, inner)
+
+
+def _download_gpt2() -> tokenizers.Tokenizer:
+    import huggingface_hub
+    import tokenizers
+
+    from tiegym.data import hub
+
+    try:
+        path = huggingface_hub.hf_hub_download(
+            "openai-community/gpt2", "tokenizer.json", local_files_only=not hub.is_reachable()
+        )
+        return tokenizers.Tokenizer.from_file(path)
+    except Exception as error:  # the library raises nothing more specific
+        raise OSError(
+            "tokenizer='gpt2' could not be loaded: it is not stored on this machine and its hub "
+            "can't be reached. Bring GPT-2's tokenizer.json from a machine that is online and "
+            "give its path: tokenizer='path/to/tokenizer.json'"
+        ) from error
+
+
+def _byte_level() -> tokenizers.Tokenizer:
+    """GPT-2's byte-level tokenizer without a single merge: a byte is its own token id.
+
+    It writes a byte as a character: itself if it can be printed, else one from U+0100 on, in order.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    vocabulary = {chr(byte): byte for byte in printable}
+    vocabulary |= {chr(0x100 + k): byte for k, byte in enumerate(others)}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _train_bpe(text: str, size: int) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    inner.train_from_iterator(_pieces(text), trainer)
+    return inner
+
+
+def _train_words(text: str, size: int) -> tokenizers.Tokenizer:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    inner = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"),
+            pre_tokenizers.Split("\n", "isolated"),
+        ]
+    )
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size, special_tokens=["<unk>"], show_progress=False
+    )
+    inner.train_from_iterator(_pieces(text), trainer)
+    return inner
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cuts a long text after line ends; a line is never cut, however long."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE) + 1 or len(text)
+        yield text[start:end]
+        start = end

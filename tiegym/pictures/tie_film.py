@@ -1,0 +1,119 @@
+"""Heat maps of layers: which weights each used over time, and how alike their weights are.
+
+Layer 0 is at the bottom, as in `tiegym.pictures.episode_picture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tiegym import ties as tie_vectors
+from tiegym.pictures.style import color, figure_pixels, tidy
+
+FILM_TITLE = "Whose weights each layer uses (full colour: its own; pale: another's)"
+
+_TIED = 0.4  # opacity of a layer that uses another's weights
+_MOST_COLUMNS = 600  # more than a picture has room for
+_NUMBERS_FIT = 12  # layers
+
+
+def tie_film(ties: Sequence[Sequence[int]] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """Tie vectors over time as pixels, coloured by the weights that each layer uses.
+
+    A layer with weights of its own has their full colour; one that uses another's, a pale one.
+    The background shows through it, be it light or dark.
+
+    Args:
+        ties: One tie vector for each moment, (T, L).
+
+    Returns:
+        Red, green, blue and opacity, uint8 (L, T, 4), the last layer first.
+    """
+    vectors = np.asarray(ties, dtype=np.int64)
+    palette = np.array([to_rgb(color(root)) for root in range(vectors.shape[1])])
+    roots = np.array([tie_vectors.roots(vector) for vector in vectors])
+    own = roots == np.arange(vectors.shape[1])
+    pixels = np.concatenate((palette[roots], np.where(own, 1.0, _TIED)[..., None]), axis=-1)
+    return np.ascontiguousarray((255 * pixels).round().astype(np.uint8).swapaxes(0, 1)[::-1])
+
+
+def sampled(count: int, most: int = _MOST_COLUMNS) -> npt.NDArray[np.int64]:
+    """Evenly spaced indices of `count` things, the first and the last included, at most `most`."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def show_film(axes: Axes, ties: Sequence[Sequence[int]], iterations: int) -> None:
+    """Fills axes with `tie_film`: iterations from left to right, layers from the bottom up.
+
+    Args:
+        axes: Of any figure.
+        ties: The tie vector of each environment step, (T, L).
+        iterations: In all of them.
+    """
+    axes.imshow(
+        tie_film([ties[k] for k in sampled(len(ties))]),
+        extent=(0, iterations, -0.5, len(ties[0]) - 0.5),
+        origin="upper",
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
+def draw_film(ties: Sequence[Sequence[int]], iterations: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """`tie_film` with its axes, as red, green and blue, uint8 (H, W, 3).
+
+    Args:
+        ties: The tie vector of each environment step, (T, L).
+        iterations: Iterations after each of them, (T,).
+    """
+    n_layer = len(ties[0])
+    height = 1.7 + 0.09 * n_layer
+    figure = Figure(figsize=(9, height), dpi=100, facecolor="white")
+    margins = {"left": 0.07, "right": 0.98, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
+    axes = figure.subplots(gridspec_kw=margins)
+    show_film(axes, ties, iterations[-1])
+    _layer_axis(axes, n_layer)
+    axes.set_xlabel("iteration")
+    axes.set_title(FILM_TITLE, loc="left", fontsize=10)
+    tidy(axes)
+    return figure_pixels(figure)
+
+
+def draw_similarity(similarity: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Similarity of layers (`tiegym.transformer.layer_stats.layer_similarity`) as a heat map.
+
+    Args:
+        similarity: Cosine similarity of each two layers, (L, L).
+
+    Returns:
+        Red, green and blue, uint8 (H, W, 3).
+    """
+    n_layer = len(similarity)
+    figure = Figure(figsize=(6, 5.2), dpi=100, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(similarity, origin="lower", cmap="cividis", vmin=0, vmax=1)
+    bar = figure.colorbar(image, ax=axes, extend="min")
+    bar.ax.tick_params(labelsize=9)
+    if n_layer <= _NUMBERS_FIT:
+        for i, j in np.ndindex(n_layer, n_layer):
+            shade = "black" if similarity[i, j] > 0.5 else "white"
+            value = f"{similarity[i, j]:.2f}"
+            axes.text(j, i, value, ha="center", va="center", color=shade, fontsize=8)
+    _layer_axis(axes, n_layer)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
+    axes.set_xlabel("layer")
+    axes.set_title("Cosine similarity of the layers' weights", loc="left", fontsize=11)
+    tidy(axes)
+    return figure_pixels(figure)
+
+
+def _layer_axis(axes: Axes, n_layer: int) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=min(n_layer, 12), integer=True))
+    axes.set_ylabel("layer")

@@ -1,0 +1,1 @@
+"""What decides ties without learning: fixed patterns, chance, schedules."""

@@ -1,0 +1,128 @@
+"""Run folders: what is in one, and how it is made and read.
+
+A run folder holds `config.json` (what was run, on what), `steps.jsonl` (a row for each environment
+step), TensorBoard events and, from the end of the first episode on, `summary.json`. All of it but
+the events is JSON in which every number is finite. `tiegym.runs.recorder` writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tiegym.runs.json_files import read_json, read_lines
+
+FORMAT = 1
+"""Version of the run folder; raised when a reader of the last version would misread it."""
+
+WHERE_AND_HOW = {
+    *("runs_dir", "name", "quiet", "resume"),
+    *("checkpoint_every_steps", "checkpoint_every_minutes"),
+}
+"""Options that change nothing in what a run does."""
+
+Row: TypeAlias = dict[str, Any]
+"""One environment step: its number, action and reward, and the plain values of its info."""
+
+
+def unique_run_folder(runs_dir: str | Path, name: str) -> Path:
+    """Makes an empty folder `runs_dir/name`, or `name-2`, `name-3`, ... if that is taken.
+
+    It is made at once, so that two programs that start together don't get the same one.
+
+    Raises:
+        ValueError: If the name has a path in it.
+    """
+    if name in ("", "..") or Path(name).name != name:
+        raise ValueError(f"name={name!r} must be the name of one folder, without a path")
+    runs_dir = Path(runs_dir)
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    folder, count = runs_dir / name, 1
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            count += 1
+            folder = runs_dir / f"{name}-{count}"
+
+
+def claim(folder: Path) -> None:
+    """Makes a run folder; one that is there must be empty.
+
+    Raises:
+        FileExistsError: If it holds something.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        if is_finished(folder):
+            holds = "a finished run"
+        elif (folder / "config.json").exists():
+            holds = "a run that was cut off, or still goes on"
+        else:
+            holds = "files that are no run's"
+        raise FileExistsError(
+            f"{folder} holds {holds}, and nothing is written over: choose another folder "
+            "(tiegym.runs.recorder.unique_run_folder finds one), or remove it first"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read.
+
+    Attributes:
+        folder: Where it is.
+        config: `config.json`.
+        steps: The rows of `steps.jsonl`, one for each environment step.
+        summary: `summary.json`, or None if no episode has ended. Its `final` holds the figures at
+            the end of the last episode that ended, `finished` whether the run went as far as it
+            should.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    steps: list[Row]
+    summary: dict[str, Any] | None
+
+
+def read_run(folder: str | Path) -> Run:
+    """Reads a run folder; the half-written last row of a killed run is left out.
+
+    Raises:
+        FileNotFoundError: If there is no run folder.
+        ValueError: If one of its files is damaged, or written by a newer tiegym.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    summary = folder / "summary.json"
+    return Run(
+        folder,
+        config,
+        read_lines(folder / "steps.jsonl"),
+        read_json(summary) if summary.exists() else None,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads the `config.json` of a run folder; raises as `read_run` does."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is no run folder: it has no config.json")
+    config = read_json(folder / "config.json")
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has format {config.get('format')!r}, but this tiegym reads {FORMAT}: "
+            "use the version that wrote it"
+        )
+    return config
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether a folder holds a run that went as far as it should.
+
+    Raises:
+        ValueError: If its summary is damaged.
+    """
+    summary = Path(folder) / "summary.json"
+    return summary.is_file() and read_json(summary).get("finished") is True

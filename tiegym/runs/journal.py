@@ -1,0 +1,210 @@
+"""The journal of a run: everything that its program was answered, and how a run goes on from it.
+
+An agent is a deterministic function of its seed and of what it saw, and cheap beside the
+transformer. So nothing of it is ever stored. `calls.jsonl` in the run folder gets each answer of
+the environment, and `checkpoint-N.safetensors` holds the environment as it was after N answers. A
+resumed program runs from its beginning, gets the first N answers from the file, and learns from
+them what it had learnt; then the checkpoint takes over. What is asked and answered, and when a
+checkpoint is due, is in `tiegym.runs.replay`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import warnings
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from typing import Any, Protocol
+
+from tiegym.runs import provenance
+from tiegym.runs.json_files import append_line, keep_lines, plain, read_json, whole_lines
+from tiegym.runs.signals import Stopped, StopSignals
+
+CALLS = "calls.jsonl"
+VALUE = "value"
+"""The call that isn't the environment's: something that a program computed; see `value`."""
+
+
+class Checkpointed(Protocol):
+    """What a checkpoint is made of: a TieEnv."""
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Writes the episode as it stands to one file."""
+        ...
+
+
+class Journal:
+    """What a run's program was answered so far; one process at a time has it open.
+
+    Args:
+        folder: The run folder.
+        resume: Whether to go on with the run that is there; else there must be none.
+
+    Raises:
+        BlockingIOError: If another process has it open.
+        ValueError: If a file is damaged.
+    """
+
+    def __init__(self, folder: Path, resume: bool = False) -> None:
+        self.folder = folder
+        self.resumed = resume
+        self.count = 0
+        """Answers given so far, recorded ones and new ones."""
+        self.checkpoint: Path | None = None
+        """What the environment is to be restored from once all recorded answers are given."""
+        self._file = FileIO(folder / CALLS, "a")
+        try:
+            _lock(self._file, folder)
+            self._recorded = self._read() if resume else []
+        except BaseException:
+            self._file.close()
+            raise
+        self.signals = StopSignals()
+
+    def _read(self) -> list[bytes]:
+        """The answers that the run can go on from; the others are cut off."""
+        for unfinished in self.folder.glob(".checkpoint-*"):  # killed while it was written
+            unfinished.unlink()
+        lines = whole_lines(self.folder / CALLS)
+        count = 0
+        for path in self.folder.glob("checkpoint-*.safetensors"):
+            number = _number(path)
+            if count <= number <= len(lines):
+                count, self.checkpoint = number, path
+        # Beyond it, what the program itself computed is worth keeping: it changes no environment.
+        while count < len(lines) and self._parse(lines[count], count)["call"] == VALUE:
+            count += 1
+        keep_lines(self.folder / CALLS, count)
+        return lines[:count]
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the next answer is a recorded one."""
+        return self.count < len(self._recorded)
+
+    def replay(self, call: str, asked: Any) -> Any:
+        """The recorded answer to the next call, which must be the one that was recorded.
+
+        Raises:
+            RuntimeError: If it isn't.
+        """
+        entry = self._parse(self._recorded[self.count], self.count)
+        if (entry["call"], entry["asked"]) != (call, asked):
+            raise RuntimeError(
+                f"{self.folder} can't be resumed here: at call {self.count + 1} the program asks "
+                f"for {call} {asked}, where it had asked for {entry['call']} {entry['asked']}. "
+                f"{self._differences()}"
+            )
+        self.count += 1
+        return entry["answer"]
+
+    def append(self, call: str, asked: Any, answer: Any) -> None:
+        """Records the answer to a call; both as JSON has them."""
+        append_line(self._file, {"call": call, "asked": asked, "answer": answer})
+        self.count += 1
+
+    def value(self, compute: Callable[[], Any]) -> Any:
+        """What a function returns: at the first time computed and recorded, then the record.
+
+        For what a program finds out by itself, at a price, such as the cost of a candidate. While
+        a run is being replayed there may be nothing yet to find it out from.
+
+        Args:
+            compute: Returns numbers, text, or lists and dicts of these.
+
+        Raises:
+            Stopped: If a signal has asked for an end; see `stop`.
+        """
+        if self.replaying:
+            return self.replay(VALUE, None)
+        self.stop()
+        answer = plain(compute())
+        self.append(VALUE, None, answer)
+        return answer
+
+    def save(self, env: Checkpointed) -> None:
+        """Writes a checkpoint of the environment as it is now, then removes the last one."""
+        os.fsync(self._file.fileno())  # the answers that the checkpoint counts on
+        path = self.folder / f"checkpoint-{self.count}.safetensors"
+        env.save_checkpoint(path)
+        for other in self.folder.glob("checkpoint-*.safetensors"):
+            if other != path:
+                other.unlink()
+
+    def stop(self) -> None:
+        """Ends the program if a signal has asked for it.
+
+        Raises:
+            Stopped: If so.
+        """
+        if self.signals.received is not None:
+            module = read_json(self.folder / "config.json")["module"]
+            command = f"python -m {module} --resume {shlex.quote(str(self.folder))}"
+            raise Stopped(f"stopped; to go on: {command}", self.signals.received)
+
+    def remove(self) -> None:
+        """Removes what only an unfinished run needs."""
+        for path in self.folder.glob("checkpoint-*.safetensors"):
+            path.unlink()
+        (self.folder / CALLS).unlink()
+
+    def close(self) -> None:
+        """Lets other processes have it; signals do what they did before."""
+        self._file.close()
+        self.signals.close()
+
+    def _parse(self, line: bytes, index: int) -> dict[str, Any]:
+        try:
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.keys() == {"call", "asked", "answer"}:
+                return entry
+            problem = "it is no call"
+        except ValueError as error:
+            problem = str(error)
+        raise ValueError(f"{self.folder / CALLS}, line {index + 1}, is damaged: {problem}")
+
+    def _differences(self) -> str:
+        """What could be the reason that a program asks for something else."""
+        then, now = (
+            read_json(self.folder / "config.json").get("versions", {}),
+            provenance.versions(),
+        )
+        different = [f"{k} {then.get(k)} then, {now[k]} now" for k in now if then.get(k) != now[k]]
+        if different:
+            return f"Versions differ ({', '.join(different)}): use those of the run, or start anew"
+        return (
+            "Versions are the same, so the program or the machine differs, or something draws "
+            "from a generator that the program didn't seed: start anew"
+        )
+
+
+def recorded_steps(folder: Path) -> int:
+    """Environment steps that a run has recorded so far; it may be going on. 0 once it has ended."""
+    try:
+        return (folder / CALLS).read_bytes().count(b'{"call": "step"')
+    except FileNotFoundError:
+        return 0
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.removeprefix("checkpoint-")
+    return int(digits) if digits.isdecimal() else -1
+
+
+def _lock(file: FileIO, folder: Path) -> None:
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            f"{folder} belongs to a run that goes on in another process: wait until it ends, or "
+            "stop it, then resume it"
+        ) from error
+    except OSError as error:  # some network file systems have no locks
+        warnings.warn(
+            f"{folder} can't be locked ({error}): see yourself that only one process uses it",
+            stacklevel=2,
+        )

@@ -1,0 +1,91 @@
+"""Where a result comes from: versions, revision, device. Facts for a record, nothing that decides.
+
+Each fact is best effort: what can't be found out is None, and never an error.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, tiegym and the `PACKAGES`; None for one that isn't installed."""
+    from tiegym import __version__
+
+    found: dict[str, str | None] = {"python": platform.python_version(), "tiegym": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_revision(folder: str | Path = ".") -> dict[str, Any] | None:
+    """The commit that a folder is at and whether tracked files differ from it.
+
+    Args:
+        folder: Anywhere in the checkout; by default the working directory, since that is where
+            the program that makes the run is, be it tiegym's or the user's own.
+
+    Returns:
+        `revision` and `dirty`, or None outside a git checkout or without git.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            # A status that takes the index's lock would make a commit in another terminal fail.
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        ).stdout.strip()
+
+    try:
+        revision = git("rev-parse", "HEAD")
+        return {
+            "revision": revision,
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device_facts(name: str) -> dict[str, Any]:
+    """What a `TieConfig.device` stands for on this machine.
+
+    Returns:
+        `device` ("cpu", "cuda"), `device_name` (the model's name), `threads` (PyTorch's).
+    """
+    import torch
+
+    from tiegym.training.trainer import resolve_device
+
+    device = resolve_device(name)
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else _processor_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor_name() -> str:
+    """The processor's model; Linux tells it in a file, and `platform` mostly doesn't there."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

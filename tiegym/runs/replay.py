@@ -1,0 +1,152 @@
+"""Runs that go on: the wrapper around the environment itself that fills a journal or reads it.
+
+What a journal is, is in `tiegym.runs.journal`; what of a run folder is written, in
+`tiegym.runs.recorder`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from tiegym.runs.journal import Journal
+from tiegym.runs.json_files import plain
+
+
+class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Writes down what a TieEnv answers; in a resumed run it first gives the answers there are.
+
+    It must be the innermost wrapper that keeps anything of its own. As long as answers come from
+    the journal the environment inside is not in use: all that a program learns from it must come
+    through this wrapper's methods.
+
+    Args:
+        env: A TieEnv as `gymnasium.make` returns it.
+        journal: Of the run.
+        every_steps: Environment steps between checkpoints; None makes none by steps.
+        every_minutes: Minutes between checkpoints; None makes none by time.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        journal: Journal,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+    ) -> None:
+        super().__init__(env)
+        self.journal = journal
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self._steps = 0  # since the last checkpoint, as is the time
+        self._time = time.monotonic()
+        self._mask: npt.NDArray[np.bool_] | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets, or returns what this reset returned before."""
+        arguments: dict[str, Any] = {"seed": seed, "options": options}
+        observation, info = self._answer("reset", arguments, lambda: self.env.reset(**arguments))
+        self._keep_mask(info)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Steps, or returns what this step returned before."""
+        observation, reward, terminated, truncated, info = self._answer(
+            "step", action, lambda: self.env.step(action)
+        )
+        self._steps += 1
+        self._keep_mask(info)
+        return observation, reward, terminated, truncated, info
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """The masks of the last answer; see `TieEnv.action_masks`."""
+        if self._mask is None:  # before the first reset, or there is none: an error either way
+            return self.env.get_wrapper_attr("action_masks")()  # type: ignore[no-any-return]
+        return self._mask.copy()
+
+    def once(self, compute: Callable[[], Any]) -> Any:
+        """What a function finds out from the environment itself, by forks; see `Journal.value`."""
+        if not self.journal.replaying:
+            self._before_a_new_answer()
+        return self.journal.value(compute)
+
+    def close(self) -> None:
+        """Closes the journal and the environment."""
+        self.journal.close()
+        super().close()
+
+    def _keep_mask(self, info: dict[str, Any]) -> None:
+        if "action_mask" in info:
+            self._mask = np.array(info["action_mask"], dtype=np.bool_)
+
+    def _answer(self, call: str, asked: Any, compute: Callable[[], Any]) -> Any:
+        asked = plain(asked)
+        if self.journal.replaying:
+            self.journal.stop()
+            return decode(self.journal.replay(call, asked))
+        self._before_a_new_answer()
+        answer = compute()
+        self.journal.append(call, asked, encode(answer))
+        return answer
+
+    def _before_a_new_answer(self) -> None:
+        """Where everything that the program writes of its last step is written."""
+        journal, env = self.journal, self.env.unwrapped
+        if journal.checkpoint is not None:
+            self.env.reset()  # wrappers of gymnasium.make want to have seen one
+            env.load_checkpoint(journal.checkpoint)  # type: ignore[attr-defined]
+            journal.checkpoint = None
+            self._steps, self._time = 0, time.monotonic()
+        if journal.signals.received is not None:
+            journal.save(env)  # type: ignore[arg-type]
+            journal.stop()
+        minutes = (time.monotonic() - self._time) / 60
+        if (self.every_steps is not None and self._steps >= self.every_steps) or (
+            self.every_minutes is not None and minutes >= self.every_minutes
+        ):
+            journal.save(env)  # type: ignore[arg-type]
+            self._steps, self._time = 0, time.monotonic()
+
+
+def encode(value: Any) -> Any:
+    """An answer as JSON: `decode` gives the same back, dtypes and all bits included.
+
+    Examples:
+        >>> encode((np.array([0.1], dtype=np.float32), {"n": 1}))
+        [{'array': [0.10000000149011612], 'dtype': 'float32'}, {'dict': {'n': 1}}]
+    """
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    if isinstance(value, np.generic):
+        return {"scalar": value.item(), "dtype": str(value.dtype)}
+    if isinstance(value, dict):
+        return {"dict": {key: encode(entry) for key, entry in value.items()}}
+    if isinstance(value, tuple):
+        return [encode(entry) for entry in value]
+    return value
+
+
+def decode(value: Any) -> Any:
+    """What `encode` was given."""
+    if isinstance(value, list):
+        return tuple(decode(entry) for entry in value)
+    if not isinstance(value, dict):
+        return value
+    if "dict" in value:
+        return {key: decode(entry) for key, entry in value["dict"].items()}
+    dtype = np.dtype(value["dtype"])
+    return np.array(value["array"], dtype) if "array" in value else dtype.type(value["scalar"])
+
+
+def innermost(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """The environment itself, within its `Resumable` if it has one: past all other wrappers."""
+    while isinstance(env, gymnasium.Wrapper) and not isinstance(env, Resumable):
+        env = env.env
+    return env

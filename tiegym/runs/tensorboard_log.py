@@ -1,0 +1,89 @@
+"""What TensorBoard shows of a run besides its scalars: images, and its line in the HParams tab.
+
+`tiegym.runs.recorder` calls these. All that they need is in the run folder and in the
+environment, so that a run which is taken up again goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+from tiegym.runs.folder import WHERE_AND_HOW, read_run
+from tiegym.runs.json_files import flat, read_json
+from tiegym.training.fork_safety import fork_safe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_FIRST_IMAGES = 128  # steps
+
+
+def begin(writer: SummaryWriter, folder: Path) -> None:
+    """Gives the run a line in the HParams tab: its program, options and environment.
+
+    TensorBoard puts the last values of the scalars beside them. It finds out by itself which
+    hyperparameters the runs under one folder have, which `SummaryWriter.add_hparams` would
+    prevent by fixing those of the first run for all.
+    """
+    _, start, _ = _hparams(hyperparameters(read_json(folder / "config.json")))
+    writer.file_writer.add_summary(start)  # type: ignore[attr-defined]
+
+
+def end(writer: SummaryWriter) -> None:
+    """Marks the run as finished in the HParams tab."""
+    _, _, finished = _hparams({})
+    writer.file_writer.add_summary(finished)  # type: ignore[attr-defined]
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, bool | float | str]:
+    """What the HParams tab shows of a run's `config.json`; what isn't a number is text."""
+    options = {
+        name: value
+        for name, value in (config.get("options") or {}).items()
+        if name not in WHERE_AND_HOW
+    }
+    everything = {
+        "program": config.get("program", ""),
+        **flat(options),
+        **flat({"env": config["env"]}),
+    }
+    return {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in everything.items()
+    }
+
+
+def images_due(steps: int) -> bool:
+    """Whether a running episode shows its images after this many steps: 128, 256, 512, ..."""
+    return steps >= _FIRST_IMAGES and steps & (steps - 1) == 0
+
+
+def add_images(writer: SummaryWriter, folder: Path, env: gymnasium.Env[Any, Any], x: int) -> None:
+    """Adds the tie vector over time, and the similarity of the layers as they are.
+
+    Args:
+        writer: Where to.
+        folder: The run folder, whose rows are read.
+        env: Its `model` is asked for the weights; without one there is no similarity.
+        x: Iterations, of all episodes.
+    """
+    from tiegym.pictures.tie_film import draw_film, draw_similarity
+    from tiegym.transformer.layer_stats import layer_similarity
+
+    steps = read_run(folder).steps
+    steps = [row for row in steps if row["episode"] == steps[-1]["episode"]]
+    film = draw_film([row["ties"] for row in steps], [row["iteration"] for row in steps])
+    writer.add_image("tie/film", film, x, dataformats="HWC")
+    model = getattr(env.unwrapped, "model", None)
+    if model is not None:
+        similarity = draw_similarity(fork_safe(layer_similarity)(model))
+        writer.add_image("tie/similarity", similarity, x, dataformats="HWC")
+
+
+def _hparams(values: dict[str, bool | float | str]) -> tuple[Any, Any, Any]:
+    from torch.utils.tensorboard.summary import hparams
+
+    return hparams(values, {})  # type: ignore[no-untyped-call, no-any-return]

@@ -1,0 +1,1 @@
+"""How it is trained: iterations, evaluation, what a step costs, and what can go wrong there."""

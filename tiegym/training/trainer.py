@@ -1,0 +1,324 @@
+"""Training one tied transformer on a corpus: iterations, evaluation, and the state of both.
+
+The trainer owns its random generators. It neither reads nor advances the global ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiegym.config import TieConfig
+from tiegym.data.corpora import Corpus
+from tiegym.data.token_data import TokenData
+from tiegym.ties import Ties
+from tiegym.transformer import tying
+from tiegym.transformer.gpt import Shape, TiedTransformer
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a `TieConfig.device` stands for.
+
+    Raises:
+        ValueError: If this machine doesn't have it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[device.type]
+    if (device.index or 0) >= count:
+        raise ValueError(
+            f"device={name!r} is not there: this machine has {count} {device.type} device(s) "
+            'that PyTorch can use; device="auto" takes a GPU if there is one and else the CPU'
+        )
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """The dtypes of weights and of computation that a `TieConfig.dtype` stands for."""
+    if name == "auto":
+        capable = False
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                capable = torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bfloat16-mixed" if capable else "float32"
+    return {
+        "float32": (torch.float32, torch.float32),
+        "bfloat16-mixed": (torch.float32, torch.bfloat16),
+        "bfloat16": (torch.bfloat16, torch.bfloat16),
+    }[name]
+
+
+def resolve_loss_chunk(chunk: int | None, vocab_size: int, device: torch.device) -> int:
+    """Tokens whose logits exist at a time; 0 is all of them.
+
+    Left to choose, vocabularies below 4,096 aren't chunked: there it gains nothing. Larger ones
+    get 4 MiB of float32 logits at a time on a CPU, where they then stay in its cache, and
+    128 MiB on a GPU, which needs large matrices (667 tokens of GPT-2's vocabulary).
+    """
+    if chunk is not None:
+        return chunk
+    if vocab_size < 4096:
+        return 0
+    numbers = 2**20 if device.type == "cpu" else 2**25
+    return max(16, numbers // vocab_size)
+
+
+class Trainer:
+    """One transformer, its optimiser, its data and its random streams.
+
+    `reset` must be called before anything else. Weights, compiled code and data are kept across
+    resets.
+
+    Args:
+        config: All sizes and values.
+        corpus: The tokens; each split large enough for a batch (`check_corpus`).
+
+    Raises:
+        ValueError: If the corpus is too small, or the device isn't there.
+    """
+
+    model: TiedTransformer
+    optimizer: torch.optim.AdamW
+
+    def __init__(self, config: TieConfig, corpus: Corpus) -> None:
+        """Copies the tokens to the device; the weights come with `reset`."""
+        check_corpus(config, corpus)
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.shape = transformer_shape(config, corpus)
+        self.data = TokenData(corpus, self.device)
+        self._batches = torch.Generator(self.device)
+        self._dropout = torch.Generator(self.device)
+
+    @property
+    def built(self) -> bool:
+        """Whether there is a model yet."""
+        return hasattr(self, "model")
+
+    def reset(self, seed: int, ties: Ties) -> None:
+        """Starts a new training run.
+
+        Args:
+            seed: Fixes initial weights, batch order, dropout and evaluation batches, each with a
+                stream of its own: none depends on the ties.
+            ties: The tie vector to begin with, shape (L,).
+        """
+        weights, batches, dropout, evaluation = np.random.default_rng(seed).integers(2**48, size=4)
+        self._build(ties)
+        for state in self.optimizer.state.values():  # as good as new, without a new allocation
+            for value in state.values():
+                value.zero_()
+        self.model.initialize(int(weights))
+        self._batches.manual_seed(int(batches))
+        self._dropout.manual_seed(int(dropout))
+        self._draw_validation_set(int(evaluation))
+
+    def _build(self, ties: Ties) -> None:
+        """Makes model and optimiser for these ties, or reuses their memory; values come later."""
+        if self.built:
+            tying.reuse_blocks(self.model, self.optimizer, ties)
+            return
+        dtype, compute_dtype = resolve_dtype(self.config.dtype, self.device)
+        self.model = TiedTransformer(
+            self.shape,
+            ties,
+            tie_grad=self.config.tie_grad,
+            dropout=self.config.dropout,
+            device=self.device,
+            dtype=dtype,
+            compute_dtype=compute_dtype,
+            compile=self.config.compile,
+            checkpoint_activations=self.config.checkpoint_activations,
+            loss_chunk=resolve_loss_chunk(
+                self.config.loss_chunk, self.shape.vocab_size, self.device
+            ),
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+
+    def _draw_validation_set(self, seed: int) -> None:
+        generator = torch.Generator(self.device)
+        generator.manual_seed(seed)
+        self.validation_set = self.data.sample(
+            "validation",
+            self.config.eval_batches * self.config.batch_size,
+            self.config.block_size,
+            generator,
+        )
+
+    def retie(self, ties: Ties) -> None:
+        """Puts a tie vector into force; see `tiegym.transformer.tying.retie`."""
+        tying.retie(self.model, self.optimizer, ties)
+
+    @torch.enable_grad()
+    def train(self, iterations: int) -> Tensor:
+        """Runs training iterations; returns their losses in nats, float32 (iterations,).
+
+        Nothing waits for the device: reading the losses does. The last gradients are kept until
+        the next iteration.
+        """
+        config = self.config
+        self.model.train()
+        inputs, targets = (
+            batch.view(iterations, config.batch_size, config.block_size)
+            for batch in self.data.sample(
+                "train", iterations * config.batch_size, config.block_size, self._batches
+            )
+        )
+        parameters = list(self.model.parameters())
+        losses = torch.empty(iterations, device=self.device)
+        with self._own_dropout() if config.dropout else nullcontext():
+            for i in range(iterations):
+                self.optimizer.zero_grad(set_to_none=True)
+                loss = self.model.loss(inputs[i], targets[i])
+                loss.backward()  # type: ignore[no-untyped-call]
+                if config.grad_clip:
+                    torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+                self.optimizer.step()
+                losses[i] = loss.detach()
+        return losses
+
+    @torch.inference_mode()
+    def validation_loss(self) -> Tensor:
+        """Loss in nats on the fixed validation set, a float32 scalar; no autograd."""
+        self.model.eval()
+        return self.model.loss(*self.validation_set)
+
+    @torch.inference_mode()
+    def test_loss(self) -> float:
+        """Loss in nats a token over the test split, or its first `test_tokens`."""
+        self.model.eval()
+        config = self.config
+        total, count = 0.0, 0
+        for inputs, targets in self.data.windows(
+            "test", config.block_size, config.batch_size * config.eval_batches, config.test_tokens
+        ):
+            total += self.model.loss(inputs, targets).item() * targets.numel()
+            count += targets.numel()
+        return total / count
+
+    @contextmanager
+    def _own_dropout(self) -> Iterator[None]:
+        """Lends this trainer's dropout stream to the global generator, which dropout draws from."""
+        get, put = _global_generator(self.device)
+        outer = get()
+        put(self._dropout.get_state())
+        try:
+            yield
+        finally:
+            self._dropout.set_state(get())
+            put(outer)
+
+    def expected_state_bytes(self, n_independent: int) -> int:
+        """Bytes of model state that so many independent layers will take, without building any."""
+        dtype, _ = resolve_dtype(self.config.dtype, self.device)
+        return tying.expected_state_bytes(self.shape, n_independent, dtype)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next iteration depends on: the tensors themselves, not copies."""
+        tensors = {
+            "rng.batches": self._batches.get_state(),
+            "rng.dropout": self._dropout.get_state(),
+        }
+        tensors["validation.inputs"], tensors["validation.targets"] = self.validation_set
+        for name, p in self.model.named_parameters():
+            tensors[f"model.{name}"] = p.detach()
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        return tensors
+
+    @torch.no_grad()
+    def load_state(self, ties: Ties, tensors: dict[str, Tensor]) -> None:
+        """Takes over copies of another trainer's `state`, in place where tensors are there.
+
+        Args:
+            ties: The tie vector of that state, shape (L,).
+            tensors: What `state` returned.
+        """
+        self._build(ties)
+        self._batches.set_state(tensors["rng.batches"].cpu())
+        self._dropout.set_state(tensors["rng.dropout"].cpu())
+        self.validation_set = (
+            tensors["validation.inputs"].to(self.device, copy=True),
+            tensors["validation.targets"].to(self.device, copy=True),
+        )
+        for name, p in self.model.named_parameters():
+            p.copy_(tensors[f"model.{name}"])
+            mine = self.optimizer.state[p]
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                saved = tensors.get(f"optimizer.{key}.{name}")
+                if saved is None:  # before the first iteration
+                    mine.clear()
+                elif key in mine:
+                    mine[key].copy_(saved)
+                else:
+                    # AdamW counts its steps on the CPU, but for its fused kernel on a GPU.
+                    counter = key == "step" and self.device.type != "cuda"
+                    mine[key] = saved.to("cpu" if counter else self.device, copy=True)
+
+    def fork(self) -> Trainer:
+        """An independent trainer that goes on from here; both share the tokens, which are fixed."""
+        twin = copy.copy(self)
+        twin._batches = torch.Generator(self.device)
+        twin._dropout = torch.Generator(self.device)
+        if self.built:
+            del twin.model, twin.optimizer
+            twin.load_state(self.model.ties, self.state())
+        return twin
+
+
+def transformer_shape(config: TieConfig, corpus: Corpus) -> Shape:
+    """The sizes of the transformer that a configuration and a corpus's vocabulary ask for."""
+    return Shape(corpus.vocab_size, config.n_layer, config.n_head, config.n_embd, config.block_size)
+
+
+def check_corpus(config: TieConfig, corpus: Corpus) -> None:
+    """Checks that a corpus goes with a configuration.
+
+    Raises:
+        ValueError: If a split is smaller than a batch, or the loss of a uniform guess is above
+            `divergence_loss`.
+    """
+    need = config.batch_size * config.block_size + 1
+    for split, least in (("train", need), ("validation", need), ("test", 2)):
+        have = len(getattr(corpus, split))
+        if have < least:
+            raise ValueError(
+                f"the {split} split of corpus {corpus.name!r} has {have} tokens, but needs at "
+                f"least {least} (batch_size={config.batch_size} sequences of "
+                f"block_size={config.block_size}): lower these, or bring a larger corpus"
+            )
+    if config.divergence_loss <= math.log(corpus.vocab_size):
+        raise ValueError(
+            f"divergence_loss={config.divergence_loss} must be above the loss of a uniform guess, "
+            f"ln({corpus.vocab_size}) = {math.log(corpus.vocab_size):.2f} nats"
+        )
+
+
+def _global_generator(
+    device: torch.device,
+) -> tuple[Callable[[], Tensor], Callable[[Tensor], None]]:
+    """How to read and to set the state of the device's global generator."""
+    if device.type == "cuda":
+        return (
+            lambda: torch.cuda.get_rng_state(device),
+            lambda state: torch.cuda.set_rng_state(state, device),
+        )
+    if device.type == "mps":
+        return torch.mps.get_rng_state, torch.mps.set_rng_state
+    return torch.get_rng_state, torch.set_rng_state

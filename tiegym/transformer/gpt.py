@@ -1,0 +1,321 @@
+"""A GPT-2-style transformer whose layers may share weights, in plain PyTorch.
+
+The forward pass of one block, `block`, is a pure function of weights and activations. Which
+weights a layer uses is decided outside it, by the tie vector of `TiedTransformer`. How a tie
+vector changes during training, optimiser state included, is in `tiegym.transformer.tying`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tiegym import ties as tie_vectors
+from tiegym.ties import Ties
+from tiegym.transformer.chunked_loss import chunked_cross_entropy
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a transformer.
+
+    Attributes:
+        vocab_size: Tokens in the vocabulary, V.
+        n_layer: Layers L.
+        n_head: Attention heads of each layer.
+        n_embd: Width C of the residual stream.
+        block_size: Context length T in tokens.
+    """
+
+    vocab_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+
+    @property
+    def block_params(self) -> int:
+        """Parameters of one block: 12 C^2 + 13 C."""
+        return 12 * self.n_embd**2 + 13 * self.n_embd
+
+    def params(self, n_independent: int) -> int:
+        """Trainable parameters with that many independent layers; the head is the embedding."""
+        outside = (self.vocab_size + self.block_size + 2) * self.n_embd
+        return outside + n_independent * self.block_params
+
+
+class BlockWeights(NamedTuple):
+    """The twelve weights of one block; C is the width.
+
+    Weight and bias of `norm_1` and `norm_2`: (C,) and (C,); of `qkv`: (3C, C) and (3C,); of
+    `attention_out`: (C, C) and (C,); of `mlp_in`: (4C, C) and (4C,); of `mlp_out`: (C, 4C) and
+    (C,).
+    """
+
+    norm_1_weight: Tensor  # (C,)
+    norm_1_bias: Tensor  # (C,)
+    qkv_weight: Tensor  # (3C, C)
+    qkv_bias: Tensor  # (3C,)
+    attention_out_weight: Tensor  # (C, C)
+    attention_out_bias: Tensor  # (C,)
+    norm_2_weight: Tensor  # (C,)
+    norm_2_bias: Tensor  # (C,)
+    mlp_in_weight: Tensor  # (4C, C)
+    mlp_in_bias: Tensor  # (4C,)
+    mlp_out_weight: Tensor  # (C, 4C)
+    mlp_out_bias: Tensor  # (C,)
+
+
+def block(w: BlockWeights, x: Tensor, n_head: int, dropout: float) -> Tensor:
+    """One pre-norm transformer block as in GPT-2; (B, T, C) to (B, T, C), causal.
+
+    Args:
+        w: The weights that it uses, in the dtype of `x`.
+        x: The residual stream.
+        n_head: Attention heads.
+        dropout: Probability, 0 outside training.
+    """
+    batch, length, width = x.shape
+    h = F.layer_norm(x, (width,), w.norm_1_weight, w.norm_1_bias)
+    qkv = F.linear(h, w.qkv_weight, w.qkv_bias).view(batch, length, 3, n_head, width // n_head)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, C / heads)
+    h = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    h = h.transpose(1, 2).reshape(batch, length, width)
+    h = F.linear(h, w.attention_out_weight, w.attention_out_bias)
+    x = x + F.dropout(h, dropout, dropout > 0)
+    h = F.layer_norm(x, (width,), w.norm_2_weight, w.norm_2_bias)
+    h = F.gelu(F.linear(h, w.mlp_in_weight, w.mlp_in_bias), approximate="tanh")
+    h = F.linear(h, w.mlp_out_weight, w.mlp_out_bias)
+    return x + F.dropout(h, dropout, dropout > 0)
+
+
+class Block(nn.Module):
+    """The weights of one independent layer, named as in `BlockWeights`."""
+
+    def __init__(self, n_embd: int, device: torch.device, dtype: torch.dtype) -> None:
+        """Allocates the weights without setting their values."""
+        super().__init__()
+        c = n_embd
+        norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
+        mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
+        sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
+        for name, size in zip(BlockWeights._fields, sizes, strict=True):
+            self.register_parameter(
+                name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+            )
+
+    @property
+    def weights(self) -> BlockWeights:
+        """The parameters themselves, not copies."""
+        return BlockWeights(*self.parameters())
+
+    @torch.no_grad()
+    def copy_(self, other: Block) -> Block:
+        """Takes over the values of another block's weights, in place."""
+        for mine, its in zip(self.parameters(), other.parameters(), strict=True):
+            mine.copy_(its)
+        return self
+
+    @torch.no_grad()
+    def initialize(self, n_layer: int, generator: torch.Generator) -> None:
+        """GPT-2's initial values: normal(0, 0.02), residual projections over sqrt(2L)."""
+        for name, p in self.named_parameters():
+            if p.ndim == 1:
+                p.fill_(1.0 if name.startswith("norm") and name.endswith("weight") else 0.0)
+            else:
+                residual = name in ("attention_out_weight", "mlp_out_weight")
+                p.normal_(0, 0.02 / math.sqrt(2 * n_layer if residual else 1), generator=generator)
+
+
+class TiedTransformer(nn.Module):
+    """A causal language model of L layers that holds weights for its independent layers only.
+
+    `parameters()` yields each weight that exists once. The output head is the token embedding.
+
+    Args:
+        shape: Its sizes.
+        ties: The tie vector, shape (L,).
+        tie_grad: "owner" makes the weights constants at tied positions: no gradient is computed
+            for them there, and autograd stores no input for one. "sum" adds up the gradients of
+            all positions, as autograd does for a shared weight.
+        dropout: Probability during training, on embeddings, attention and residual branches.
+        device: Where the weights live.
+        dtype: Of the weights.
+        compute_dtype: Of the activations; the weights are cast to it once a forward pass, with
+            `checkpoint_activations` once for each layer that uses them.
+        compile: Whether the block runs through `torch.compile`.
+        checkpoint_activations: Whether training keeps only each block's input and computes the
+            rest again in the backward pass (Chen et al. 2016): less memory, about a third more
+            computation.
+        loss_chunk: Tokens whose logits exist at a time in `loss`; 0 is all of them.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        ties: Ties,
+        tie_grad: Literal["owner", "sum"] = "owner",
+        dropout: float = 0.0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compute_dtype: torch.dtype | None = None,
+        compile: bool = False,
+        checkpoint_activations: bool = False,
+        loss_chunk: int = 0,
+    ) -> None:
+        """Allocates the weights; `initialize` or `load_state_dict` sets their values."""
+        super().__init__()
+        self.shape = shape
+        self.tie_grad = tie_grad
+        self.dropout = dropout
+        self.compute_dtype = compute_dtype or dtype
+        self.checkpoint_activations = checkpoint_activations
+        self.loss_chunk = loss_chunk
+        self._ties = tie_vectors.validate(ties, shape.n_layer)
+        self._roots = tie_vectors.roots(self._ties).tolist()
+        self._block: Callable[[BlockWeights, Tensor, int, float], Tensor] = (
+            torch.compile(block, dynamic=False) if compile else block
+        )
+
+        def empty(*size: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+
+        self.token_embedding = empty(shape.vocab_size, shape.n_embd)
+        self.position_embedding = empty(shape.block_size, shape.n_embd)
+        self.final_norm_weight = empty(shape.n_embd)
+        self.final_norm_bias = empty(shape.n_embd)
+        self.blocks = nn.ModuleDict(
+            {str(i): self.new_block() for i in tie_vectors.independent_layers(self._ties)}
+        )
+
+    @property
+    def ties(self) -> Ties:
+        """A copy of the tie vector, shape (L,)."""
+        return self._ties.copy()
+
+    @property
+    def roots(self) -> list[int]:
+        """For each layer the one whose weights it uses."""
+        return list(self._roots)
+
+    def new_block(self) -> Block:
+        """An uninitialised block of this transformer's size, device and dtype."""
+        like = self.token_embedding
+        return Block(self.shape.n_embd, like.device, like.dtype)
+
+    def independent(self, layer: int) -> Block:
+        """The weights of an independent layer.
+
+        Raises:
+            KeyError: If the layer is tied: it has no weights of its own.
+        """
+        module = self.blocks[str(layer)]
+        assert isinstance(module, Block)
+        return module
+
+    def set_blocks(self, ties: Ties, blocks: dict[int, Block]) -> None:
+        """Puts a tie vector in place together with the blocks of its independent layers."""
+        layers = tie_vectors.independent_layers(ties)
+        if list(blocks) != layers:
+            raise ValueError(f"blocks of layers {list(blocks)} given, but {layers} own weights")
+        self._ties = ties.copy()
+        self._roots = tie_vectors.roots(ties).tolist()
+        self.blocks = nn.ModuleDict({str(i): blocks[i] for i in layers})
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Sets all weights in place, from one generator for each layer.
+
+        A layer's initial values depend on the seed and its number alone, not on the ties: runs
+        of different ties with the same seed start from the same weights.
+
+        Args:
+            seed: Not negative.
+        """
+        generator = torch.Generator(self.token_embedding.device)
+
+        def begin_stream(number: int) -> None:
+            # On a CPU only the lower 32 bits of a generator's seed count: they must be mixed.
+            generator.manual_seed(int(np.random.default_rng((seed, number)).integers(2**63)))
+
+        begin_stream(0)
+        self.token_embedding.normal_(0, 0.02, generator=generator)
+        self.position_embedding.normal_(0, 0.02, generator=generator)
+        self.final_norm_weight.fill_(1.0)
+        self.final_norm_bias.fill_(0.0)
+        for name, module in self.blocks.items():
+            assert isinstance(module, Block)
+            begin_stream(1 + int(name))
+            module.initialize(self.shape.n_layer, generator)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, T, V) in the compute dtype of tokens (B, T), T up to block_size."""
+        return F.linear(self.hidden(tokens), self.token_embedding.to(self.compute_dtype))
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """The final, normalised hidden states (B, T, C) of tokens (B, T).
+
+        Raises:
+            ValueError: If T is over block_size.
+        """
+        length = tokens.shape[1]
+        if length > self.shape.block_size:
+            raise ValueError(
+                f"{length} tokens a sequence, but block_size={self.shape.block_size}: give fewer"
+            )
+        dropout = self.dropout if self.training else 0.0
+        dtype = self.compute_dtype
+        x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]
+        x = F.dropout(x.to(dtype), dropout, dropout > 0)
+        run = self._checkpointed if self._checkpoints else self._run
+        # Without gradients there is nothing to freeze, and a compiled block no graph more to make.
+        freeze = self.tie_grad == "owner" and torch.is_grad_enabled()
+        own: dict[int, BlockWeights] = {}
+        frozen: dict[int, BlockWeights] = {}
+        for layer, root in enumerate(self._roots):
+            if root not in own:
+                own[root] = self.independent(root).weights
+                if not self._checkpoints:  # cast once, however many layers use them
+                    own[root] = _cast(own[root], dtype)
+            weights = own[root]
+            if layer != root and freeze:
+                if root not in frozen:
+                    frozen[root] = BlockWeights(*(p.detach() for p in own[root]))
+                weights = frozen[root]
+            x = run(weights, x, dropout)
+        weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
+        return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
+
+    @property
+    def _checkpoints(self) -> bool:
+        return self.checkpoint_activations and self.training and torch.is_grad_enabled()
+
+    def _run(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
+        return self._block(_cast(weights, x.dtype), x, self.shape.n_head, dropout)
+
+    def _checkpointed(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
+        """Keeps `x` alone; the weights are cast inside so that no cast is kept either."""
+        result: Tensor = checkpoint(
+            self._run, weights, x, dropout, use_reentrant=False, preserve_rng_state=dropout > 0
+        )
+        return result
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, a scalar of float32 or wider; both arguments are (B, T)."""
+        hidden, targets = self.hidden(tokens).flatten(0, 1), targets.flatten()
+        if self.loss_chunk:
+            return chunked_cross_entropy(hidden, self.token_embedding, targets, self.loss_chunk)
+        logits = F.linear(hidden, self.token_embedding.to(self.compute_dtype))
+        return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+
+
+def _cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
+    return BlockWeights(*(w.to(dtype) for w in weights))

@@ -1,0 +1,92 @@
+"""Figures of each layer that an agent can use: the `layer_stats` of an observation.
+
+All are in [-1, 1]. Distances and similarities come from a fixed sample of each layer's weights
+(evenly spaced entries of its four matrices, from all of their columns), so that their cost is
+independent of the width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tiegym.transformer.gpt import Block, TiedTransformer
+
+FEATURES = ("moved", "similarity", "gradient")
+"""What `layer_stats` holds of each layer, in this order.
+
+- moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
+  step, relative to their norm before it. A tie change by itself moves nothing.
+- similarity: cosine similarity of the layer's weights with those of the layer before it; 1 where
+  both use the same weights, 1 for layer 0.
+- gradient: tanh(ln(g / g_mean)), g the norm of the last gradient of the weights that the layer
+  uses, g_mean its mean over the layers.
+"""
+
+_SAMPLE = 1024  # entries of each matrix
+
+
+@torch.no_grad()
+def sample_weights(model: TiedTransformer) -> Tensor:
+    """A fixed sample of the weights that each layer uses, float32 (L, n)."""
+    samples = {root: _sample(model.independent(root)) for root in set(model.roots)}
+    return torch.stack([samples[root] for root in model.roots])
+
+
+@torch.no_grad()
+def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
+    """The figures of `FEATURES` after an environment step, float32 (L, F), each in [-1, 1].
+
+    Args:
+        model: After the step's iterations, its last gradients still there.
+        before: `sample_weights` of the same ties before the iterations, (L, n).
+    """
+    after = sample_weights(model)
+    tiny = torch.finfo(after.dtype).tiny
+    distance = (after - before).norm(dim=1) / before.norm(dim=1).clamp_min(tiny)
+    similarity = torch.ones_like(distance)
+    similarity[1:] = torch.cosine_similarity(after[1:], after[:-1], dim=1)
+    norms = {root: _gradient_norm(model.independent(root)) for root in set(model.roots)}
+    gradient = torch.stack([norms[root] for root in model.roots]).clamp_min(tiny)
+    figures = (
+        torch.tanh(10 * distance),
+        similarity,
+        torch.tanh((gradient / gradient.mean()).log()),
+    )
+    return torch.stack(figures, dim=1).nan_to_num(0.0).clamp(-1, 1)
+
+
+@torch.no_grad()
+def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
+    """Cosine similarity of the weights that each two layers use, (L, L), in [-1, 1].
+
+    Of the same fixed sample as `layer_stats`; reads weights, and no random stream. It waits for
+    the device: not for every step.
+    """
+    sample = torch.nn.functional.normalize(sample_weights(model), dim=1)
+    similarity: npt.NDArray[np.float32] = (sample @ sample.T).clamp(-1, 1).cpu().numpy()
+    return similarity
+
+
+def _sample(block: Block) -> Tensor:
+    matrices = [p for p in block.parameters() if p.ndim == 2]
+    return torch.cat([m.flatten()[:: _stride(*m.shape)] for m in matrices]).float()
+
+
+def _stride(rows: int, columns: int) -> int:
+    """Distance of the entries that are sampled: no divisor of a row, which would skip columns."""
+    stride = max(1, rows * columns // _SAMPLE)
+    while math.gcd(stride, columns) > 1:
+        stride += 1
+    return stride
+
+
+def _gradient_norm(block: Block) -> Tensor:
+    gradients = [p.grad for p in block.parameters() if p.grad is not None]
+    if not gradients:  # nothing was trained yet
+        return next(block.parameters()).new_zeros((), dtype=torch.float32)
+    return torch.nn.utils.get_total_norm(gradients).float()
