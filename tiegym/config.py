@@ -31,7 +31,7 @@ class TieConfig:
     """
 
     n_layer: int = 6
-    """Transformer blocks L, at least 2."""
+    """Transformer blocks L; with one there is nothing to decide (for comparisons by depth)."""
     n_head: int = 4
     """Attention heads; n_embd must be a multiple."""
     n_embd: int = 128
@@ -94,10 +94,13 @@ class TieConfig:
         if not isinstance(self.initial_ties, str):
             vector = ties.validate(self.initial_ties, self.n_layer)
             object.__setattr__(self, "initial_ties", tuple(vector.tolist()))
-        at_least_one = "n_head n_embd block_size batch_size iters_per_step max_iters eval_batches"
+        at_least_one = "n_layer n_head n_embd block_size batch_size iters_per_step max_iters "
+        at_least_one += "eval_batches"
         for name in at_least_one.split():
             _require(self, name, getattr(self, name) >= 1, "at least 1")
-        _require(self, "n_layer", self.n_layer >= 2, "at least 2: with one layer nothing can tie")
+        if self.action == "joint":
+            enough = "at least 2 with action='joint': one layer has no choice to make"
+            _require(self, "n_layer", self.n_layer >= 2, enough)
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}: "

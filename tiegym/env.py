@@ -128,7 +128,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             train_loss=uniform,
             stats=[0.0] * (config.n_layer * len(FEATURES)),
             ties=tie_vectors.parse(config.initial_ties, config.n_layer).tolist(),
-            layer=1 if config.action == "layerwise" else 0,
+            layer=min(1, config.n_layer - 1) if config.action == "layerwise" else 0,
         )
         self.step_stats = {}
         return self._observation(), self._info()
@@ -168,7 +168,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         previous_loss = episode.loss
         episode.ties = ties.tolist()
         episode.iteration += iterations
-        if config.action == "layerwise":
+        if config.action == "layerwise" and config.n_layer > 1:
             episode.layer = episode.layer % (config.n_layer - 1) + 1
         ceiling = config.divergence_loss
         episode.diverged = not all(value <= ceiling for value in (*train_losses, loss))
