@@ -154,7 +154,7 @@ def run_missing(
 
 
 def _uses_gpu(tasks: dict[Path, tuple[Arm, int]]) -> bool:
-    from tiegym.training.trainer import resolve_device
+    from tiegym.training.resolve import resolve_device
 
     return any(resolve_device(a.options.env.device).type != "cpu" for a, _ in tasks.values())
 

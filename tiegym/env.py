@@ -6,7 +6,6 @@ each of them does is in its own module.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -19,23 +18,25 @@ import torch
 
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
+from tiegym.copies import Copies
 from tiegym.data.corpora import Corpus, load_corpus
-from tiegym.episode import Episode, Snapshot
+from tiegym.episode import Episode
+from tiegym.info import action_mask, step_info, test_figures
 from tiegym.rewards import reward
-from tiegym.spaces import make_action_space, make_observation_space
+from tiegym.spaces import make_action_space, make_observation_space, observe, ties_after
 from tiegym.ties import Ties
 from tiegym.training.fork_safety import fork_safe
 from tiegym.training.out_of_memory import explains_out_of_memory
 from tiegym.training.step_stats import Stopwatch, peak_memory, reset_peak_memory
-from tiegym.training.trainer import Trainer, resolve_dtype
-from tiegym.transformer import model_file, tying
+from tiegym.training.trainer import Trainer
+from tiegym.transformer import model_file
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
 
 Observation: TypeAlias = dict[str, Any]
 
 
-class TieEnv(gymnasium.Env[Observation, Any]):
+class TieEnv(Copies):
     """A training run of one transformer as an episode.
 
     An environment step takes an action that changes the tie vector, runs `iters_per_step`
@@ -150,7 +151,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
                 f'action="{self.config.action}" with {self.config.n_layer} layers'
             )
         config, trainer = self.config, self._started_trainer()
-        ties = self._ties_after(action)
+        ties = ties_after(action, self.ties, episode.layer, config.action)
         reset_peak_memory(trainer.device)
         watch = Stopwatch(trainer.device)
         trainer.retie(ties)
@@ -163,20 +164,13 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         stats = layer_stats(trainer.model, before)
         # The one place in a step that waits for the device.
         values = torch.cat((losses, loss.view(1), stats.flatten())).tolist()
-        train_losses, loss = values[:iterations], values[iterations]
-        episode.stats = values[iterations + 1 :]
+        train_losses, loss, figures = (
+            values[:iterations],
+            values[iterations],
+            values[iterations + 1 :],
+        )
         previous_loss = episode.loss
-        episode.ties = ties.tolist()
-        episode.iteration += iterations
-        if config.action == "layerwise" and config.n_layer > 1:
-            episode.layer = episode.layer % (config.n_layer - 1) + 1
-        ceiling = config.divergence_loss
-        episode.diverged = not all(value <= ceiling for value in (*train_losses, loss))
-        episode.loss = ceiling if episode.diverged else loss
-        train_loss = sum(train_losses) / iterations
-        episode.train_loss = train_loss if train_loss <= ceiling else ceiling
-        episode.terminated = episode.diverged or episode.iteration >= config.max_iters
-        episode.history.append((episode.iteration, math.exp(episode.loss)))
+        episode.advance(ties, train_losses, loss, figures, config)
         self.step_stats = {
             "seconds_training": watch.seconds(0),
             "seconds_evaluation": watch.seconds(1),
@@ -205,16 +199,14 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         """
         from tiegym.pictures import episode_picture
 
-        episode = self._known_episode()
+        episode, total = self._known_episode(), self.config.max_iters
         ties = np.array(episode.ties)
         if self.render_mode == "rgb_array":
-            return episode_picture.draw_ties(ties, episode.history, self.config.max_iters)
+            return episode_picture.draw_ties(ties, episode.history, total)
         if self.render_mode is None:
             gymnasium.logger.warn("render() draws nothing: give render_mode to gymnasium.make()")
             return None
-        text = episode_picture.ties_text(
-            ties, math.exp(episode.loss), episode.iteration, self.config.max_iters
-        )
+        text = episode_picture.ties_text(ties, math.exp(episode.loss), episode.iteration, total)
         if self.render_mode == "human":
             episode_picture.print_text(text)
             return None
@@ -245,12 +237,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         Raises:
             AttributeError: For "joint": every entry of its action has a range of its own.
         """
-        config = self.config
-        if config.action == "joint":
-            raise AttributeError('action="joint" has no action mask: all its actions differ')
-        if config.action == "pair":
-            return np.ones(int(self.action_space.n), dtype=np.bool_)  # type: ignore[attr-defined]
-        return tie_vectors.mask(self._known_episode().layer, config.n_layer)
+        return action_mask(self._known_episode(), self.config)
 
     @explains_out_of_memory
     @fork_safe
@@ -265,72 +252,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         if not self._known_episode().diverged:
             test_loss = self._started_trainer().test_loss()
             loss = test_loss if test_loss <= ceiling else ceiling  # also if it is not a number
-        bytes_per_token = self.corpus.bytes_per_token("test", self.config.test_tokens)
-        return {
-            "test_perplexity": math.exp(loss),
-            "test_bits_per_byte": loss / math.log(2) / bytes_per_token,
-        }
-
-    @explains_out_of_memory
-    @fork_safe
-    def snapshot(self) -> Snapshot:
-        """A copy of the episode as it stands; costs one copy of the model state."""
-        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
-        return Snapshot(tensors, self._values())
-
-    @explains_out_of_memory
-    @fork_safe
-    def restore(self, snapshot: Snapshot) -> None:
-        """Goes back, in place, to where a snapshot of the same configuration was taken.
-
-        The snapshot stays valid: it can be restored any number of times.
-        """
-        values = copy.deepcopy(snapshot.values)
-        self.np_random.bit_generator.state = values["np_random"]
-        self._episode = Episode(**values["episode"]) if values["episode"] else None
-        if self._episode is not None and self._episode.started:
-            ties = np.array(self._episode.ties, dtype=np.int64)
-            self._trainer.load_state(ties, snapshot.tensors)
-
-    @explains_out_of_memory
-    @fork_safe
-    def fork(self) -> TieEnv:
-        """An independent environment that goes on from here; copies the model state once."""
-        twin = copy.copy(self)
-        twin._trainer = self._trainer.fork()
-        twin._episode = copy.deepcopy(self._episode)
-        twin.np_random = copy.deepcopy(self.np_random)
-        twin.action_space = copy.deepcopy(self.action_space)
-        twin.observation_space = copy.deepcopy(self.observation_space)
-        return twin
-
-    @fork_safe
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Writes the episode as it stands to one file, whole or not at all."""
-        values = self._values() | {"config": self._resolved_config()}
-        model_file.write_tensors(path, "checkpoint", self._tensors(), values)
-
-    @fork_safe
-    def load_checkpoint(self, path: str | Path) -> None:
-        """Goes on from a checkpoint of the same configuration on a device of the same type.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, of another kind, of another configuration, or of another
-                type of device, whose random streams this one doesn't have.
-        """
-        tensors, values = model_file.read_tensors(path, "checkpoint")
-        mine = model_file.as_json(self._resolved_config())
-        theirs = values.pop("config")
-        different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-        if different:
-            raise ValueError(
-                f"{path} is a checkpoint of another configuration; different are "
-                + ", ".join(
-                    f"{k} ({theirs.get(k)!r} there, {mine.get(k)!r} here)" for k in different
-                )
-            )
-        self.restore(Snapshot(tensors, values))
+        return test_figures(loss, self.config, self.corpus)
 
     @fork_safe
     def export(self, path: str | Path) -> None:
@@ -338,11 +260,6 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         model_file.export_model(path, self.model, self.corpus.tokenizer)
 
     # Inside
-
-    def _known_episode(self) -> Episode:
-        if self._episode is None:
-            raise gymnasium.error.ResetNeeded("call env.reset() first: there is no episode yet")
-        return self._episode
 
     def _running_episode(self) -> Episode:
         episode = self._known_episode()
@@ -361,67 +278,8 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             episode.started = True
         return self._trainer
 
-    def _ties_after(self, action: Any) -> Ties:
-        ties = self.ties
-        if self.config.action == "joint":
-            ties[1:] = action
-            return ties
-        if self.config.action == "pair":
-            return tie_vectors.set_tie(ties, *tie_vectors.pair_from_index(int(action)))
-        return tie_vectors.set_tie(ties, self._known_episode().layer, int(action))
-
     def _observation(self) -> Observation:
-        episode = self._known_episode()
-        share = episode.iteration / self.config.max_iters
-        losses = [episode.train_loss, episode.loss]
-        return {
-            "ties": self.ties,
-            "layer": np.int64(episode.layer),
-            "budget": np.array([share], dtype=np.float32),
-            "loss": np.array(losses, dtype=np.float32).clip(0, self.config.divergence_loss),
-            "layer_stats": np.array(episode.stats, dtype=np.float32),
-        }
+        return observe(self._known_episode(), self.config)
 
     def _info(self) -> dict[str, Any]:
-        episode, config = self._known_episode(), self.config
-        n_independent = tie_vectors.n_independent(self.ties)
-        bytes_per_token = self.corpus.bytes_per_token("validation")
-        info = {
-            "perplexity": math.exp(episode.loss),
-            "bits_per_byte": episode.loss / math.log(2) / bytes_per_token,
-            "train_loss": episode.train_loss,
-            "val_loss": episode.loss,
-            "ties": self.ties,
-            "n_independent": n_independent,
-            "trainable_params": self._trainer.shape.params(n_independent),
-            "model_state_bytes": self._model_state_bytes(n_independent),
-            "iteration": episode.iteration,
-            "tokens": episode.iteration * config.batch_size * config.block_size,
-            "diverged": episode.diverged,
-        }
-        if config.action != "joint":
-            info["action_mask"] = self.action_masks().astype(np.int8)
-        return info
-
-    def _model_state_bytes(self, n_independent: int) -> int:
-        """Bytes as they are; before the first iteration, as they will be after it."""
-        if self._known_episode().iteration:
-            return tying.model_state_bytes(self._trainer.model, self._trainer.optimizer)
-        return self._trainer.expected_state_bytes(n_independent)
-
-    def _resolved_config(self) -> dict[str, Any]:
-        """The configuration, with what "auto" stands for on this machine."""
-        device = self._trainer.device
-        dtypes = "{}, {}".format(*resolve_dtype(self.config.dtype, device))
-        return dataclasses.asdict(self.config) | {"device": device.type, "dtype": dtypes}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        started = self._episode is not None and self._episode.started
-        return self._trainer.state() if started else {}
-
-    def _values(self) -> dict[str, Any]:
-        values = {
-            "np_random": self.np_random.bit_generator.state,
-            "episode": dataclasses.asdict(self._episode) if self._episode else None,
-        }
-        return copy.deepcopy(values)
+        return step_info(self._known_episode(), self._trainer, self.corpus)

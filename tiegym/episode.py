@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from tiegym.config import TieConfig
+from tiegym.ties import Ties
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,51 @@ class Episode:
     """Whether the trainer has been reset for this episode (`reset` is lazy)."""
     history: list[tuple[int, float]] = field(default_factory=list)
     """Iteration and validation perplexity after each step."""
+
+    def advance(
+        self,
+        ties: Ties,
+        train_losses: list[float],
+        loss: float,
+        stats: list[float],
+        config: TieConfig,
+    ) -> None:
+        """Takes in what an environment step has done.
+
+        Args:
+            ties: The tie vector during its iterations, (L,).
+            train_losses: Of each iteration, in nats.
+            loss: Validation loss after them, in nats.
+            stats: The flat `layer_stats`.
+            config: Says when the episode ends.
+        """
+        ceiling = config.divergence_loss
+        self.ties, self.stats = ties.tolist(), stats
+        self.iteration += len(train_losses)
+        if config.action == "layerwise" and config.n_layer > 1:
+            self.layer = self.layer % (config.n_layer - 1) + 1
+        self.diverged = not all(value <= ceiling for value in (*train_losses, loss))
+        self.loss = ceiling if self.diverged else loss
+        train_loss = sum(train_losses) / len(train_losses)
+        self.train_loss = train_loss if train_loss <= ceiling else ceiling
+        self.terminated = self.diverged or self.iteration >= config.max_iters
+        self.history.append((self.iteration, math.exp(self.loss)))
+
+
+def check_same(what: str, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
+    """Checks that a copy is of the configuration that is to go on from it.
+
+    Args:
+        what: The beginning of the message, such as "x.safetensors is a checkpoint".
+        theirs: The resolved configuration of the copy.
+        mine: That of the environment.
+
+    Raises:
+        ValueError: If they differ; the message names all that does.
+    """
+    different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if different:
+        raise ValueError(
+            f"{what} of another configuration; different are "
+            + ", ".join(f"{k} ({theirs.get(k)!r} there, {mine.get(k)!r} here)" for k in different)
+        )

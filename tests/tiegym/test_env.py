@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 import tiegym
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.layer_stats import FEATURES
 
 ACTIONS = ("layerwise", "pair", "joint")

@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FLOORS = [
     *("atomic_write", "ties", "data", "config", "rewards", "transformer", "training"),
-    *("episode", "spaces", "pictures", "runs", "policies", "analysis", "report", "env", "cli"),
+    *("episode", "spaces", "info", "pictures", "runs", "policies", "analysis", "report"),
+    *("copies", "env", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

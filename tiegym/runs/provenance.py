@@ -68,7 +68,7 @@ def device_facts(name: str) -> dict[str, Any]:
     """
     import torch
 
-    from tiegym.training.trainer import resolve_device
+    from tiegym.training.resolve import resolve_device
 
     device = resolve_device(name)
     return {

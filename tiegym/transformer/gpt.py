@@ -1,16 +1,14 @@
 """A GPT-2-style transformer whose layers may share weights, in plain PyTorch.
 
-The forward pass of one block, `block`, is a pure function of weights and activations. Which
-weights a layer uses is decided outside it, by the tie vector of `TiedTransformer`. How a tie
-vector changes during training, optimiser state included, is in `tiegym.transformer.tying`.
+What one layer computes is in `tiegym.transformer.block`; which weights it uses is decided here, by
+the tie vector. How a tie vector changes during training, optimiser state included, is in
+`tiegym.transformer.tying`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,119 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
+from tiegym.transformer.block import Block, BlockWeights, Shape, block, cast
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a transformer.
-
-    Attributes:
-        vocab_size: Tokens in the vocabulary, V.
-        n_layer: Layers L.
-        n_head: Attention heads of each layer.
-        n_embd: Width C of the residual stream.
-        block_size: Context length T in tokens.
-    """
-
-    vocab_size: int
-    n_layer: int
-    n_head: int
-    n_embd: int
-    block_size: int
-
-    @property
-    def block_params(self) -> int:
-        """Parameters of one block: 12 C^2 + 13 C."""
-        return 12 * self.n_embd**2 + 13 * self.n_embd
-
-    def params(self, n_independent: int) -> int:
-        """Trainable parameters with that many independent layers; the head is the embedding."""
-        outside = (self.vocab_size + self.block_size + 2) * self.n_embd
-        return outside + n_independent * self.block_params
-
-
-class BlockWeights(NamedTuple):
-    """The twelve weights of one block; C is the width.
-
-    Weight and bias of `norm_1` and `norm_2`: (C,) and (C,); of `qkv`: (3C, C) and (3C,); of
-    `attention_out`: (C, C) and (C,); of `mlp_in`: (4C, C) and (4C,); of `mlp_out`: (C, 4C) and
-    (C,).
-    """
-
-    norm_1_weight: Tensor  # (C,)
-    norm_1_bias: Tensor  # (C,)
-    qkv_weight: Tensor  # (3C, C)
-    qkv_bias: Tensor  # (3C,)
-    attention_out_weight: Tensor  # (C, C)
-    attention_out_bias: Tensor  # (C,)
-    norm_2_weight: Tensor  # (C,)
-    norm_2_bias: Tensor  # (C,)
-    mlp_in_weight: Tensor  # (4C, C)
-    mlp_in_bias: Tensor  # (4C,)
-    mlp_out_weight: Tensor  # (C, 4C)
-    mlp_out_bias: Tensor  # (C,)
-
-
-def block(w: BlockWeights, x: Tensor, n_head: int, dropout: float) -> Tensor:
-    """One pre-norm transformer block as in GPT-2; (B, T, C) to (B, T, C), causal.
-
-    Args:
-        w: The weights that it uses, in the dtype of `x`.
-        x: The residual stream.
-        n_head: Attention heads.
-        dropout: Probability, 0 outside training.
-    """
-    batch, length, width = x.shape
-    h = F.layer_norm(x, (width,), w.norm_1_weight, w.norm_1_bias)
-    qkv = F.linear(h, w.qkv_weight, w.qkv_bias).view(batch, length, 3, n_head, width // n_head)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, C / heads)
-    h = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    h = h.transpose(1, 2).reshape(batch, length, width)
-    h = F.linear(h, w.attention_out_weight, w.attention_out_bias)
-    x = x + F.dropout(h, dropout, dropout > 0)
-    h = F.layer_norm(x, (width,), w.norm_2_weight, w.norm_2_bias)
-    h = F.gelu(F.linear(h, w.mlp_in_weight, w.mlp_in_bias), approximate="tanh")
-    h = F.linear(h, w.mlp_out_weight, w.mlp_out_bias)
-    return x + F.dropout(h, dropout, dropout > 0)
-
-
-class Block(nn.Module):
-    """The weights of one independent layer, named as in `BlockWeights`."""
-
-    def __init__(self, n_embd: int, device: torch.device, dtype: torch.dtype) -> None:
-        """Allocates the weights without setting their values."""
-        super().__init__()
-        c = n_embd
-        norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
-        mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
-        sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
-        for name, size in zip(BlockWeights._fields, sizes, strict=True):
-            self.register_parameter(
-                name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-            )
-
-    @property
-    def weights(self) -> BlockWeights:
-        """The parameters themselves, not copies."""
-        return BlockWeights(*self.parameters())
-
-    @torch.no_grad()
-    def copy_(self, other: Block) -> Block:
-        """Takes over the values of another block's weights, in place."""
-        for mine, its in zip(self.parameters(), other.parameters(), strict=True):
-            mine.copy_(its)
-        return self
-
-    @torch.no_grad()
-    def initialize(self, n_layer: int, generator: torch.Generator) -> None:
-        """GPT-2's initial values: normal(0, 0.02), residual projections over sqrt(2L)."""
-        for name, p in self.named_parameters():
-            if p.ndim == 1:
-                p.fill_(1.0 if name.startswith("norm") and name.endswith("weight") else 0.0)
-            else:
-                residual = name in ("attention_out_weight", "mlp_out_weight")
-                p.normal_(0, 0.02 / math.sqrt(2 * n_layer if residual else 1), generator=generator)
 
 
 class TiedTransformer(nn.Module):
@@ -284,7 +171,7 @@ class TiedTransformer(nn.Module):
             if root not in own:
                 own[root] = self.independent(root).weights
                 if not self._checkpoints:  # cast once, however many layers use them
-                    own[root] = _cast(own[root], dtype)
+                    own[root] = cast(own[root], dtype)
             weights = own[root]
             if layer != root and freeze:
                 if root not in frozen:
@@ -299,7 +186,7 @@ class TiedTransformer(nn.Module):
         return self.checkpoint_activations and self.training and torch.is_grad_enabled()
 
     def _run(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
-        return self._block(_cast(weights, x.dtype), x, self.shape.n_head, dropout)
+        return self._block(cast(weights, x.dtype), x, self.shape.n_head, dropout)
 
     def _checkpointed(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
         """Keeps `x` alone; the weights are cast inside so that no cast is kept either."""
@@ -315,7 +202,3 @@ class TiedTransformer(nn.Module):
             return chunked_cross_entropy(hidden, self.token_embedding, targets, self.loss_chunk)
         logits = F.linear(hidden, self.token_embedding.to(self.compute_dtype))
         return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
-
-
-def _cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
-    return BlockWeights(*(w.to(dtype) for w in weights))

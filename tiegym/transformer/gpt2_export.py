@@ -35,7 +35,7 @@ LAYER_NAMES = {
     "mlp_out_weight": "mlp.c_proj.weight",
     "mlp_out_bias": "mlp.c_proj.bias",
 }
-"""The weights of `tiegym.transformer.gpt.BlockWeights` with their names in GPT-2."""
+"""The weights of `tiegym.transformer.block.BlockWeights` with their names in GPT-2."""
 
 END_OF_TEXT = "<|endoftext|>"
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiegym.transformer.gpt import Block, TiedTransformer
+from tiegym.transformer.block import Block
+from tiegym.transformer.gpt import TiedTransformer
 
 FEATURES = ("moved", "similarity", "gradient")
 """What `layer_stats` holds of each layer, in this order.

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tiegym.atomic_write import replacing
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 if TYPE_CHECKING:
     from tiegym.data.tokenization import Tokenizer

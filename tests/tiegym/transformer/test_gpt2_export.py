@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from tiegym.data.tokenization import make_tokenizer
 from tiegym.ties import pattern
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.gpt2_export import export_gpt2
 
 TEXT = "the old cat sees a tree.\nsome dogs chase the bird, naïvely, \x00\x7f\xad!\n"
