@@ -130,6 +130,27 @@ def test_a_comparison_is_one_png_with_each_policy_and_each_run(tmp_path, figures
     assert curve.get_ydata()[-1] == pytest.approx(expected)
 
 
+def test_the_steep_beginning_of_a_curve_is_left_out_of_the_scale(tmp_path, figures):
+    steep = [1000.0] * 9 + [40.0] * 11 + [30.0] * 20  # from the first quarter on it is 40 at most
+    rows = [row("tied", run(20, 40)), row("cycle:2", run(20, 40))]
+    for policy in rows:
+        for step, perplexity in zip(policy.runs[0].steps, steep, strict=True):
+            step["perplexity"] = perplexity
+    plots.plot_comparison(rows, tmp_path / "a.png")
+    low, high = figures[0].axes[1].get_ylim()
+    assert 20 < low < 30
+    assert 40 < high < 60
+
+
+def test_a_curve_that_rises_is_shown_whole_but_for_what_lies_above_its_beginning(tmp_path, figures):
+    rising = run(20, 40)
+    for step, perplexity in zip(rising.steps, [50.0] * 20 + [9e9] * 20, strict=True):
+        step["perplexity"] = perplexity
+    plots.plot_comparison([row("wild", rising)], tmp_path / "a.png")
+    low, high = figures[0].axes[1].get_ylim()
+    assert low < 50 < high < 100
+
+
 def test_a_diverged_run_is_marked_and_does_not_squeeze_the_others(tmp_path, figures):
     plots.plot_comparison([row("wild", run(20), run(20, diverged=True))], tmp_path / "a.png")
     left = figures[0].axes[0]

@@ -124,7 +124,6 @@ def test_layers_have_the_same_letter_exactly_if_they_use_the_same_weights(seed, 
 
 
 def test_gymnasium_makes_a_film_of_a_run(tmp_path):
-    pytest.importorskip("moviepy")
     env = gymnasium.make("tiegym:TieEnv-v0", render_mode="rgb_array", **SMALL)
     film = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "film"))
     film.reset(seed=0)
@@ -132,7 +131,7 @@ def test_gymnasium_makes_a_film_of_a_run(tmp_path):
         pass
     film.close()
     (path,) = (tmp_path / "film").glob("*.mp4")
-    from moviepy import VideoFileClip
+    from moviepy import VideoFileClip  # here, as it takes a second
 
     with VideoFileClip(str(path)) as clip:
         assert clip.size == [SIZE[1], SIZE[0]]
