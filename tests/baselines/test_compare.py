@@ -41,18 +41,22 @@ def test_a_folder_belongs_to_one_configuration_and_seed(tmp_path):
     assert parse_arm("cycle:2", ENV).folder(tmp_path, 0).name.startswith("fixed-cycle-2-")
 
 
-def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, capsys):
+def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, monkeypatch, capsys, request):
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
     options = Options(
         policies=("random", "cycle:2"), seeds=2, runs_dir=tmp_path, workers=2, quiet=True, env=ENV
     )
     rows = compare(options)
     assert [len(r.runs) for r in rows] == [2, 2]
+    # Each of the two workers has its share of the cores.
+    assert [run.config["threads"] for row in rows for run in row.runs] == [3] * 4
     assert all(len(r.steps) == ENV.steps_per_episode for row in rows for r in row.runs)
     made = {f: (f / "summary.json").stat().st_mtime_ns for f in tmp_path.glob("*-seed*")}
     assert len(made) == 4
     killed = next(iter(sorted(made)))
     (killed / "summary.json").unlink()  # as if it had been cut off
     before = (tmp_path / "comparison.csv").read_text().count("\n")
+    request.getfixturevalue("in_process")
     again = compare(options)
     assert before == 3
     assert capsys.readouterr() == ("", "")
@@ -63,6 +67,7 @@ def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, capsys):
         assert (tmp_path / name).stat().st_size > 100
 
 
+@pytest.mark.usefixtures("in_process")
 def test_finished_folders_can_be_given(tmp_path, capsys):
     arm = parse_arm("tied", ENV)
     run_missing([arm], [0], tmp_path, workers=1, quiet=True)
@@ -97,12 +102,14 @@ def test_a_comparison_that_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, c
     assert capsys.readouterr().err == "stopped: the same command goes on where it stopped\n"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_failing_run_is_named(tmp_path):
     arm = parse_arm("random --env.corpus synthetic:300", ENV)
     with pytest.raises(RuntimeError, match=r"random.*failed: .*bring a larger corpus"):
         run_missing([arm], [0], tmp_path, workers=1, quiet=True)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_learning_rate_of_the_grid_is_the_tables(tmp_path):
     options = Options(
         policies=("tied",),
@@ -155,6 +162,7 @@ def test_given_runs_are_put_together_by_program_and_settings(tmp_path):
     }
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_policy_that_is_run_is_told_from_a_given_one_of_its_name(tmp_path):
     folder = random_folder(tmp_path, 0)
     rows = compare(

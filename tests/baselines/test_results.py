@@ -20,6 +20,7 @@ def test_every_study_holds_the_null_model_and_its_policies_are_known(tmp_path):
         assert {arm.options.env.n_layer for arm in arms} == {study.n_layer}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(tmp_path, monkeypatch):
     options = Options(
         seeds=2, pretrain_runs=1, runs_dir=tmp_path, workers=2, quiet=True, env=ENV, page=tmp_path
