@@ -6,9 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tiegym.runs.messages import say
+
 
 class InputError(ValueError):
     """What was asked for can't be done; the message says what to do instead."""
+
+
+class DamagedFile(InputError):
+    """A file isn't as it was written, or never was what it should be; the message names it."""
 
 
 @contextmanager
@@ -25,5 +31,5 @@ def input_errors(
     try:
         yield
     except kinds as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         sys.exit(2)

@@ -5,12 +5,18 @@ Each fact is best effort: what can't be found out is None, and never an error.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import importlib.metadata
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import gymnasium
+
+from tiegym.runs.folder import FORMAT
 
 PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
 
@@ -77,6 +83,33 @@ def device_facts(name: str) -> dict[str, Any]:
         if device.type == "cuda"
         else _processor_name(),
         "threads": torch.get_num_threads(),
+    }
+
+
+def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
+    """The entries of `config.json` that every run has.
+
+    Returns:
+        `format`, `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`,
+        `versions`, `git`, `device`, `device_name` and `threads`; see the functions of this module.
+
+    Raises:
+        TypeError: If `env` is no TieEnv, wrapped or not.
+    """
+    inner: Any = env.unwrapped
+    if missing := [n for n in ("config", "corpus", "step_stats") if not hasattr(inner, n)]:
+        raise TypeError(
+            f"{inner!r} has no {', '.join(missing)}: RecordRun records a TieEnv, as "
+            'gymnasium.make("TieEnv-v0") makes it, alone or in wrappers'
+        )
+    return {
+        "format": FORMAT,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "env": dataclasses.asdict(inner.config),
+        "corpus_sha256": inner.corpus.sha256,
+        "versions": versions(),
+        "git": git_revision(),
+        **device_facts(inner.config.device),
     }
 
 

@@ -1,0 +1,63 @@
+"""Lines for the user, which are printed whatever became of the terminal and of the text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+
+def say(text: str, stream: TextIO | None) -> bool:
+    """Prints a line; that nobody can read it ends no program.
+
+    A daemon has no stderr, the reader of a pipe may have gone (`| head`), and the disk of a log
+    may be full. Names of files need not be text that the stream can write, and what comes from a
+    file may hold escape sequences, with which it could write over what a terminal shows: such
+    characters are printed as Python writes them.
+
+    Args:
+        text: The line.
+        stream: `sys.stdout` or `sys.stderr` as it is now; None is one that was closed.
+
+    Returns:
+        Whether it could be printed.
+    """
+    if stream is None:
+        return False
+    line = f"{printable(text)}\n"
+    try:
+        try:
+            stream.write(line)
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: the stream is closed
+        _silence(stream)
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    r"""Text in which nothing moves the cursor of a terminal but the ends of lines.
+
+    Examples:
+        >>> printable("runs/\x1b[2Ja, Müller")
+        'runs/\\x1b[2Ja, Müller'
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _silence(stream: TextIO) -> None:
+    """Lets what the stream still holds go nowhere: Python complains at its exit otherwise."""
+    if stream not in (sys.stdout, sys.stderr):
+        return
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # it stands for no file
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
