@@ -76,12 +76,15 @@ class Tokenizer:
         """
         if self._inner is None:
             return np.frombuffer(text.encode(), dtype=np.uint8)
-        try:
-            encoded = self._inner.encode_batch(list(_pieces(text)), add_special_tokens=False)
-        except Exception as error:  # the library raises nothing more specific
-            raise ValueError(f"tokenizer={self.name!r} can't encode the text: {error}") from error
+        encoded = self._encode(self._inner, list(_pieces(text)))
         ids = [np.array(piece.ids, dtype=self.dtype) for piece in encoded]
         return np.concatenate([np.empty(0, dtype=self.dtype), *ids])
+
+    def _encode(self, inner: tokenizers.Tokenizer, texts: list[str]) -> list[tokenizers.Encoding]:
+        try:
+            return inner.encode_batch(texts, add_special_tokens=False)
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"tokenizer={self.name!r} can't encode the text: {error}") from error
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text of token ids; `word` loses spaces and rare words, the others nothing."""
@@ -115,7 +118,7 @@ class Tokenizer:
         """
         if self._inner is None:
             return ""
-        offsets = self._inner.encode(text, add_special_tokens=False).offsets
+        offsets = self._encode(self._inner, [text])[0].offsets
         starts, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
         change = np.zeros(len(text) + 1, dtype=np.int64)
         np.add.at(change, starts, 1)
