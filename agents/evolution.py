@@ -171,8 +171,10 @@ class TrainingRuns:
         self, config: TieConfig, budget: int, seed: int, progress: Callable[[int], Any]
     ) -> None:
         """Loads the corpus."""
-        self.config, self.budget, self.seed, self.progress = config, budget, seed, progress
-        self.trainer = Trainer(config, load_corpus(config.corpus, config.tokenizer))
+        # A schedule of the learning rate ends with the candidate's budget.
+        self.config = dataclasses.replace(config, max_iters=budget)
+        self.budget, self.seed, self.progress = budget, seed, progress
+        self.trainer = Trainer(self.config, load_corpus(config.corpus, config.tokenizer))
         self.iterations = 0
         """Run so far, over all candidates."""
 
@@ -182,7 +184,7 @@ class TrainingRuns:
         loss, left = self.config.divergence_loss, self.budget
         while left > 0:
             iterations = min(self.config.iters_per_step, left)
-            losses = self.trainer.train(iterations)
+            losses = self.trainer.train(iterations, self.budget - left)
             left -= iterations
             self.iterations += iterations
             self.progress(iterations)
@@ -192,7 +194,7 @@ class TrainingRuns:
             final = self.trainer.validation_loss().item()
             loss = final if final <= loss else loss
         share = tie_vectors.n_independent(ties) / self.config.n_layer
-        return loss + self.config.param_cost * share  # zero but for reward="ppl_params"
+        return loss + self.config.param_cost * share  # zero but for rewards with a price
 
 
 def search(options: Options, journal: Journal) -> tuple[Candidate, int]:

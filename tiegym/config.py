@@ -17,7 +17,8 @@ from tiegym.data import sources, tokenization
 
 Action = Literal["layerwise", "pair", "joint"]
 TieGrad = Literal["owner", "sum"]
-Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params"]
+Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params", "delta_ppl_params"]
+Decay = Literal["constant", "cosine", "linear"]
 Dtype = Literal["auto", "float32", "bfloat16-mixed", "bfloat16"]
 
 
@@ -48,7 +49,12 @@ class TieConfig:
     batch_size: int = 8
     """Sequences B in a batch."""
     learning_rate: float = 1e-3
-    """AdamW's learning rate for the transformer, constant."""
+    """AdamW's learning rate for the transformer: the largest of its schedule."""
+    warmup_iters: int = 0
+    """First iterations, over which the learning rate rises linearly to learning_rate."""
+    lr_decay: Decay = "constant"
+    """constant, or cosine or linear: how the learning rate falls after the warm-up, to 0 at
+    max_iters."""
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay, on all weights."""
     grad_clip: float = 1.0
@@ -66,10 +72,12 @@ class TieConfig:
     """owner: only a layer's own position gives its weights a gradient; sum: all positions that
     use them do."""
     reward: Reward = "neg_log_ppl"
-    """neg_log_ppl, neg_ppl (the paper's), delta_log_ppl (its fall since the last step), or
-    ppl_params (neg_log_ppl less param_cost times the independent share)."""
+    """neg_log_ppl, neg_ppl (the paper's), delta_log_ppl (its fall since the last step), ppl_params
+    (neg_log_ppl less param_cost times the independent share), or delta_ppl_params (delta_log_ppl
+    less param_cost times the rise of that share)."""
     param_cost: float = 0.0
-    """Price in nats of training all layers independently; for reward=ppl_params only."""
+    """Price in nats of training all layers independently; for reward=ppl_params and
+    delta_ppl_params only."""
     eval_batches: int = 2
     """Batches of the fixed validation set behind each reward."""
     test_tokens: int | None = 65_536
@@ -108,12 +116,18 @@ class TieConfig:
             )
         _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         _require(self, "learning_rate", self.learning_rate > 0, "positive")
+        _require(
+            self,
+            "warmup_iters",
+            0 <= self.warmup_iters <= self.max_iters,
+            f"from 0 to max_iters={self.max_iters}",
+        )
         for name in ("weight_decay", "grad_clip", "param_cost"):
             _require(self, name, getattr(self, name) >= 0, "zero or positive")
-        if self.param_cost and self.reward != "ppl_params":
+        if self.param_cost and not self.reward.endswith("ppl_params"):
             raise ValueError(
                 f"param_cost={self.param_cost} has no effect with reward={self.reward!r}: "
-                'choose reward="ppl_params"'
+                'choose reward="ppl_params" or "delta_ppl_params"'
             )
         _require(
             self,

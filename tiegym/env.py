@@ -152,12 +152,13 @@ class TieEnv(Copies):
             )
         config, trainer = self.config, self._started_trainer()
         ties = ties_after(action, self.ties, episode.layer, config.action)
+        previous_share = tie_vectors.n_independent(self.ties) / config.n_layer
         reset_peak_memory(trainer.device)
         watch = Stopwatch(trainer.device)
         trainer.retie(ties)
         before = sample_weights(trainer.model)
         iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
-        losses = trainer.train(iterations)
+        losses = trainer.train(iterations, episode.iteration)
         watch.mark()
         loss = trainer.validation_loss()
         watch.mark()
@@ -183,6 +184,7 @@ class TieEnv(Copies):
             previous_loss,
             tie_vectors.n_independent(ties) / config.n_layer,
             config.param_cost,
+            previous_share,
         )
         info = self._info()
         if episode.terminated:
@@ -241,18 +243,20 @@ class TieEnv(Copies):
 
     @explains_out_of_memory
     @fork_safe
-    def test_metrics(self) -> dict[str, float]:
-        """`test_perplexity` and `test_bits_per_byte` of the weights as they stand.
+    def test_loss(self) -> float:
+        """Loss in nats a token of the weights as they stand on the test split.
 
-        Reads the test split. An episode reads it once, at its end; a selection on it would be
-        worth nothing.
+        An episode reads the test split once, at its end; a selection on it would be worth nothing.
         """
         ceiling = self.config.divergence_loss
-        loss = ceiling
-        if not self._known_episode().diverged:
-            test_loss = self._started_trainer().test_loss()
-            loss = test_loss if test_loss <= ceiling else ceiling  # also if it is not a number
-        return test_figures(loss, self.config, self.corpus)
+        if self._known_episode().diverged:
+            return ceiling
+        loss = self._started_trainer().test_loss()
+        return loss if loss <= ceiling else ceiling  # also if it is not a number
+
+    def test_metrics(self) -> dict[str, float]:
+        """`test_perplexity` and `test_bits_per_byte` of `test_loss`."""
+        return test_figures(self.test_loss(), self.config, self.corpus)
 
     @fork_safe
     def export(self, path: str | Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from tiegym.config import TieConfig
 from tiegym.ties import Ties
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tiegym.training.resolve import (
     resolve_loss_chunk,
     transformer_shape,
 )
+from tiegym.training.schedule import rate_factor, scheduled
 from tiegym.transformer import tying
 from tiegym.transformer.gpt import TiedTransformer
 
@@ -120,8 +121,12 @@ class Trainer:
         tying.retie(self.model, self.optimizer, ties)
 
     @torch.enable_grad()
-    def train(self, iterations: int) -> Tensor:
+    def train(self, iterations: int, start: int = 0) -> Tensor:
         """Runs training iterations; returns their losses in nats, float32 (iterations,).
+
+        Args:
+            iterations: How many.
+            start: Iterations of the episode before these, for the learning rate's schedule.
 
         Nothing waits for the device: reading the losses does. The last gradients are kept until
         the next iteration.
@@ -143,7 +148,8 @@ class Trainer:
                 loss.backward()  # type: ignore[no-untyped-call]
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
-                self.optimizer.step()
+                with scheduled(self.optimizer, rate_factor(config, start + i)):
+                    self.optimizer.step()
                 losses[i] = loss.detach()
         return losses
 

@@ -14,19 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiegym.spaces import FEATURES
 from tiegym.transformer.block import Block
 from tiegym.transformer.gpt import TiedTransformer
 
-FEATURES = ("moved", "similarity", "gradient")
-"""What `layer_stats` holds of each layer, in this order.
-
-- moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
-  step, relative to their norm before it. A tie change by itself moves nothing.
-- similarity: cosine similarity of the layer's weights with those of the layer before it; 1 where
-  both use the same weights, 1 for layer 0.
-- gradient: tanh(ln(g / g_mean)), g the norm of the last gradient of the weights that the layer
-  uses, g_mean its mean over the layers.
-"""
+__all__ = ["FEATURES", "layer_similarity", "layer_stats", "sample_weights"]
 
 _SAMPLE = 1024  # entries of each matrix
 
