@@ -6,8 +6,6 @@ The trainer owns its random generators. It neither reads nor advances the global
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -99,6 +97,7 @@ class Trainer:
                 self.config.loss_chunk, self.shape.vocab_size, self.device
             ),
         )
+        self.model.dropout_generator = self._dropout
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=self.config.learning_rate,
@@ -141,16 +140,15 @@ class Trainer:
         )
         parameters = list(self.model.parameters())
         losses = torch.empty(iterations, device=self.device)
-        with self._own_dropout() if config.dropout else nullcontext():
-            for i in range(iterations):
-                self.optimizer.zero_grad(set_to_none=True)
-                loss = self.model.loss(inputs[i], targets[i])
-                loss.backward()  # type: ignore[no-untyped-call]
-                if config.grad_clip:
-                    torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
-                with scheduled(self.optimizer, rate_factor(config, start + i)):
-                    self.optimizer.step()
-                losses[i] = loss.detach()
+        for i in range(iterations):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.model.loss(inputs[i], targets[i])
+            loss.backward()  # type: ignore[no-untyped-call]
+            if config.grad_clip:
+                torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+            with scheduled(self.optimizer, rate_factor(config, start + i)):
+                self.optimizer.step()
+            losses[i] = loss.detach()
         return losses
 
     @torch.inference_mode()
@@ -171,18 +169,6 @@ class Trainer:
             total += self.model.loss(inputs, targets).item() * targets.numel()
             count += targets.numel()
         return total / count
-
-    @contextmanager
-    def _own_dropout(self) -> Iterator[None]:
-        """Lends this trainer's dropout stream to the global generator, which dropout draws from."""
-        get, put = _global_generator(self.device)
-        outer = get()
-        put(self._dropout.get_state())
-        try:
-            yield
-        finally:
-            self._dropout.set_state(get())
-            put(outer)
 
     def expected_state_bytes(self, n_independent: int) -> int:
         """Bytes of model state that so many independent layers will take, without building any."""
@@ -240,17 +226,3 @@ class Trainer:
             del twin.model, twin.optimizer
             twin.load_state(self.model.ties, self.state())
         return twin
-
-
-def _global_generator(
-    device: torch.device,
-) -> tuple[Callable[[], Tensor], Callable[[Tensor], None]]:
-    """How to read and to set the state of the device's global generator."""
-    if device.type == "cuda":
-        return (
-            lambda: torch.cuda.get_rng_state(device),
-            lambda state: torch.cuda.set_rng_state(state, device),
-        )
-    if device.type == "mps":
-        return torch.mps.get_rng_state, torch.mps.set_rng_state
-    return torch.get_rng_state, torch.set_rng_state

@@ -66,27 +66,78 @@ class BlockWeights(NamedTuple):
     mlp_out_bias: Tensor  # (C,)
 
 
-def block(w: BlockWeights, x: Tensor, n_head: int, dropout: float) -> Tensor:
+class Noise(NamedTuple):
+    """What dropout multiplies by in one block: 0, or 1 / (1 - p) with probability 1 - p."""
+
+    attention: Tensor  # (B, heads, T, T), in float32 or wider
+    attention_out: Tensor  # (B, T, C)
+    mlp_out: Tensor  # (B, T, C)
+
+
+def draw_noise(
+    x: Tensor, n_head: int, dropout: float, generator: torch.Generator | None = None
+) -> Noise:
+    """The noise of one block.
+
+    Args:
+        x: The residual stream that it will work on, (B, T, C).
+        n_head: Attention heads.
+        dropout: Probability p.
+        generator: Of the device of `x`; None is PyTorch's global one.
+    """
+    batch, length, _ = x.shape
+    wide = torch.promote_types(x.dtype, torch.float32)
+    scores = torch.empty((batch, n_head, length, length), dtype=wide, device=x.device)
+    return Noise(*(noise_like(t, dropout, generator) for t in (scores, x, x)))
+
+
+def noise_like(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
+    """Noise of the shape of a tensor: what `torch.nn.functional.dropout` multiplies it by."""
+    noise = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return noise.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
+
+
+def block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None = None) -> Tensor:
     """One pre-norm transformer block as in GPT-2; (B, T, C) to (B, T, C), causal.
+
+    It draws nothing at random: the noise of dropout is drawn outside it, so that a compiled block
+    and one that is computed twice see the same.
 
     Args:
         w: The weights that it uses, in the dtype of `x`.
         x: The residual stream.
         n_head: Attention heads.
-        dropout: Probability, 0 outside training.
+        noise: Of dropout, on the attention and on both residual branches; None drops nothing.
     """
     batch, length, width = x.shape
     h = F.layer_norm(x, (width,), w.norm_1_weight, w.norm_1_bias)
     qkv = F.linear(h, w.qkv_weight, w.qkv_bias).view(batch, length, 3, n_head, width // n_head)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, C / heads)
-    h = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    if noise is None:
+        h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:
+        h = _attention(q, k, v, noise.attention)
     h = h.transpose(1, 2).reshape(batch, length, width)
     h = F.linear(h, w.attention_out_weight, w.attention_out_bias)
-    x = x + F.dropout(h, dropout, dropout > 0)
+    x = x + (h if noise is None else h * noise.attention_out)
     h = F.layer_norm(x, (width,), w.norm_2_weight, w.norm_2_bias)
     h = F.gelu(F.linear(h, w.mlp_in_weight, w.mlp_in_bias), approximate="tanh")
     h = F.linear(h, w.mlp_out_weight, w.mlp_out_bias)
-    return x + F.dropout(h, dropout, dropout > 0)
+    return x + (h if noise is None else h * noise.mlp_out)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
+    """Causal attention with dropout, (B, heads, T, C / heads) each; noise (B, heads, T, T).
+
+    PyTorch's fused kernels draw from its global generator and take no other. Step by step and bit
+    by bit this is what `torch.nn.functional.scaled_dot_product_attention` computes without them.
+    """
+    dtype, length = q.dtype, q.shape[2]
+    q, k, v = (t.to(noise.dtype) for t in (q, k, v))
+    scale = math.sqrt(1 / math.sqrt(q.shape[3]))  # of each side, which keeps the product small
+    future = torch.full((length, length), -math.inf, dtype=q.dtype, device=q.device).triu(1)
+    scores = (q * scale) @ (k.transpose(2, 3) * scale) + future
+    return ((torch.softmax(scores, 3) * noise) @ v).to(dtype)
 
 
 class Block(nn.Module):

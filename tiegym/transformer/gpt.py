@@ -7,7 +7,6 @@ the tie vector. How a tie vector changes during training, optimiser state includ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -18,8 +17,17 @@ from torch.utils.checkpoint import checkpoint
 
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
-from tiegym.transformer.block import Block, BlockWeights, Shape, block, cast
+from tiegym.transformer.block import (
+    Block,
+    BlockWeights,
+    Shape,
+    block,
+    cast,
+    draw_noise,
+    noise_like,
+)
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
+from tiegym.transformer.compiled import compiled_block
 
 
 class TiedTransformer(nn.Module):
@@ -38,7 +46,8 @@ class TiedTransformer(nn.Module):
         dtype: Of the weights.
         compute_dtype: Of the activations; the weights are cast to it once a forward pass, with
             `checkpoint_activations` once for each layer that uses them.
-        compile: Whether the block runs through `torch.compile`.
+        compile: Whether the block runs through `torch.compile`, a size at a time; sequences
+            shorter than `block_size` (the rest of a split, say) run uncompiled.
         checkpoint_activations: Whether training keeps only each block's input and computes the
             rest again in the backward pass (Chen et al. 2016): less memory, about a third more
             computation.
@@ -66,11 +75,11 @@ class TiedTransformer(nn.Module):
         self.compute_dtype = compute_dtype or dtype
         self.checkpoint_activations = checkpoint_activations
         self.loss_chunk = loss_chunk
+        self.dropout_generator: torch.Generator | None = None
+        """Where dropout draws from; None is PyTorch's global generator of the device."""
         self._ties = tie_vectors.validate(ties, shape.n_layer)
         self._roots = tie_vectors.roots(self._ties).tolist()
-        self._block: Callable[[BlockWeights, Tensor, int, float], Tensor] = (
-            torch.compile(block, dynamic=False) if compile else block
-        )
+        self.compiled = compile
 
         def empty(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
@@ -161,7 +170,9 @@ class TiedTransformer(nn.Module):
         dropout = self.dropout if self.training else 0.0
         dtype = self.compute_dtype
         x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]
-        x = F.dropout(x.to(dtype), dropout, dropout > 0)
+        x = x.to(dtype)
+        if dropout:
+            x = x * noise_like(x, dropout, self.dropout_generator)
         run = self._checkpointed if self._checkpoints else self._run
         # Without gradients there is nothing to freeze, and a compiled block no graph more to make.
         freeze = self.tie_grad == "owner" and torch.is_grad_enabled()
@@ -185,13 +196,40 @@ class TiedTransformer(nn.Module):
     def _checkpoints(self) -> bool:
         return self.checkpoint_activations and self.training and torch.is_grad_enabled()
 
-    def _run(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
-        return self._block(cast(weights, x.dtype), x, self.shape.n_head, dropout)
+    def _run(
+        self,
+        weights: BlockWeights,
+        x: Tensor,
+        dropout: float,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        generator = generator or self.dropout_generator
+        noise = draw_noise(x, self.shape.n_head, dropout, generator) if dropout else None
+        run = compiled_block if self.compiled and x.shape[1] == self.shape.block_size else block
+        return run(cast(weights, x.dtype), x, self.shape.n_head, noise)
 
     def _checkpointed(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
-        """Keeps `x` alone; the weights are cast inside so that no cast is kept either."""
+        """Keeps `x` alone; the weights are cast inside so that no cast is kept either.
+
+        What is computed again draws the same noise again: from a generator in the state that ours
+        had, or from the global one, whose state PyTorch puts back for it.
+        """
+        own = self.dropout_generator if dropout else None
+        state = None if own is None else own.get_state()
+        first = True
+
+        def run(weights: BlockWeights, x: Tensor) -> Tensor:
+            nonlocal first
+            generator = None
+            if state is not None and not first:
+                generator = torch.Generator(x.device)
+                generator.set_state(state)
+            first = False
+            return self._run(weights, x, dropout, generator)
+
+        with_global = dropout > 0 and own is None
         result: Tensor = checkpoint(
-            self._run, weights, x, dropout, use_reentrant=False, preserve_rng_state=dropout > 0
+            run, weights, x, use_reentrant=False, preserve_rng_state=with_global
         )
         return result
 
