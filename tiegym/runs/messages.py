@@ -39,14 +39,14 @@ def say(text: str, stream: TextIO | None) -> bool:
 
 
 def printable(text: str) -> str:
-    r"""Text in which nothing moves the cursor of a terminal but the ends of lines.
+    r"""Text in which nothing moves the cursor of a terminal but tabs and the ends of lines.
 
     Examples:
         >>> printable("runs/\x1b[2Ja, Müller")
         'runs/\\x1b[2Ja, Müller'
     """
     return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
     )
 
 

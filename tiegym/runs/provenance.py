@@ -34,6 +34,18 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def different_versions(then: Any) -> str:
+    """Which of the `versions` that a record has are others now, as text; "" if none are.
+
+    Examples:
+        >>> different_versions(versions() | {"torch": "1.0"}).partition(" then")[0]
+        'torch 1.0'
+    """
+    then = then if isinstance(then, dict) else {}
+    now = versions()
+    return ", ".join(f"{k} {then.get(k)} then, {now[k]} now" for k in now if then.get(k) != now[k])
+
+
 def git_revision(folder: str | Path = ".") -> dict[str, Any] | None:
     """The commit that a folder is at and whether tracked files differ from it.
 

@@ -114,8 +114,8 @@ def keep_images(writer: SummaryWriter, files: Sequence[Path], before: float) -> 
             key = (event.step, *(value.tag for value in images))
             if images and event.step < before and key not in kept:
                 kept.add(key)
-                assert writer.file_writer is not None
-                writer.file_writer.add_event(event, event.step, event.wall_time)
+                add = writer.file_writer.add_event  # type: ignore[attr-defined]
+                add(event, event.step, event.wall_time)
 
 
 def _hparams(values: dict[str, bool | float | str]) -> tuple[Any, Any, Any]:
