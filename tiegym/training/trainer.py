@@ -24,6 +24,7 @@ from tiegym.training.resolve import (
 )
 from tiegym.transformer import tying
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 
 class Trainer:
@@ -43,6 +44,7 @@ class Trainer:
     model: TiedTransformer
     optimizer: torch.optim.AdamW
 
+    @isolated
     def __init__(self, config: TieConfig, corpus: Corpus) -> None:
         """Copies the tokens to the device; the weights come with `reset`."""
         check_corpus(config, corpus)
@@ -58,6 +60,7 @@ class Trainer:
         """Whether there is a model yet."""
         return hasattr(self, "model")
 
+    @isolated
     def reset(self, seed: int, ties: Ties) -> None:
         """Starts a new training run.
 
@@ -114,11 +117,12 @@ class Trainer:
             generator,
         )
 
+    @isolated
     def retie(self, ties: Ties) -> None:
         """Puts a tie vector into force; see `tiegym.transformer.tying.retie`."""
         tying.retie(self.model, self.optimizer, ties)
 
-    @torch.enable_grad()
+    @isolated
     def train(self, iterations: int) -> Tensor:
         """Runs training iterations; returns their losses in nats, float32 (iterations,).
 
@@ -134,7 +138,7 @@ class Trainer:
             )
         )
         parameters = list(self.model.parameters())
-        losses = torch.empty(iterations, device=self.device)
+        losses = torch.empty(iterations, dtype=torch.float32, device=self.device)
         for i in range(iterations):
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.model.loss(inputs[i], targets[i])
@@ -145,12 +149,14 @@ class Trainer:
             losses[i] = loss.detach()
         return losses
 
+    @isolated
     @torch.inference_mode()
     def validation_loss(self) -> Tensor:
         """Loss in nats on the fixed validation set, a float32 scalar; no autograd."""
         self.model.eval()
         return self.model.loss(*self.validation_set)
 
+    @isolated
     @torch.inference_mode()
     def test_loss(self) -> float:
         """Loss in nats a token over the test split, or its first `test_tokens`."""
@@ -169,6 +175,7 @@ class Trainer:
         dtype, _ = resolve_dtype(self.config.dtype, self.device)
         return tying.expected_state_bytes(self.shape, n_independent, dtype)
 
+    @isolated
     def state(self) -> dict[str, Tensor]:
         """Everything that the next iteration depends on: the tensors themselves, not copies."""
         tensors = {
@@ -182,6 +189,7 @@ class Trainer:
                 tensors[f"optimizer.{key}.{name}"] = value
         return tensors
 
+    @isolated
     @torch.no_grad()
     def load_state(self, ties: Ties, tensors: dict[str, Tensor]) -> None:
         """Takes over copies of another trainer's `state`, in place where tensors are there.
@@ -211,6 +219,7 @@ class Trainer:
                     counter = key == "step" and self.device.type != "cuda"
                     mine[key] = saved.to("cpu" if counter else self.device, copy=True)
 
+    @isolated
     def fork(self) -> Trainer:
         """An independent trainer that goes on from here; both share the tokens, which are fixed."""
         twin = copy.copy(self)
