@@ -17,8 +17,7 @@ import torch
 
 from tiegym.config import TieConfig
 from tiegym.episode import Episode, Snapshot, check_same
-from tiegym.training.fork_safety import fork_safe
-from tiegym.training.out_of_memory import explains_out_of_memory
+from tiegym.training.entry import entry
 from tiegym.training.resolve import resolved_config
 from tiegym.training.trainer import Trainer
 from tiegym.transformer import model_file
@@ -31,15 +30,13 @@ class Copies(gymnasium.Env[Any, Any]):
     _trainer: Trainer
     _episode: Episode | None
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def snapshot(self) -> Snapshot:
         """A copy of the episode as it stands; costs one copy of the model state."""
         tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
         return Snapshot(tensors, self._values())
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def restore(self, snapshot: Snapshot) -> None:
         """Goes back, in place, to where a snapshot of the same configuration was taken.
 
@@ -52,8 +49,7 @@ class Copies(gymnasium.Env[Any, Any]):
             ties = np.array(self._episode.ties, dtype=np.int64)
             self._trainer.load_state(ties, snapshot.tensors)
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def fork(self) -> Self:
         """An independent environment that goes on from here; copies the model state once."""
         twin = copy.copy(self)
@@ -64,13 +60,13 @@ class Copies(gymnasium.Env[Any, Any]):
         twin.observation_space = copy.deepcopy(self.observation_space)
         return twin
 
-    @fork_safe
+    @entry
     def save_checkpoint(self, path: str | Path) -> None:
         """Writes the episode as it stands to one file, whole or not at all."""
         values = self._values() | {"config": resolved_config(self.config, self._trainer.device)}
         model_file.write_tensors(path, "checkpoint", self._tensors(), values)
 
-    @fork_safe
+    @entry
     def load_checkpoint(self, path: str | Path) -> None:
         """Goes on from a checkpoint of the same configuration on a device of the same type.
 

@@ -25,12 +25,12 @@ from tiegym.info import action_mask, step_info, test_figures
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space, observe, ties_after
 from tiegym.ties import Ties
-from tiegym.training.fork_safety import fork_safe
-from tiegym.training.out_of_memory import explains_out_of_memory
+from tiegym.training.entry import entry
 from tiegym.training.step_stats import Stopwatch, peak_memory, reset_peak_memory
 from tiegym.training.trainer import Trainer
 from tiegym.transformer import model_file
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
 
 Observation: TypeAlias = dict[str, Any]
@@ -81,6 +81,7 @@ class TieEnv(Copies):
 
     metadata = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
+    @isolated
     def __init__(
         self, render_mode: Literal["ansi", "human", "rgb_array"] | None = None, **config: Any
     ) -> None:
@@ -105,6 +106,7 @@ class TieEnv(Copies):
 
     # Gymnasium's interface
 
+    @entry
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -134,8 +136,7 @@ class TieEnv(Copies):
         self.step_stats = {}
         return self._observation(), self._info()
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Changes the ties, trains, evaluates.
 
@@ -241,8 +242,7 @@ class TieEnv(Copies):
         """
         return action_mask(self._known_episode(), self.config)
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def test_loss(self) -> float:
         """Loss in nats a token of the weights as they stand on the test split.
 
@@ -254,11 +254,12 @@ class TieEnv(Copies):
         loss = self._started_trainer().test_loss()
         return loss if loss <= ceiling else ceiling  # also if it is not a number
 
+    @entry
     def test_metrics(self) -> dict[str, float]:
         """`test_perplexity` and `test_bits_per_byte` of `test_loss`."""
         return test_figures(self.test_loss(), self.config, self.corpus)
 
-    @fork_safe
+    @entry
     def export(self, path: str | Path) -> None:
         """Writes the model as one safetensors file, each weight once; see `tiegym.load_model`."""
         model_file.export_model(path, self.model, self.corpus.tokenizer)
@@ -273,8 +274,7 @@ class TieEnv(Copies):
             )
         return episode
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def _started_trainer(self) -> Trainer:
         episode = self._known_episode()
         if not episode.started:

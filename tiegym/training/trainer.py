@@ -25,6 +25,7 @@ from tiegym.training.resolve import (
 from tiegym.training.schedule import rate_factor, scheduled
 from tiegym.transformer import tying
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 
 class Trainer:
@@ -44,6 +45,7 @@ class Trainer:
     model: TiedTransformer
     optimizer: torch.optim.AdamW
 
+    @isolated
     def __init__(self, config: TieConfig, corpus: Corpus) -> None:
         """Copies the tokens to the device; the weights come with `reset`."""
         check_corpus(config, corpus)
@@ -59,6 +61,7 @@ class Trainer:
         """Whether there is a model yet."""
         return hasattr(self, "model")
 
+    @isolated
     def reset(self, seed: int, ties: Ties) -> None:
         """Starts a new training run.
 
@@ -115,11 +118,12 @@ class Trainer:
             generator,
         )
 
+    @isolated
     def retie(self, ties: Ties) -> None:
         """Puts a tie vector into force; see `tiegym.transformer.tying.retie`."""
         tying.retie(self.model, self.optimizer, ties)
 
-    @torch.enable_grad()
+    @isolated
     def train(self, iterations: int, start: int = 0) -> Tensor:
         """Runs training iterations; returns their losses in nats, float32 (iterations,).
 
@@ -139,7 +143,7 @@ class Trainer:
             )
         )
         parameters = list(self.model.parameters())
-        losses = torch.empty(iterations, device=self.device)
+        losses = torch.empty(iterations, dtype=torch.float32, device=self.device)
         for i in range(iterations):
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.model.loss(inputs[i], targets[i])
@@ -151,12 +155,14 @@ class Trainer:
             losses[i] = loss.detach()
         return losses
 
+    @isolated
     @torch.inference_mode()
     def validation_loss(self) -> Tensor:
         """Loss in nats on the fixed validation set, a float32 scalar; no autograd."""
         self.model.eval()
         return self.model.loss(*self.validation_set)
 
+    @isolated
     @torch.inference_mode()
     def test_loss(self) -> float:
         """Loss in nats a token over the test split, or its first `test_tokens`."""
@@ -175,6 +181,7 @@ class Trainer:
         dtype, _ = resolve_dtype(self.config.dtype, self.device)
         return tying.expected_state_bytes(self.shape, n_independent, dtype)
 
+    @isolated
     def state(self) -> dict[str, Tensor]:
         """Everything that the next iteration depends on: the tensors themselves, not copies."""
         tensors = {
@@ -188,6 +195,7 @@ class Trainer:
                 tensors[f"optimizer.{key}.{name}"] = value
         return tensors
 
+    @isolated
     @torch.no_grad()
     def load_state(self, ties: Ties, tensors: dict[str, Tensor]) -> None:
         """Takes over copies of another trainer's `state`, in place where tensors are there.
@@ -217,6 +225,7 @@ class Trainer:
                     counter = key == "step" and self.device.type != "cuda"
                     mine[key] = saved.to("cpu" if counter else self.device, copy=True)
 
+    @isolated
     def fork(self) -> Trainer:
         """An independent trainer that goes on from here; both share the tokens, which are fixed."""
         twin = copy.copy(self)

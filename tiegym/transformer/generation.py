@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 
+@isolated
 @torch.no_grad()
 def generate(
     model: TiedTransformer,

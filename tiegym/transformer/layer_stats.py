@@ -17,12 +17,14 @@ from torch import Tensor
 from tiegym.spaces import FEATURES
 from tiegym.transformer.block import Block
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 __all__ = ["FEATURES", "layer_similarity", "layer_stats", "sample_weights"]
 
 _SAMPLE = 1024  # entries of each matrix
 
 
+@isolated
 @torch.no_grad()
 def sample_weights(model: TiedTransformer) -> Tensor:
     """A fixed sample of the weights that each layer uses, float32 (L, n)."""
@@ -30,6 +32,7 @@ def sample_weights(model: TiedTransformer) -> Tensor:
     return torch.stack([samples[root] for root in model.roots])
 
 
+@isolated
 @torch.no_grad()
 def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
     """The figures of `FEATURES` after an environment step, float32 (L, F), each in [-1, 1].
@@ -53,6 +56,7 @@ def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
     return torch.stack(figures, dim=1).nan_to_num(0.0).clamp(-1, 1)
 
 
+@isolated
 @torch.no_grad()
 def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
     """Cosine similarity of the weights that each two layers use, (L, L), in [-1, 1].

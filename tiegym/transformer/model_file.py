@@ -24,6 +24,7 @@ from torch import Tensor
 from tiegym.atomic_write import replacing
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 if TYPE_CHECKING:
     from tiegym.data.tokenization import Tokenizer
@@ -39,6 +40,7 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
 
 
+@isolated
 def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], values: Any) -> None:
     """Writes tensors and JSON values as one safetensors file, atomically.
 
@@ -65,6 +67,7 @@ def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], valu
             raise _io_error(error, path) from error
 
 
+@isolated
 def read_tensors(path: str | Path, kind: Kind) -> tuple[dict[str, Tensor], Any]:
     """Reads what `write_tensors` wrote: tensors on the CPU, and the values.
 
@@ -111,6 +114,7 @@ def _io_error(error: safetensors.SafetensorError, path: Path) -> OSError:
     return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
+@isolated
 def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer) -> None:
     """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer."""
     values = {
@@ -125,6 +129,7 @@ def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer)
     write_tensors(path, "model", tensors, values)
 
 
+@isolated
 def load_model(
     path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> TiedTransformer:
@@ -155,6 +160,7 @@ def load_model(
     return model.eval()
 
 
+@isolated
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of an exported model; raises as `load_model` does."""
     from tiegym.data import tokenization

@@ -50,7 +50,7 @@ def test_a_compiled_block_gives_the_rewards_of_a_plain_one(counter, dropout, che
 def test_where_pytorch_compiles_no_more_it_says_so(counter):
     with (
         torch._dynamo.config.patch(recompile_limit=1),
-        pytest.raises(RuntimeError, match="compile=True: PyTorch refuses .* once more"),
+        pytest.raises(RuntimeError, match="compile=True: PyTorch refuses"),
     ):
         play(n_embd=32)
 

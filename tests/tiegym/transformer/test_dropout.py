@@ -1,4 +1,4 @@
-"""Dropout: its own stream, the same noise when a block is computed again, and PyTorch's own bits."""
+"""Dropout: a stream of its own, PyTorch's bits, and the same noise when a block runs again."""
 
 from concurrent.futures import ThreadPoolExecutor
 
