@@ -23,22 +23,10 @@ from tiegym.analysis.groups import (
     state,
 )
 from tiegym.atomic_write import write_bytes
-from tiegym.pictures.style import PALETTE
+from tiegym.pictures.colors import ON_DARK, PALETTE
 from tiegym.report.figures import curves, film, trade_off
 from tiegym.runs.folder import Run
 from tiegym.runs.json_files import flat
-
-DARK = (
-    "#4BA6E0",
-    "#F08A45",
-    "#2EC49A",
-    "#E09BC4",
-    "#F0B840",
-    "#8CCBF0",
-    "#AE90D6",
-    "#A8A8A8",
-)
-"""`tiegym.pictures.style.PALETTE` for lines on a dark ground: the same hues, lighter."""
 
 _TASK = ("tokenizer", "n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters")
 
@@ -71,7 +59,7 @@ def write_report(runs: Sequence[Run], path: str | Path) -> None:
     )
     page = environment.get_template("report.html").render(
         light=PALETTE,
-        dark=DARK,
+        dark=ON_DARK,
         caption=_caption([group.runs[0] for group in groups]),
         mixed=differing([_task(run) for run in runs]),
         groups=[_group_cells(group) for group in groups],

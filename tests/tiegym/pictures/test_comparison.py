@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tiegym.pictures import comparison as plots
-from tiegym.pictures.style import color
+from tiegym.pictures.colors import color
+from tiegym.pictures.tie_film import CELL, tie_film
 from tiegym.runs.folder import Run
 
 
@@ -101,11 +102,52 @@ def test_the_ties_over_time_are_coloured_by_the_layer_that_is_used(tmp_path, fig
     (image,) = figures[0].axes[0].get_images()
     zero, one = to_rgb(color(0)), to_rgb(color(1))
     expected = [[zero, one], [zero, one], [zero, zero]]  # layers downwards, steps to the right
-    np.testing.assert_allclose(image.get_array()[..., :3] / 255, expected)
+    np.testing.assert_allclose(image.get_array()[CELL // 2 :: CELL, :, :3] / 255, expected)
     assert image.origin == "upper"
     assert list(image.get_extent()) == [0, 8, -0.5, 2.5]
     with pytest.raises(ValueError, match="rows is empty"):
         plots.plot_ties([], tmp_path / "none.png")
+
+
+def test_own_weights_are_a_bar_and_others_a_thin_line_on_nothing():
+    film = tie_film([[0, 0, 2], [0, 1, 1]])
+    assert film.shape == (3 * CELL, 2, 4)
+    opaque = film.reshape(3, CELL, 2, 4)[..., 3] == 255
+    assert opaque.sum(axis=1).tolist() == [[5, 2], [2, 5], [5, 5]]  # layer 2 on top
+    assert set(np.unique(film[..., 3])) == {0, 255}
+
+
+def test_many_layers_have_room_for_bars_and_lines(tmp_path, figures):
+    plots.plot_ties([row("deep", run(20, ties=[range(48)] * 2))] * 4, tmp_path / "ties.png")
+    figures[0].canvas.draw()
+    assert figures[0].axes[0].get_window_extent().height >= 48 * CELL
+
+
+def test_many_policies_are_coloured_by_kind_and_the_front_is_named(tmp_path, figures):
+    def one(program, k):
+        base = run(20 + k, params=(1 + k) * 10**6)
+        return Run(
+            base.folder, {"program": program, "protocol": "online"}, base.steps, base.summary
+        )
+
+    rows = [
+        row(f"${program}$ {k}", one(program, 3 * k + place))
+        for k in range(4)
+        for place, program in enumerate(("random_tying", "fixed", "ppo"))
+    ]
+    plots.plot_pareto(rows, tmp_path / "pareto.png")
+    axes, (legend,) = figures[0].axes[0], figures[0].legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert len(names) == 12 + 3  # each policy, and each kind above its own
+    assert names[0] == "agent that learns in the run"
+    points = [line for line in axes.lines if line.get_marker() in plots.MARKERS]
+    assert len({line.get_color() for line in points}) == 3
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == 12
+    assert [text.get_text() for text in axes.texts] == [r"\$random_tying\$ 0"]
+    plots.plot_comparison(rows, tmp_path / "comparison.png")
+    right = figures[1].axes[1]
+    assert len({line.get_color() for line in right.lines}) == 3
+    assert len(right.get_legend().get_texts()) == 3
 
 
 def test_a_comparison_is_one_png_with_each_policy_and_each_run(tmp_path, figures):
