@@ -42,14 +42,6 @@ class TieBench(gymnasium.Env[dict[str, Any], Any]):
         FileNotFoundError: If there is no such table.
         ValueError: If it is damaged or has no tree, if the split is unknown, or if an argument
             isn't what the table was made with.
-
-    Examples:
-        >>> import gymnasium, tiegym
-        >>> env = gymnasium.make("TieBench-v0", table="tree-4x2-recall-owner", split="train")
-        >>> observation, info = env.reset(seed=0)
-        >>> observation, reward, terminated, truncated, info = env.step(1)
-        >>> info["ties"].tolist()
-        [0, 1, 0, 0]
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012

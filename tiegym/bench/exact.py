@@ -36,6 +36,16 @@ PATTERNS = ("independent", "tied", "cycle:2", "sequence:2", "sandwich")
 
 
 @dataclass(frozen=True)
+class Options:
+    """Print what is known exactly of a tree."""
+
+    table: tyro.conf.Positional[str]
+    """A shipped table's name, or the path of an .npz file."""
+    loss: Literal["val", "test"] = "val"
+    """By which policies are judged."""
+
+
+@dataclass(frozen=True)
 class Known:
     """A policy on a split of a table.
 
@@ -176,33 +186,25 @@ def markdown(table: Table, prices: Sequence[float], loss: Literal["val", "test"]
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-
-    def exact(table: tyro.conf.Positional[str], loss: Literal["val", "test"] = "val") -> None:
-        """Print what is known exactly of a tree.
-
-        Args:
-            table: A shipped table's name, or the path of an .npz file.
-            loss: By which policies are judged.
-        """
-        with input_errors():
-            loaded = load_table(table)
-            most = price_where_tying_wins(loaded)
-            prices = [share * most for share in (0.0, 0.25, 0.5, 1.0)]
-            text = markdown(loaded, prices, loss)
+    args = sys.argv[1:] if args is None else list(args)
+    options = tyro.cli(Options, args=args, description=__doc__)
+    with input_errors():
+        table = load_table(options.table)
+        most = price_where_tying_wins(table)
+        prices = [share * most for share in (0.0, 0.25, 0.5, 1.0)]
+        text = markdown(table, prices, options.loss)
+    print(
+        "Loss at the end plus price times independent share (nats, mean of the held-out seeds; "
+        "in brackets the share); what is chosen is chosen on the train seeds.\n"
+    )
+    print(text)
+    for price in prices:
+        gains = adapting_gains(table, price)
         print(
-            "Loss at the end plus price times independent share (nats, mean of the held-out seeds; "
-            "in brackets the share); what is chosen is chosen on the train seeds.\n"
+            f"price {price:.3g}: over the best fixed pattern, knowing each seed gains "
+            f"{gains['clairvoyant']:.4f} nats, the best decisions made in advance "
+            f"{gains['sequence']:+.4f}; seeds differ by {gains['seed_noise']:.4f} (s.d.)"
         )
-        print(text)
-        for price in prices:
-            gains = adapting_gains(loaded, price)
-            print(
-                f"price {price:.3g}: over the best fixed pattern, knowing each seed gains "
-                f"{gains['clairvoyant']:.4f} nats, the best decisions made in advance "
-                f"{gains['sequence']:+.4f}; seeds differ by {gains['seed_noise']:.4f} (s.d.)"
-            )
-
-    tyro.cli(exact, args=sys.argv[1:] if args is None else list(args))
 
 
 if __name__ == "__main__":

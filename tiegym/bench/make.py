@@ -1,7 +1,7 @@
 """Makes tables: trains every run of one, seed by seed, on as many processes as asked.
 
     python -m tiegym.bench.make tree-4x2-stdlib-owner --workers 2
-    python -m tiegym.bench.make tree-3x3-mine-sum --corpus my-texts/ --iters-per-step 30
+    python -m tiegym.bench.make tree-3x3-mine-sum --corpus my-texts/ --env.iters-per-step 30
 
 Each seed is kept as a file of its own as soon as it is whole: stopped at any moment, the same
 command goes on. The number of processes changes nothing in the table: each computes with one
