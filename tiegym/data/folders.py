@@ -11,21 +11,21 @@ from pathlib import Path
 
 from tiegym.data import splits, tables
 from tiegym.data.splits import SPLITS, Texts
-from tiegym.data.text_files import NotTextError, read_text
+from tiegym.data.text_files import is_binary, read_text
 
-_BESIDE = ("readme", "license", "licence", "copying", "notice", "citation", "dataset_card")
-_DESCRIPTIONS = {
-    *("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
-}
-"""What describes a data set beside its rows; the list of the library `datasets`."""
-
-_PROGRAM = re.compile(
-    r"\.(?:py|pyi|ipynb|js|mjs|cjs|jsx|ts|tsx|vue|css|scss|html|c|h|cc|cpp|cxx|hh|hpp|cu|mm?|cs|fs|"
-    r"java|kts?|scala|groovy|go|rs|rb|php|p[lm]|lua|r|jl|swift|dart|sh|bash|zsh|fish|ps1|bat|sql|hs|"
-    r"mli?|clj|exs?|erl|elm?|lisp|scm|f|f9[05]|pas|d|zig|nim|v|sv|vhd|asm|s|cmake|mk|gradle|toml|"
-    r"ya?ml|cfg|ini)"
+_DESCRIPTION = re.compile(
+    r"(?:readme|licen[cs]e|copying|notice|citation)(?:[-_][\w-]{1,12})?(?:\.(?:md|txt|rst|html|cff))?"
+    r"|config\.json|dataset_infos?\.json|dataset_dict\.json|state\.json"
 )
-"""Source code: a program called train.py trains, and is no training split."""
+"""What stands beside data and describes it; the last are those of the library `datasets`."""
+
+_ABOUT = re.compile(
+    r"\.(?:py|pyi|ipynb|js|mjs|cjs|jsx|ts|tsx|vue|css|scss|c|h|cc|cpp|cxx|hh|hpp|cu|mm?|cs|fs|java|"
+    r"kts?|scala|groovy|go|rs|rb|php|p[lm]|lua|r|jl|swift|dart|sh|bash|zsh|fish|ps1|bat|sql|hs|mli?|"
+    r"clj|exs?|erl|elm?|lisp|scm|f|f9[05]|pas|d|zig|nim|v|sv|vhd|asm|s|cmake|mk|gradle|toml|ya?ml|"
+    r"cfg|ini|md|rst|adoc|org|tex|html?)"
+)
+"""Programs and pages: train.py trains and evaluation.md is about it; neither is a split."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +41,49 @@ def read_folder(folder: Path) -> Texts:
     """The text of each split of a folder.
 
     If all files are named for a split, by their own names or by those of their folders, that is
-    where they go. If none is, they are dealt out; so they are if only programs are named for
-    validation and test, or nothing is. Any other mixture is refused. A warning names the files
-    that are left out because they are no text.
+    where they go. If none is, or only programs and pages among others are, all are dealt out. Any
+    other mixture is refused. A warning names the files that are left out because they are no text.
 
     Raises:
         ValueError: If there is no text, or names leave in doubt what belongs to which split.
         OSError: If something can't be read.
     """
     notes: list[str] = []
-    files = [_file(path, folder) for path in _find(folder, notes)]
-    if not files and not notes:
-        raise ValueError(f"corpus={str(folder)!r} is a folder without files")
-    data = _without_descriptions(files)
+    files = list(_texts_and_tables(folder, notes))
+    if not files:
+        what = f"files of text: {_some(notes)}" if notes else "files"
+        raise ValueError(f"corpus={str(folder)!r} is a folder without {what}")
+    data = [file for file in files if not _describes(file)] or files
     by_split = _by_split(data, folder)
-    if by_split is None and not all(tables.is_table(file.path) for file in data):
-        data = files  # among texts, a README is one
-    texts = _read(data, notes)
-    if not any(texts.values()):
-        why = _some(notes) or "all of them are empty"
-        raise ValueError(f"corpus={str(folder)!r} is a folder without files of text: {why}")
+    if by_split is not None:
+        texts = {split: "".join(_read(by_split[split], notes)) for split in SPLITS}
+        for split in SPLITS:
+            if by_split[split] and not texts[split]:
+                raise ValueError(f"{str(by_split[split][0].path)!r} is empty; it is for {split}")
+        texts = splits.complete(texts)
+    elif len(data) == 1 and tables.is_table(data[0].path):
+        texts = splits.cut_rows(tables.read_rows(data[0].path))
+    else:
+        all_rows = all(tables.is_table(file.path) for file in data)
+        texts = splits.deal(_read(data if all_rows else files, notes))  # among texts, READMEs are
     if notes:
         warnings.warn(f"corpus={str(folder)!r}: {_some(notes)}", stacklevel=2)
-    if by_split is not None:
-        joined = {s: "".join(texts[file] or "" for file in by_split[s]) for s in SPLITS}
-        return splits.complete(joined)
-    if len(data) == 1 and tables.is_table(data[0].path):
-        return splits.cut_rows(tables.read_rows(data[0].path))
-    return splits.deal(text for text in texts.values() if text)
+    return texts
+
+
+def _texts_and_tables(folder: Path, notes: list[str]) -> Iterator[_File]:
+    """The files but binary ones, which the notes name."""
+    for path in _find(folder, notes):
+        file = _file(path, folder)
+        if tables.is_table(path) or not is_binary(path):
+            yield file
+        elif file.named:  # it may be what the corpus is to be
+            raise ValueError(
+                f"{str(path)!r} holds NUL bytes: it is binary, not text; but by its name it is "
+                f"for {_and(file.named)}"
+            )
+        else:
+            notes.append(f"{file.name} is left out (binary)")
 
 
 def _file(path: Path, folder: Path) -> _File:
@@ -100,20 +115,14 @@ def _find(folder: Path, notes: list[str]) -> Iterator[Path]:
             notes.append(f"{path.relative_to(folder)} is left out ({what})")
 
 
-def _without_descriptions(files: list[_File]) -> list[_File]:
-    """The files but READMEs, licences and the like, if there are others."""
-
-    def describes(file: _File) -> bool:
-        name = file.path.name.lower()
-        return name in _DESCRIPTIONS or name.startswith(_BESIDE)
-
-    return [file for file in files if not describes(file)] or files
+def _describes(file: _File) -> bool:
+    return _DESCRIPTION.fullmatch(file.path.name.lower()) is not None
 
 
 def _by_split(files: list[_File], folder: Path) -> dict[str, list[_File]] | None:
     """The files of each split; None if their names don't tell and all are to be dealt out."""
     for file in files:
-        if len(file.named) > 1 and not _is_program(file):
+        if len(file.named) > 1 and not _is_about(file):
             raise ValueError(
                 f"corpus={str(folder)!r}: the name of {file.name!r} means {_and(file.named)}: "
                 "rename the file or its folder"
@@ -122,53 +131,42 @@ def _by_split(files: list[_File], folder: Path) -> dict[str, list[_File]] | None
     clear = sum(map(len, by_split.values()))
     if not clear:
         return None
+    if clear == len(files) and by_split["train"]:
+        return by_split
+    named = [file for file in files if file.named and not _is_about(file)]
+    if not named:
+        return None
     if clear == len(files):
-        if by_split["train"]:
-            return by_split
         raise ValueError(
             f"corpus={str(folder)!r} has no training text: all of its files are named for "
-            f"validation or test, such as {files[0].name!r}. To train on a file nevertheless, "
+            f"validation or test, such as {named[0].name!r}. To train on a file nevertheless, "
             "give its own path"
         )
-    held_out = [*by_split["validation"], *by_split["test"]]
     other = next(file for file in files if len(file.named) != 1)
-    if all(map(_is_program, held_out)):
-        if train := [file for file in by_split["train"] if not _is_program(file)]:
-            warnings.warn(
-                f"corpus={str(folder)!r}: {train[0].name!r} is named for training, but others, "
-                f"such as {other.name!r}, are named for no split: all files are dealt out alike",
-                stacklevel=3,
-            )
-        return None
     raise ValueError(
-        f"corpus={str(folder)!r}: some files are named for a split, such as "
-        f"{held_out[0].name!r}, and others are not, such as {other.name!r}: name all of them "
-        "(train, validation, test), or none, or move the others out of the folder"
+        f"corpus={str(folder)!r}: some files are named for a split, such as {named[0].name!r}, "
+        f"and others are not, such as {other.name!r}: name all of them (train, validation, test), "
+        "or none, or move the others out of the folder"
     )
 
 
-def _is_program(file: _File) -> bool:
-    return _PROGRAM.fullmatch(file.path.suffix.lower()) is not None
+def _is_about(file: _File) -> bool:
+    return _ABOUT.fullmatch(file.path.suffix.lower()) is not None
 
 
-def _read(files: list[_File], notes: list[str]) -> dict[_File, str | None]:
-    """The text of each file; None for what is left out, as the notes then say."""
+def _read(files: list[_File], notes: list[str]) -> list[str]:
+    """The text of each file."""
     is_mixed = any(not tables.is_table(file.path) for file in files)
-    texts: dict[_File, str | None] = {}
+    texts = []
     for file in files:
         try:
-            texts[file] = _text(file)
-        except NotTextError as error:
-            if file.named:  # it may be what the corpus is to be
-                raise ValueError(f"{error}; by its name it is for {_and(file.named)}") from error
-            notes.append(f"{file.name} is left out (binary)")
-            texts[file] = None
+            texts.append(_text(file))
         except ValueError:
             # Among texts, a .json file may be anything: the settings of a program, say.
             if file.named or not is_mixed or file.path.suffix.lower() != ".json":
                 raise
             notes.append(f"{file.name} is read as it stands (no rows of text)")
-            texts[file] = read_text(file.path)
+            texts.append(read_text(file.path))
     return texts
 
 

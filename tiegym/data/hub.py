@@ -90,7 +90,8 @@ def _load(name: str, identity: str, configuration: str | None) -> Any:
             f"corpus={name!r} could not be loaded ({type(error).__name__}: {error}). Without a "
             "network, either give the path of a local copy (a folder with train.*, validation.* "
             "and test.* as text, JSON lines, CSV or Parquet), or copy the Hugging Face cache of "
-            "a machine that has it and point HF_HOME to it"
+            "a machine that has it and point HF_HOME to it; downloads need an HF_HOME that can be "
+            "written"
         ) from error
 
 

@@ -28,8 +28,12 @@ KEYWORDS = {
 _ALLOWED = ((0.85, 0.95), (0.025, 0.10), (0.025, 0.10))
 """Shares of the splits that whole files may give: otherwise some files are cut."""
 
+_MORE = {"train": (), "validation": (), "test": ("held[-_ ]?out", "hold[-_ ]?out")}
 _NAME = {
-    split: re.compile(rf"(?<![^\W\d_])({'|'.join(words)})(?:[-_ ]?(?:set|data|split))?(?![^\W\d_])")
+    split: re.compile(
+        rf"(?<![^\W\d_])(?:{'|'.join(words + _MORE[split])})"
+        r"(?:[-_ ]?(?:set|data|split))?(?![^\W\d_])"
+    )
     for split, words in KEYWORDS.items()
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiegym.data.text_files import decode
+from tiegym.data.text_files import read_utf8
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,7 +53,7 @@ def read_rows(path: Path) -> list[str]:
     try:
         if kind in ("parquet", "arrow"):
             return _read_arrow(path, kind)
-        text = decode(path.read_bytes(), path)
+        text = read_utf8(path)
         columns = _read_json(text, path) if kind == "json" else _read_csv(text, kind)
     except _DamagedError as error:
         raise ValueError(f"{name} can't be read as {kind}: {error}") from error

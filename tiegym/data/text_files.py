@@ -25,24 +25,48 @@ _ENCODINGS = {  # UTF-32's marks begin with those of UTF-16
 }
 
 
-class NotTextError(ValueError):
-    """A file holds no text of any encoding: a picture, a program, an array."""
+_START = 1 << 16
+"""Bytes by whose look a file is binary: nobody need read the rest of a disk image."""
+
+
+def is_binary(path: Path) -> bool:
+    """Whether a file is neither text of any encoding nor an archive: a picture, say, or an array.
+
+    Raises:
+        OSError: If it can't be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START)
+    return b"\0" in start and not _archive(start) and not _wide_encoding(start)
 
 
 def read_text(path: Path) -> str:
-    """A file's text, ending with a line end unless it is empty; a byte order mark is dropped.
-
-    Raises:
-        NotTextError: If it is binary.
-        ValueError: If it is compressed, or text of another encoding than UTF-8.
-        OSError: If it can't be read.
-    """
-    text = decode(path.read_bytes(), path)
+    """A file's text, ending with a line end unless it is empty; raises as `read_utf8`."""
+    text = read_utf8(path)
     return text if text.endswith("\n") or not text else text + "\n"
 
 
-def decode(content: bytes, path: Path) -> str:
-    """The text that bytes stand for; raises as `read_text`, naming the path."""
+def read_utf8(path: Path) -> str:
+    """A file's text as it stands; a byte order mark is dropped.
+
+    Raises:
+        ValueError: If it is binary, compressed, or text of another encoding than UTF-8.
+        OSError: If it can't be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(_START)
+        _require_text(content, path)
+        content += file.read()
+    _require_text(content, path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        what = f"line {line} has the byte 0x{content[error.start]:02x}"
+        raise ValueError(_other_encoding(path, what, "LATIN1")) from error
+
+
+def _require_text(content: bytes, path: Path) -> None:
     if archive := _archive(content):
         raise ValueError(
             f"{str(path)!r} is compressed ({archive}): unpack it, or move it out of the corpus"
@@ -50,13 +74,7 @@ def decode(content: bytes, path: Path) -> str:
     if encoding := _wide_encoding(content):
         raise ValueError(_other_encoding(path, f"it is {encoding}", encoding))
     if b"\0" in content:
-        raise NotTextError(f"{str(path)!r} holds NUL bytes: it is binary, not text")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        what = f"line {line} has the byte 0x{content[error.start]:02x}"
-        raise ValueError(_other_encoding(path, what, "LATIN1")) from error
+        raise ValueError(f"{str(path)!r} holds NUL bytes: it is binary, not text")
 
 
 def _archive(content: bytes) -> str | None:

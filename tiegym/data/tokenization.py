@@ -238,8 +238,9 @@ def _download_gpt2() -> tokenizers.Tokenizer:
     except Exception as error:  # the library raises nothing more specific
         raise OSError(
             "tokenizer='gpt2' could not be loaded: it is not stored on this machine and its hub "
-            "can't be reached. Bring GPT-2's tokenizer.json from a machine that is online and "
-            "give its path: tokenizer='path/to/tokenizer.json'"
+            "can't be reached, or its cache, HF_HOME, can't be written "
+            f"({type(error).__name__}: {error}). Bring GPT-2's tokenizer.json from a machine that "
+            "is online and give its path: tokenizer='path/to/tokenizer.json'"
         ) from error
 
 

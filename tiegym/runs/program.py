@@ -30,7 +30,7 @@ from tiegym.runs.options import Options, RunOptions, module_name, parse_options
 from tiegym.runs.progress import ShowProgress
 from tiegym.runs.recorder import RecordRun
 from tiegym.runs.replay import Resumable
-from tiegym.runs.same_run import check_corpus, check_options
+from tiegym.runs.same_run import check_corpus, check_options, check_tokenizer
 from tiegym.runs.signals import Stopped
 from tiegym.training.out_of_memory import OutOfMemory
 from tiegym.transformer.model_file import MODEL_FILE, ExportModel
@@ -174,9 +174,11 @@ def open_run(
     try:
         recorded = read_config(journal.folder)
         config = {key: recorded[key] for key in ("program", "module", "options")}
+        corpus: Any = env.unwrapped.corpus  # type: ignore[attr-defined]
+        config["tokenizer_sha256"] = corpus.tokenizer.sha256
         if journal.resumed:
-            corpus: Any = env.unwrapped.corpus  # type: ignore[attr-defined]
             check_corpus(journal.folder, options.env.corpus, corpus.sha256)
+            check_tokenizer(journal.folder, options.env.tokenizer, corpus.tokenizer.sha256)
         # Within what replays: answers from the journal leave no model behind.
         if options.export:
             env = ExportModel(env, journal.folder / MODEL_FILE)

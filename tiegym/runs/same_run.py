@@ -50,7 +50,7 @@ def check_corpus(folder: Path, corpus: str, sha256: str) -> None:
     Args:
         folder: Of the run.
         corpus: The name of its text.
-        sha256: Of that text and its tokenizer as they are now.
+        sha256: Of that text as it is now.
 
     Raises:
         InputError: If it began with another text; the message names both.
@@ -67,4 +67,23 @@ def check_corpus(folder: Path, corpus: str, sha256: str) -> None:
             f"{where if Path(corpus).exists() else ''} has sha256 {sha256}, and had {recorded}"
             f"{f'; versions differ, too: {versions}' if versions else ''}. Give it that text "
             "again, or start anew"
+        )
+
+
+def check_tokenizer(folder: Path, tokenizer: str, sha256: str) -> None:
+    """The same for the content of a tokenizer's file.
+
+    Args:
+        folder: Of the run.
+        tokenizer: Its name. What isn't a file follows from the text and the library's version.
+        sha256: Of its content as it is now.
+
+    Raises:
+        InputError: If the run began with another; the message names both.
+    """
+    recorded = read_config(folder).get("tokenizer_sha256")
+    if tokenizer.endswith(".json") and recorded not in (None, sha256):
+        raise InputError(
+            f"{folder} can only go on with the tokenizer that it began with: {tokenizer!r} has "
+            f"sha256 {sha256}, and had {recorded}. Give it that file again, or start anew"
         )

@@ -64,16 +64,22 @@ def test_one_train_py_does_not_become_the_corpus(tmp_path):
     assert sum(map(len, read(tmp_path).values())) == there
 
 
-def test_training_text_beside_others_is_dealt_out_with_them_and_says_so(tmp_path):
+def test_pages_about_training_and_tests_are_no_splits(tmp_path):
+    for name in ("index.md", "training.md", "testing/eval.html", "dev.rst"):
+        write(tmp_path / name, lines(name))
+    there = sum(f.stat().st_size for f in tmp_path.rglob("*.*"))
+    assert sum(map(len, read(tmp_path).values())) == there
+
+
+def test_a_folder_of_tests_is_source_code(tmp_path):
     for k in range(30):
-        write(tmp_path / f"{k}.txt", lines(str(k), 20))
-    write(tmp_path / "train.txt", lines("t", 20))
-    with pytest.warns(UserWarning, match=r"'train.txt' is named for training, but others"):
-        corpus = load_corpus(str(tmp_path))
-    assert sum(corpus.n_bytes.values()) == sum(f.stat().st_size for f in tmp_path.iterdir())
+        write(tmp_path / f"test_{k}.py", lines(f"assert {k}"))
+    assert sum(map(len, read(tmp_path).values())) == 30 * len(lines("assert 00")) - 10 * 200
 
 
-@pytest.mark.parametrize("named", [("test.txt",), ("train.txt", "test.txt"), ("valid.jsonl",)])
+@pytest.mark.parametrize(
+    "named", [("test.txt",), ("train.txt", "test.txt"), ("valid.jsonl",), ("train.txt",)]
+)
 def test_splits_beside_files_that_name_none_are_refused(tmp_path, named):
     for name in (*named, "notes.txt"):
         write(tmp_path / name, '{"text": "x"}\n' * 50)
@@ -112,6 +118,28 @@ def test_a_split_that_is_no_text_is_refused(tmp_path, name):
     write(tmp_path / name, bytes(range(256)) * 40)
     with pytest.raises(ValueError, match=rf"{name}'.*NUL bytes.*by its name it is for"):
         load_corpus(str(tmp_path))
+
+
+def test_a_picture_beside_named_splits_is_left_out(tmp_path):
+    for split in SPLITS:
+        write(tmp_path / f"{split}.txt", lines(split))
+    write(tmp_path / "logo.png", bytes(range(256)) * 40)
+    with pytest.warns(UserWarning, match=r"logo.png is left out \(binary\)"):
+        load_corpus(str(tmp_path))
+    assert read(tmp_path) == {split: lines(split) for split in SPLITS}
+
+
+def test_an_empty_split_is_not_made_up(tmp_path):
+    write(tmp_path / "train.txt", lines("t"))
+    write(tmp_path / "test.txt", "")
+    with pytest.raises(ValueError, match=r"test.txt' is empty; it is for test"):
+        load_corpus(str(tmp_path))
+
+
+def test_what_only_sounds_like_a_description_is_text(tmp_path):
+    write(tmp_path / "citations.jsonl", '{"text": "row"}\n' * 200)
+    write(tmp_path / "README.md", "# Readme")
+    assert "".join(read(tmp_path).values()) == "row\n" * 200
 
 
 def test_a_folder_of_binary_files_is_refused(tmp_path):
@@ -175,7 +203,7 @@ def test_hidden_files_are_no_part_of_it(tmp_path):
 
 def test_a_folder_whose_files_are_empty_is_a_clear_error(tmp_path):
     write(tmp_path / "a.txt", "")
-    with pytest.raises(ValueError, match="all of them are empty"):
+    with pytest.raises(ValueError, match=r"split .* would be empty"):
         load_corpus(str(tmp_path))
 
 

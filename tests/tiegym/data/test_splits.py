@@ -37,6 +37,7 @@ def test_keywords_are_those_of_the_library_datasets():
         ("train", "train"),
         ("corpus_train/part.txt", "train"),
         ("enwik8-train.en", "train"),
+        ("news.en.heldout-00000-of-00050", "test"),
     ],
 )
 def test_usual_names_mean_their_split(path, split):
