@@ -7,10 +7,15 @@ What can only be known with a corpus or a device in hand is checked when the env
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from tiegym import ties
 from tiegym.data import sources, tokenization
@@ -97,18 +102,13 @@ class TieConfig:
     """Tokens whose logits exist at a time; 0 is all; None chooses by vocabulary and device."""
 
     def __post_init__(self) -> None:
-        """Checks every argument, and turns a tie vector given as a list into a tuple."""
+        """Checks every argument; NumPy's scalars, paths and lists become plain values."""
+        _make_plain(self)
         _check_types(self)
+        _check_sizes(self)
         if not isinstance(self.initial_ties, str):
             vector = ties.validate(self.initial_ties, self.n_layer)
             object.__setattr__(self, "initial_ties", tuple(vector.tolist()))
-        at_least_one = "n_layer n_head n_embd block_size batch_size iters_per_step max_iters "
-        at_least_one += "eval_batches"
-        for name in at_least_one.split():
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
-        if self.action == "joint":
-            enough = "at least 2 with action='joint': one layer has no choice to make"
-            _require(self, "n_layer", self.n_layer >= 2, enough)
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}: "
@@ -194,21 +194,110 @@ def _require(config: TieConfig, name: str, holds: bool, allowed: str) -> None:
         raise ValueError(f"{name}={getattr(config, name)!r} must be {allowed}")
 
 
+def default_arguments() -> dict[str, Any]:
+    """Every field of `TieConfig` with its default."""
+    return {field.name: field.default for field in dataclasses.fields(TieConfig)}
+
+
+def check_names(names: Iterable[str], of: str) -> None:
+    """Checks that all names are fields of `TieConfig`.
+
+    Args:
+        names: Of keyword arguments.
+        of: The function that got them, such as "TieEnv.__init__()".
+
+    Raises:
+        TypeError: In Python's own words, which other libraries look for.
+    """
+    known = [field.name for field in dataclasses.fields(TieConfig)]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        close = difflib.get_close_matches(str(unknown[0]), known, 1)
+        more = f" (nor is any of {unknown[1:]} known)" if unknown[1:] else ""
+        raise TypeError(
+            f"{of} got an unexpected keyword argument '{unknown[0]}'{more}: "
+            + (f"did you mean {close[0]}? " if close else "")
+            + f"It takes {', '.join(known)}"
+        )
+
+
+MOST = 2**31 - 1
+"""The largest integer that any argument can be."""
+
+MOST_LAYERS = 2**15 - 1
+"""The largest `n_layer`: layers are 16-bit integers in observations."""
+
+MOST_WEIGHTS = 2**40
+"""The most weights of all layers together: a trillion, more than any machine trains like this."""
+
+
+def _make_plain(config: TieConfig) -> None:
+    """Turns values that mean a plain one into it: records and specs are JSON."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        plain = value
+        if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+            plain = value.item()
+        if isinstance(plain, os.PathLike):
+            plain = os.fspath(plain)
+        for kind in (str, int, float):  # subclasses of them, such as members of an enumeration
+            if isinstance(plain, kind) and type(plain) not in (kind, bool):
+                plain = kind.__str__(plain) if kind is str else kind(plain)
+        if plain is not value:
+            object.__setattr__(config, field.name, plain)
+
+
+def _check_sizes(config: TieConfig) -> None:
+    """Rejects sizes that can't be, before anything of them is made."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if type(value) is int:
+            _require(config, field.name, value <= MOST, f"at most {MOST}")
+    at_least_one = "n_layer n_head n_embd block_size batch_size iters_per_step max_iters "
+    at_least_one += "eval_batches"
+    for name in at_least_one.split():
+        _require(config, name, getattr(config, name) >= 1, "at least 1")
+    if config.action == "joint":
+        enough = "at least 2 with action='joint': one layer has no choice to make"
+        _require(config, "n_layer", config.n_layer >= 2, enough)
+    _require(config, "n_layer", config.n_layer <= MOST_LAYERS, f"at most {MOST_LAYERS}")
+    weights = 12 * config.n_embd**2 * config.n_layer
+    if weights > MOST_WEIGHTS:
+        raise ValueError(
+            f"n_embd={config.n_embd} and n_layer={config.n_layer} are {weights:.1e} weights: "
+            f"more than {MOST_WEIGHTS:.1e} can't be; lower them"
+        )
+    for name in ("eval_batches", "iters_per_step"):
+        batches = getattr(config, name)
+        if name == "iters_per_step":
+            batches = min(batches, config.max_iters)
+        tokens = batches * config.batch_size * config.block_size
+        if tokens > MOST:
+            raise ValueError(
+                f"{name}={getattr(config, name)} batches of batch_size={config.batch_size} "
+                f"sequences of block_size={config.block_size} are {tokens:.1e} tokens at a time: "
+                f"at most {MOST:.1e} can be; lower one of them"
+            )
+
+
 def _check_types(config: TieConfig) -> None:
     """Rejects a value of another type than the field's, and one outside a Literal."""
     hints = get_type_hints(TieConfig)
     for field in dataclasses.fields(config):
         hint, value = hints[field.name], getattr(config, field.name)
         if get_origin(hint) is Literal:
-            if value not in get_args(hint):
+            if not isinstance(value, str) or value not in get_args(hint):
                 allowed = ", ".join(get_args(hint))
                 raise ValueError(f"{field.name}={value!r} is unknown: choose one of {allowed}")
             continue
         if field.name == "initial_ties":  # a pattern's name or any sequence of integers
             continue
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(config, field.name, float(value))
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError as error:
+                raise ValueError(f"{field.name} must be finite, not so large a number") from error
+            object.__setattr__(config, field.name, value)
         kinds = get_args(hint) or (hint,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join(kind.__name__ for kind in kinds)

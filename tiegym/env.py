@@ -6,8 +6,9 @@ each of them does is in its own module.
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,9 +16,10 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 from tiegym import ties as tie_vectors
-from tiegym.config import TieConfig
+from tiegym.config import TieConfig, check_names
 from tiegym.copies import Copies
 from tiegym.data.corpora import Corpus, load_corpus
 from tiegym.episode import Episode
@@ -86,14 +88,20 @@ class TieEnv(Copies):
         self, render_mode: Literal["ansi", "human", "rgb_array"] | None = None, **config: Any
     ) -> None:
         """Validates the configuration and loads the corpus; weights come with the first step."""
+        if isinstance(render_mode, Mapping):
+            raise TypeError(
+                f"{type(self).__name__} takes its arguments by name, not in a dictionary: "
+                f"{type(self).__name__}(**config). RLlib hands its env_config over like this: "
+                "register a creator, ray.tune.register_env('tie', lambda config: "
+                "gymnasium.make('tiegym:TieEnv-v0', **config)), and give env='tie'"
+            )
+        check_names(config, f"{type(self).__name__}.__init__()")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
                 f"render_mode={render_mode!r} is unknown: choose one of None, "
                 + ", ".join(self.metadata["render_modes"])
             )
-        known = [field.name for field in dataclasses.fields(TieConfig)]
-        if unknown := sorted(set(config) - set(known)):
-            raise TypeError(f"unknown argument(s) {unknown}: TieEnv takes {', '.join(known)}")
+        self._spec: EnvSpec | None = None
         self.render_mode = render_mode
         self.config = TieConfig(**config)
         self.corpus: Corpus = load_corpus(self.config.corpus, self.config.tokenizer)
@@ -105,6 +113,18 @@ class TieEnv(Copies):
         """Seconds and peak memory of the last step: what no two runs share."""
 
     # Gymnasium's interface
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How `gymnasium.make` made it; `spec.to_json()` rebuilds it elsewhere."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None:  # what was given as NumPy's scalars, paths and so on is plain by now
+            spec = copy.deepcopy(spec)
+            spec.kwargs |= {k: getattr(self.config, k, v) for k, v in spec.kwargs.items()}
+        self._spec = spec
 
     @entry
     def reset(

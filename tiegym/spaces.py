@@ -12,19 +12,8 @@ from gymnasium import spaces
 
 from tiegym import ties as tie_vectors
 from tiegym.config import Action, TieConfig
-from tiegym.episode import Episode
+from tiegym.episode import FEATURES, Episode
 from tiegym.ties import Ties
-
-FEATURES = ("moved", "similarity", "gradient")
-"""What `layer_stats` holds of each layer, in this order.
-
-- moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
-  step, relative to their norm before it. A tie change by itself moves nothing.
-- similarity: cosine similarity of the layer's weights with those of the layer before it; 1 where
-  both use the same weights, 1 for layer 0.
-- gradient: tanh(ln(g / g_mean)), g the norm of the last gradient of the weights that the layer
-  uses, g_mean its mean over the layers.
-"""
 
 
 def make_action_space(config: TieConfig) -> spaces.Space[Any]:

@@ -53,10 +53,11 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.d
     }[name]
 
 
-def resolved_config(config: TieConfig, device: torch.device) -> dict[str, Any]:
-    """The configuration, with what "auto" stands for on this machine."""
+def resolved_config(config: TieConfig, device: torch.device, corpus: Corpus) -> dict[str, Any]:
+    """The configuration, with what "auto" stands for on this machine, and the text's hash."""
     dtypes = "{}, {}".format(*resolve_dtype(config.dtype, device))
-    return dataclasses.asdict(config) | {"device": device.type, "dtype": dtypes}
+    found = {"device": device.type, "dtype": dtypes, "corpus_sha256": corpus.sha256}
+    return dataclasses.asdict(config) | found
 
 
 def resolve_loss_chunk(chunk: int | None, vocab_size: int, device: torch.device) -> int:

@@ -5,7 +5,7 @@ The trainer owns its random generators. It neither reads nor advances the global
 
 from __future__ import annotations
 
-import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +75,7 @@ class Trainer:
         for state in self.optimizer.state.values():  # as good as new, without a new allocation
             for value in state.values():
                 value.zero_()
+        self.hyperparameters = self.optimizer.defaults
         self.model.initialize(int(weights))
         self._batches.manual_seed(int(batches))
         self._dropout.manual_seed(int(dropout))
@@ -202,7 +203,8 @@ class Trainer:
 
         Args:
             ties: The tie vector of that state, shape (L,).
-            tensors: What `state` returned.
+            tensors: What `state` returned; from a file, check them with
+                `tiegym.training.state.check_state` first.
         """
         self._build(ties)
         self._batches.set_state(tensors["rng.batches"].cpu())
@@ -225,13 +227,40 @@ class Trainer:
                     counter = key == "step" and self.device.type != "cuda"
                     mine[key] = saved.to("cpu" if counter else self.device, copy=True)
 
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The optimiser's learning rate and the like, plain values: part of the state.
+
+        They may be changed while a run is on, and go with it into forks, snapshots and checkpoints.
+        `reset` puts back those of the configuration.
+        """
+        (group,) = self.optimizer.param_groups
+        return {
+            name: value.item() if isinstance(value, Tensor) else value
+            for name, value in group.items()
+            if name != "params"
+        }
+
+    @hyperparameters.setter
+    def hyperparameters(self, values: dict[str, Any]) -> None:
+        (group,) = self.optimizer.param_groups
+        group.update(values)
+
     @isolated
     def fork(self) -> Trainer:
         """An independent trainer that goes on from here; both share the tokens, which are fixed."""
-        twin = copy.copy(self)
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
         twin._batches = torch.Generator(self.device)
         twin._dropout = torch.Generator(self.device)
         if self.built:
             del twin.model, twin.optimizer
             twin.load_state(self.model.ties, self.state())
+            twin.hyperparameters = self.hyperparameters
         return twin
+
+    def __copy__(self) -> Trainer:
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Trainer:
+        return self.fork()

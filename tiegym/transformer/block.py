@@ -140,17 +140,22 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
     return ((torch.softmax(scores, 3) * noise) @ v).to(dtype)
 
 
+def block_sizes(n_embd: int) -> dict[str, tuple[int, ...]]:
+    """The sizes of a block's weights by their names, as `BlockWeights` lists them."""
+    c = n_embd
+    norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
+    mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
+    sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
+    return dict(zip(BlockWeights._fields, sizes, strict=True))
+
+
 class Block(nn.Module):
     """The weights of one independent layer, named as in `BlockWeights`."""
 
     def __init__(self, n_embd: int, device: torch.device, dtype: torch.dtype) -> None:
         """Allocates the weights without setting their values."""
         super().__init__()
-        c = n_embd
-        norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
-        mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
-        sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
-        for name, size in zip(BlockWeights._fields, sizes, strict=True):
+        for name, size in block_sizes(n_embd).items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
             )

@@ -22,12 +22,32 @@ from tiegym.transformer.block import (
     BlockWeights,
     Shape,
     block,
+    block_sizes,
     cast,
     draw_noise,
     noise_like,
 )
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
 from tiegym.transformer.compiled import compiled_block
+
+
+def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
+    """The sizes of all weights of a transformer by their names, without building it.
+
+    Args:
+        shape: Its sizes.
+        ties: Its tie vector, (L,).
+    """
+    sizes: dict[str, tuple[int, ...]] = {
+        "token_embedding": (shape.vocab_size, shape.n_embd),
+        "position_embedding": (shape.block_size, shape.n_embd),
+        "final_norm_weight": (shape.n_embd,),
+        "final_norm_bias": (shape.n_embd,),
+    }
+    for layer in tie_vectors.independent_layers(ties):
+        of_block = block_sizes(shape.n_embd).items()
+        sizes |= {f"blocks.{layer}.{name}": size for name, size in of_block}
+    return sizes
 
 
 class TiedTransformer(nn.Module):
@@ -84,10 +104,11 @@ class TiedTransformer(nn.Module):
         def empty(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
 
-        self.token_embedding = empty(shape.vocab_size, shape.n_embd)
-        self.position_embedding = empty(shape.block_size, shape.n_embd)
-        self.final_norm_weight = empty(shape.n_embd)
-        self.final_norm_bias = empty(shape.n_embd)
+        sizes = parameter_sizes(shape, self._ties)
+        self.token_embedding = empty(*sizes["token_embedding"])
+        self.position_embedding = empty(*sizes["position_embedding"])
+        self.final_norm_weight = empty(*sizes["final_norm_weight"])
+        self.final_norm_bias = empty(*sizes["final_norm_bias"])
         self.blocks = nn.ModuleDict(
             {str(i): self.new_block() for i in tie_vectors.independent_layers(self._ties)}
         )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiegym.spaces import FEATURES
+from tiegym.episode import FEATURES
 from tiegym.transformer.block import Block
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated

@@ -52,7 +52,7 @@ def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], valu
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    tensors = _unshared(tensors)
     text = json.dumps(values, allow_nan=False)
     header = {
         "tiegym": kind,
@@ -65,6 +65,20 @@ def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], valu
             save_file(tensors, temporary, metadata=header)
         except safetensors.SafetensorError as error:
             raise _io_error(error, path) from error
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors none of which shares memory with another, as safetensors wants them."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(storage.data_ptr())
+        own[name] = tensor
+    return own
 
 
 @isolated
