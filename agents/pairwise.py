@@ -86,9 +86,12 @@ class PairwisePolicy(ActorCriticPolicy):
                 if isinstance(layer, nn.Linear):
                     nn.init.orthogonal_(layer.weight, 2**0.5)
                     nn.init.zeros_(layer.bias)
-            nn.init.orthogonal_(net[-1].weight, gain)  # the first policy is nearly uniform
+                    last = layer
+            nn.init.orthogonal_(last.weight, gain)  # the first policy is nearly uniform
         self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
         )
 
     def scores_and_values(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -133,7 +136,7 @@ class PairwisePolicy(ActorCriticPolicy):
         run = torch.cat((budget, loss, share, stats.mean(1)), dim=1)
         return scores, self.critic(run)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, obs: dict[str, Tensor], deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,), values (B, 1) and log-probabilities (B,)."""
@@ -142,7 +145,7 @@ class PairwisePolicy(ActorCriticPolicy):
         actions = distribution.get_actions(deterministic=deterministic)
         return actions, values, distribution.log_prob(actions)
 
-    def evaluate_actions(
+    def evaluate_actions(  # type: ignore[override]
         self, obs: dict[str, Tensor], actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values (B, 1), log-probabilities (B,) and entropy (B,) of given actions."""
@@ -150,11 +153,13 @@ class PairwisePolicy(ActorCriticPolicy):
         distribution = self.action_dist.proba_distribution(action_logits=scores)
         return values, distribution.log_prob(actions), distribution.entropy()
 
-    def get_distribution(self, obs: dict[str, Tensor]) -> Distribution:
+    def get_distribution(  # type: ignore[override]
+        self, obs: dict[str, Tensor]
+    ) -> Distribution:
         """The distribution over targets."""
         return self.action_dist.proba_distribution(action_logits=self.scores_and_values(obs)[0])
 
-    def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
+    def predict_values(self, obs: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
         """Values (B, 1)."""
         return self.scores_and_values(obs)[1]
 

@@ -25,6 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, LogEveryNTimesteps
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.saved_agents import save_agent
@@ -131,7 +132,8 @@ def learn(model: BaseAlgorithm, steps: int, seed: int, folder: Path) -> None:
     shutil.rmtree(folder / "agent", ignore_errors=True)
     model.set_logger(configure(str(folder / "agent"), ["tensorboard"]))
     rollout = rollout_length(model)
-    model.learn(steps, [StopAfter(steps, rollout), LogEveryNTimesteps(rollout)], log_interval=None)
+    callbacks: list[BaseCallback] = [StopAfter(steps, rollout), LogEveryNTimesteps(rollout)]
+    model.learn(steps, callbacks, log_interval=None)  # type: ignore[arg-type]
     model.logger.dump(model.num_timesteps)  # what the last update logged
     model.logger.close()
     save_agent(model, folder)
@@ -141,7 +143,9 @@ def rollout_length(model: BaseAlgorithm) -> int:
     """Environment steps between updates of a Stable-Baselines3 agent."""
     if isinstance(model, OnPolicyAlgorithm):
         return model.n_steps
-    return model.train_freq if isinstance(model.train_freq, int) else model.train_freq.frequency
+    assert isinstance(model, OffPolicyAlgorithm)
+    every = model.train_freq
+    return every if isinstance(every, int) else int(every[0])
 
 
 class StopAfter(BaseCallback):
