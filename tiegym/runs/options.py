@@ -111,7 +111,13 @@ def parse_options(
         if env is None:
             env = TieConfig(**(PAPER if "--paper" in args else {}))
         default = options(env=env)
-    return tyro.cli(options, default=default, args=args, description=options.__doc__)
+    return tyro.cli(
+        options,
+        prog=python_command(module_name(options)),
+        default=default,
+        args=args,
+        description=options.__doc__,
+    )
 
 
 def recorded_options(options: type[Options], folder: Path) -> Options:

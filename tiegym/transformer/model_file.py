@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of both formats; raised when a reader of the last version would misread a file."""
 
-Kind = Literal["checkpoint", "model"]
+Kind = Literal["checkpoint", "model", "agent"]
 
 
 def as_json(value: Any) -> Any:
