@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tiegym.runs.printable import printable
+
 
 class InputError(ValueError):
     """What was asked for can't be done; the message says what to do instead."""
@@ -25,5 +27,5 @@ def input_errors(
     try:
         yield
     except kinds as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)

@@ -33,6 +33,7 @@ from tiegym.runs.progress import ShowProgress
 from tiegym.runs.recorder import RecordRun
 from tiegym.runs.replay import Resumable
 from tiegym.runs.signals import Stopped
+from tiegym.runs.source_code import source_sha256
 from tiegym.training.out_of_memory import OutOfMemory
 from tiegym.transformer.model_file import MODEL_FILE, ExportModel
 
@@ -75,6 +76,7 @@ def begin_run(options: RunOptions, program: str) -> Journal:
         "options": plain(options),
         "versions": provenance.versions(),
         "threads": torch.get_num_threads(),
+        "source_sha256": source_sha256(type(options).__module__),
     }
     if options.resume is None:
         name = options.name or f"{program}-seed{options.seed}"
@@ -137,6 +139,8 @@ def open_run(
         journal = begin_run(options, program)
     recorded = read_json(journal.folder / "config.json")
     config = {key: recorded[key] for key in ("program", "module", "options")}
+    if "source_sha256" in recorded:  # runs of version 0.1 have none
+        config["source_sha256"] = recorded["source_sha256"]
     try:
         if options.export:  # within what replays: answers from the journal leave no model behind
             env = ExportModel(env, journal.folder / MODEL_FILE)
