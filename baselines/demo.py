@@ -5,32 +5,39 @@ python -m baselines.demo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import tyro
 from rich.console import Console
 
-from baselines.arms import stoppable
-from baselines.compare import Options, compare, show
+from baselines.compare import Options, compare, comparison_errors
+from tiegym.analysis.comparison import show
 from tiegym.config import TieConfig
 
 POLICIES = ("qlearning", "dqn", "random", "tied", "cycle:2", "independent")
 FOLDER = Path("runs/demo")
 
 
-def main() -> None:
-    """Runs the comparison from the beginning, and shows it."""
+def demo() -> None:
+    """Train a small transformer under six tying policies and compare them."""
     console = Console()
     env = TieConfig(max_iters=200)
-    options = Options(policies=POLICIES, seeds=2, runs_dir=FOLDER, env=env)
+    options = Options(policies=POLICIES, seeds=2, runs_dir=FOLDER, env=env, stale="rerun")
     console.print(
         f"A {env.n_layer}-layer transformer learns the source text of Python's standard library, "
         f"{env.max_iters} iterations a run, {options.seeds} seeds, under: {', '.join(POLICIES)}.\n"
         f"Run folders: {FOLDER}/. Stop it at any time; finished runs are used the next time.",
         highlight=False,
     )
-    with stoppable():
-        rows = compare(options)
-    show(rows, FOLDER)
+    with comparison_errors():
+        judged = compare(options)
+    show(judged, FOLDER)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program; it has no options but --help."""
+    tyro.cli(demo, args=args, prog="python -m baselines.demo")
 
 
 if __name__ == "__main__":

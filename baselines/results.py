@@ -11,24 +11,32 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
-from baselines.arms import Arm, parse_arm, run_missing, stoppable
-from baselines.compare import run_arms, show, write
-from tiegym.analysis import rows as report
+from baselines.compare import comparison_errors, read_row, run_policies
+from baselines.policies import ComparedPolicy, parse_policy
+from baselines.running import RunningOptions, run_missing
+from tiegym.analysis import forms
+from tiegym.analysis.comparison import Judged, judge, show, write
+from tiegym.analysis.rows import Row, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
-from tiegym.runs.recorder import read_run
+from tiegym.runs.folder import Run
+from tiegym.runs.input_errors import InputError
 
 LEARNING = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
 FIXED = (
     *("independent", "tied", "cycle:2", "cycle:3", "sequence:2", "sequence:3"),
     *("cycle-rev:2", "sandwich", "middle-cycle:2"),
 )
+"""The patterns of the literature, of 1 to 4 independent layers and of all."""
+NULLS = ("random", "random-fixed", "random-raw")
+"""Random tying, a random vector that is kept, and uniform draws over the raw actions."""
 SCHEDULES = tuple(
     f"schedules --schedule {name}" for name in ("share-then-unshare", "progressive-split")
 )
@@ -37,7 +45,7 @@ SMALL = TieConfig(n_embd=48, block_size=48, max_iters=400)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RunningOptions):
     """Make all results of docs/results.md."""
 
     wikitext: Path | None = None
@@ -52,10 +60,6 @@ class Options:
     """Where run folders go."""
     page: Path = Path("docs/results.md")
     """Gets the tables; pictures go into a folder of the same name beside it."""
-    workers: int | None = None
-    """Runs at a time; None is one for every core, or one with a GPU."""
-    quiet: bool = False
-    """Show no progress."""
     env: TieConfig = field(default_factory=lambda: SMALL)
     """The environment, but for its corpus and number of layers."""
 
@@ -80,100 +84,81 @@ class Study:
         return f"{self.corpus}-{self.n_layer}"
 
 
+def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
+    """What every study has besides the policies that it is about, as many layers as it has.
+
+    The three null models; a pattern of each size, since an agent may end at any, and is compared
+    with the best one of its own; and untied transformers with fewer layers, which a user would
+    take for the same number of parameters.
+
+    Args:
+        n_layer: Layers L.
+        options: Of all of them but the untied ones, such as " --env.tie-grad sum".
+    """
+    sizes = (*FIXED, *(f"cycle:{m}" for m in range(4, n_layer)))
+    shallow = (f"shallow:{m}" for m in range(2, 2 * n_layer // 3 + 1))
+    return (*(f"{policy}{options}" for policy in (*NULLS, *sizes)), *shallow)
+
+
 def studies(pretrain_runs: int) -> list[Study]:
     """All of them, in the order in which they are run."""
     pretrained = tuple(f"{agent} --pretrain-runs {pretrain_runs}" for agent in LEARNING)
     rewards = ("neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params --env.param-cost 0.2")
+    clip = "qlearning --env.reward neg_ppl --reward-clip 10"
+    searches = ("lookahead", "evolution --evaluations 12")
+    main_policies = (*LEARNING, *pretrained, *searches, *SCHEDULES, *yardsticks(6))
+    six, twelve = ((*LEARNING, *SCHEDULES, *yardsticks(n)) for n in (6, 12))
+    of_rewards = tuple(f"{a} --env.reward {r}" for a in ("qlearning", "dqn") for r in rewards)
+    of_clips = ("qlearning --env.reward neg_ppl", clip, f"{clip} --bootstrap same-layer")
+    gradients = dict.fromkeys(
+        policy
+        for gradient in ("", " --env.tie-grad sum")
+        for policy in (f"qlearning{gradient}", *yardsticks(6, gradient))
+    )
     return [
-        Study(
-            "main",
-            "stdlib",
-            6,
-            (
-                *LEARNING,
-                *pretrained,
-                *("lookahead", "evolution --evaluations 12", "random"),
-                *FIXED,
-                *SCHEDULES,
-            ),
-            retrained="qlearning",
-        ),
-        Study("wikitext-6", "wikitext", 6, (*LEARNING, "random", *FIXED, *SCHEDULES)),
-        Study(
-            "rewards",
-            "stdlib",
-            6,
-            (
-                *(f"{a} --env.reward {r}" for a in ("qlearning", "dqn") for r in rewards),
-                *("random", "independent"),
-            ),
-        ),
-        Study(
-            "clip",
-            "stdlib",
-            6,
-            (
-                "qlearning --env.reward neg_ppl",
-                "qlearning --env.reward neg_ppl --reward-clip 10",
-                "qlearning --env.reward neg_ppl --reward-clip 10 --bootstrap same-layer",
-                "random",
-            ),
-        ),
-        Study(
-            "tie-grad",
-            "stdlib",
-            6,
-            tuple(
-                f"{policy}{gradient}"
-                for policy in ("tied", "cycle:2", "sequence:2", "random", "qlearning")
-                for gradient in ("", " --env.tie-grad sum")
-            ),
-        ),
-        Study(
-            "stdlib-12",
-            "stdlib",
-            12,
-            (*LEARNING, "random", *FIXED, *SCHEDULES),
-            transferred="main",
-        ),
-        Study("wikitext-12", "wikitext", 12, (*LEARNING, "random", *FIXED, *SCHEDULES)),
+        Study("main", "stdlib", 6, main_policies, retrained="qlearning"),
+        Study("wikitext-6", "wikitext", 6, six),
+        Study("rewards", "stdlib", 6, (*of_rewards, *yardsticks(6))),
+        Study("clip", "stdlib", 6, (*of_clips, *yardsticks(6))),
+        Study("tie-grad", "stdlib", 6, tuple(gradients)),
+        Study("stdlib-12", "stdlib", 12, twelve, transferred="main"),
+        Study("wikitext-12", "wikitext", 12, twelve),
     ]
 
 
-def run_study(study: Study, options: Options) -> list[report.Row]:
-    """Runs what is missing of a study, and returns its rows."""
+def run_study(study: Study, options: Options) -> list[Row]:
+    """Runs what is missing of a study, and returns its rows; raises as `run_missing`."""
     seeds = range(options.seeds)
-    folder = options.runs_dir / study.setting
+    there = dataclasses.replace(options, runs_dir=options.runs_dir / study.setting)
     env = env_of(study, options)
-    arms = [parse_arm(policy, env) for policy in study.policies]
-    rows = run_arms(arms, seeds, folder, options.workers, options.quiet)
-    for label, command, source, there in _continued(study, env, options):
-        runs = []
+    rows = run_policies([parse_policy(text, env) for text in study.policies], seeds, there)
+    for label, command, source, place in _continued(study, env, options):
+        runs: list[Run] = []
         for seed in seeds:
-            arm = parse_arm(f"{command} {source.folder(there, seed)}", env)
-            run_missing([arm], [seed], folder, 1, options.quiet)
-            runs.append(read_run(arm.folder(folder, seed)))
-        rows.append(report.make_row(label, runs))
+            policy = parse_policy(f"{command} {shlex.quote(str(source.folder(place, seed)))}", env)
+            run_missing([policy], [seed], there)
+            runs += read_row(policy, [seed], there.runs_dir).runs
+        rows.append(make_row(label, runs))
     return rows
 
 
 def _continued(
     study: Study, env: TieConfig, options: Options
-) -> Iterator[tuple[str, str, Arm, Path]]:
+) -> Iterator[tuple[str, str, ComparedPolicy, Path]]:
     """Policies of which each run begins with what another policy's run of the same seed found.
 
     Yields:
-        A label, a command that lacks the run that it begins with, and that run's arm and place.
+        A label, a command that lacks the run that it begins with, and that run's policy and place.
     """
     if study.transferred is not None:
         (source,) = (s for s in studies(options.pretrain_runs) if s.name == study.transferred)
-        trained = parse_arm(
+        trained = parse_policy(
             f"pairwise --pretrain-runs {options.pretrain_runs}", env_of(source, options)
         )
         label = f"pairwise, trained at {source.n_layer} layers"
         yield label, "pairwise --source", trained, options.runs_dir / source.setting
     if study.retrained is not None:
-        found = parse_arm(study.retrained, env)
+        found = parse_policy(study.retrained, env)
         label = f"retrain, ties of {study.retrained}"
         yield label, "retrain --run", found, options.runs_dir / study.setting
 
@@ -202,28 +187,52 @@ def put_between_markers(page: str, name: str, text: str) -> str:
     return result
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Runs the program."""
-    options = tyro.cli(Options, args=args, description=__doc__)
+def put_on_page(judged: Judged, study: Study, page: Path) -> None:
+    """Writes the table of a study into the page; how to read it the page says once.
+
+    Raises:
+        InputError: If the page can't be read, or has no place for it.
+    """
+    try:
+        text = put_between_markers(
+            page.read_text(), study.name, forms.markdown(judged.table, judged.setting)
+        )
+        write_bytes(page, text.encode())
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
+def chosen(options: Options) -> list[Study]:
+    """The studies that are asked for.
+
+    Raises:
+        InputError: If one is unknown, or there is nothing to do.
+    """
     if options.seeds < 1:
-        raise SystemExit(f"seeds={options.seeds} must be at least 1")
+        raise InputError(f"seeds={options.seeds} must be at least 1")
+    if options.pretrain_runs < 1:
+        raise InputError(f"pretrain_runs={options.pretrain_runs} must be at least 1")
     every = studies(options.pretrain_runs)
     if unknown := set(options.only) - {study.name for study in every}:
         names = ", ".join(study.name for study in every)
-        raise SystemExit(f"only={sorted(unknown)} is unknown: choose from {names}")
-    for study in every:
-        if options.only and study.name not in options.only:
-            continue
-        if study.corpus == "wikitext" and options.wikitext is None:
-            continue
-        with stoppable():
-            rows = run_study(study, options)
-        folder = options.page.with_suffix("") / study.name
-        write(rows, folder)
-        show(rows, folder)
-        page = options.page.read_text()
-        table = (folder / "comparison.md").read_text()
-        write_bytes(options.page, put_between_markers(page, study.name, table).encode())
+        raise InputError(f"only={sorted(unknown)} is unknown: choose from {names}")
+    wanted = [s for s in every if not options.only or s.name in options.only]
+    missing = [s.name for s in wanted if s.corpus == "wikitext" and options.wikitext is None]
+    if options.only and missing:
+        raise InputError(f"{', '.join(missing)} needs --wikitext, the folder of its text")
+    return [study for study in wanted if study.name not in missing]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    options = tyro.cli(Options, args=args, description=__doc__)
+    with comparison_errors():
+        for study in chosen(options):
+            judged = judge(run_study(study, options))
+            folder = options.page.with_suffix("") / study.name
+            write(judged, folder)
+            show(judged, folder)
+            put_on_page(judged, study, options.page)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,16 @@ that make runs are in agents/ and baselines/ of the checkout.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-from tiegym.runs.input_errors import input_errors
+from tiegym import __version__
+from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.printable import printable
 
 
 def report(
@@ -29,11 +32,36 @@ def report(
     from tiegym.report.page import write_report
 
     with input_errors():
-        found = find_runs(runs)
+        found = find_runs(runs, _say)
         if not out.parent.is_dir():
             raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
     write_report(found, out)
-    print(f"report: {out}")
+    print(f"report: {printable(out)}")
+
+
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path = Path("comparison"),
+) -> None:
+    """Say which policies are better than others: a table with verdicts, and pictures.
+
+    Args:
+        runs: Folders of finished runs, or folders that hold run folders. Runs that differ in
+            nothing but the seed are one policy.
+        out: Folder of the table and the pictures; older ones in it are replaced.
+    """
+    from tiegym.analysis.comparison import given_rows, judge, show, write
+
+    with input_errors(InputError):
+        if not runs:
+            raise InputError("no run given: name at least one run folder, such as runs/ppo-seed0")
+        judged = judge(given_rows(runs, _say))
+        write(judged, out)
+    show(judged, out)
+
+
+def _say(message: str) -> None:
+    print(printable(message), file=sys.stderr)
 
 
 def export(
@@ -53,18 +81,26 @@ def export(
         path = find_model(run)
         out = out or path.with_name(f"{path.stem}-{to}")
         export_gpt2(load_model(path), load_tokenizer(path), out)
-    print(f"exported: {out}")
+    print(f"exported: {printable(out)}")
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"report": report, "export": export}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "compare": compare,
+    "report": report,
+    "export": export,
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs a subcommand.
+    """Runs a subcommand, or says with --version which tiegym this is.
 
     Args:
         args: The command line; None takes the process's own.
     """
+    args = sys.argv[1:] if args is None else list(args)
+    if args == ["--version"]:
+        print(f"tiegym {__version__}")
+        return
     tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="tiegym", description="What is done with runs that are there.", args=args
     )

@@ -1,4 +1,4 @@
-"""The comparison: arms, reuse of runs, runs that are given, what it refuses."""
+"""The comparison: policies, reuse of runs, runs that are given, what it refuses."""
 
 import dataclasses
 import re
@@ -9,55 +9,41 @@ import pytest
 import tiegym
 from baselines import compare as program
 from baselines import random_tying
-from baselines.arms import parse_arm, run_missing
-from baselines.compare import Options, compare, given_rows, main, tune, write
+from baselines.compare import Options, compare, main, tune
+from baselines.policies import parse_policy
+from baselines.running import RunningOptions, run_missing
 from tests.tiegym.analysis.made_up import ENV, make_row, make_run
 from tests.tiegym.small import SMALL
+from tiegym.analysis.comparison import given_rows, judge, write
+from tiegym.analysis.rows import make_row as row_of
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
 
 
-def test_an_arm_is_a_program_a_pattern_or_a_vector():
-    assert parse_arm("random", ENV).module == "baselines.random_tying"
-    assert parse_arm("cycle:2", ENV).options.pattern == "cycle:2"
-    assert parse_arm("0,0,2,2", ENV).options.pattern == "0,0,2,2"
-    assert parse_arm("qlearning --reward-clip 10", ENV).options.reward_clip == 10
-    own = parse_arm("random --env.tie-grad sum", ENV)
-    assert own.options.env.tie_grad == "sum"
-    assert own.options.env.n_layer == ENV.n_layer
-    for wrong in ("nonsense", "", "compare", "0,3,0,0", "../x"):
-        with pytest.raises(ValueError, match="is no policy"):
-            parse_arm(wrong, ENV)
-
-
 def test_a_folder_belongs_to_one_configuration_and_seed(tmp_path):
-    arm = parse_arm("random", ENV)
-    other = parse_arm("random", dataclasses.replace(ENV, learning_rate=0.1))
+    arm = parse_policy("random", ENV)
+    other = parse_policy("random", dataclasses.replace(ENV, learning_rate=0.1))
     folders = {a.folder(tmp_path, seed) for a in (arm, other) for seed in (0, 1)}
     assert len(folders) == 4
-    assert parse_arm("random", ENV).folder(tmp_path, 0) in folders
-    same = parse_arm(f"random --env.batch-size {ENV.batch_size}", ENV)
+    assert parse_policy("random", ENV).folder(tmp_path, 0) in folders
+    same = parse_policy(f"random --env.batch-size {ENV.batch_size}", ENV)
     assert same.folder(tmp_path, 0) in folders
-    assert parse_arm("cycle:2", ENV).folder(tmp_path, 0).name.startswith("fixed-cycle-2-")
+    assert parse_policy("cycle:2", ENV).folder(tmp_path, 0).name.startswith("fixed-cycle-2-")
 
 
-def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, monkeypatch, capsys, request):
-    monkeypatch.setattr("os.cpu_count", lambda: 6)
+def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, capsys, in_process):
     options = Options(
         policies=("random", "cycle:2"), seeds=2, runs_dir=tmp_path, workers=2, quiet=True, env=ENV
     )
-    rows = compare(options)
+    rows = compare(options).rows
     assert [len(r.runs) for r in rows] == [2, 2]
-    # Each of the two workers has its share of the cores.
-    assert [run.config["threads"] for row in rows for run in row.runs] == [3] * 4
     assert all(len(r.steps) == ENV.steps_per_episode for row in rows for r in row.runs)
     made = {f: (f / "summary.json").stat().st_mtime_ns for f in tmp_path.glob("*-seed*")}
     assert len(made) == 4
     killed = next(iter(sorted(made)))
     (killed / "summary.json").unlink()  # as if it had been cut off
     before = (tmp_path / "comparison.csv").read_text().count("\n")
-    request.getfixturevalue("in_process")
-    again = compare(options)
+    again = compare(options).rows
     assert before == 3
     assert capsys.readouterr() == ("", "")
     assert [r.final("test_perplexity") for r in again] == [r.final("test_perplexity") for r in rows]
@@ -67,19 +53,21 @@ def test_compare_runs_what_is_missing_and_reuses_the_rest(tmp_path, monkeypatch,
         assert (tmp_path / name).stat().st_size > 100
 
 
-@pytest.mark.usefixtures("in_process")
-def test_finished_folders_can_be_given(tmp_path, capsys):
-    arm = parse_arm("tied", ENV)
-    run_missing([arm], [0], tmp_path, workers=1, quiet=True)
-    folder = arm.folder(tmp_path, 0)
-    main([str(folder), "--runs-dir", str(tmp_path / "out")])
-    assert "fixed-tied" in capsys.readouterr().out
+def test_finished_folders_can_be_given(tmp_path, capsys, in_process):
+    policy = parse_policy("tied", ENV)
+    run_missing([policy], [0], RunningOptions(tmp_path, quiet=True))
+    folder = policy.folder(tmp_path, 0)
+    for given in (folder, tmp_path):  # the run, and a folder of runs
+        main([str(given), "--runs-dir", str(tmp_path / "out")])
+        assert "tied" in capsys.readouterr().out
     assert read_run(folder).summary is not None
 
 
-def test_a_comparison_has_lines_of_iterations_where_there_is_no_terminal(tmp_path, capsys):
-    arms = [parse_arm("tied", ENV), parse_arm("cycle:2 --total-steps 9", ENV)]
-    run_missing(arms, [0], tmp_path, workers=1)
+def test_a_comparison_has_lines_of_iterations_where_there_is_no_terminal(
+    tmp_path, capsys, in_process
+):
+    policies = [parse_policy("tied", ENV), parse_policy("cycle:2 --total-steps 9", ENV)]
+    run_missing(policies, [0], RunningOptions(tmp_path, workers=1))
     total = ENV.max_iters + (ENV.max_iters + 3 * ENV.iters_per_step)
     lines = capsys.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 10
@@ -90,27 +78,7 @@ def test_a_comparison_has_lines_of_iterations_where_there_is_no_terminal(tmp_pat
     assert lines[-1].startswith(f"2 runs, 1 at a time: {total}/{total} iterations, ")
 
 
-def test_a_comparison_that_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def stop(seconds):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("baselines.arms.time.sleep", stop)  # where it waits for its runs
-    arguments = [f"--env.{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
-    with pytest.raises(SystemExit) as ended:
-        main(["tied", "--seeds", "1", "--runs-dir", str(tmp_path), "--quiet", *arguments])
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "stopped: the same command goes on where it stopped\n"
-
-
-@pytest.mark.usefixtures("in_process")
-def test_a_failing_run_is_named(tmp_path):
-    arm = parse_arm("random --env.corpus synthetic:300", ENV)
-    with pytest.raises(RuntimeError, match=r"random.*failed: .*bring a larger corpus"):
-        run_missing([arm], [0], tmp_path, workers=1, quiet=True)
-
-
-@pytest.mark.usefixtures("in_process")
-def test_the_learning_rate_of_the_grid_is_the_tables(tmp_path):
+def test_the_learning_rate_of_the_grid_is_the_tables(tmp_path, in_process):
     options = Options(
         policies=("tied",),
         seeds=1,
@@ -120,7 +88,7 @@ def test_the_learning_rate_of_the_grid_is_the_tables(tmp_path):
         quiet=True,
         env=ENV,
     )
-    (only,) = compare(options)
+    (only,) = compare(options).rows
     assert only.policy == "tied (lr 0.01)"
     assert only.runs[0].config["env"]["learning_rate"] == 0.01
 
@@ -128,7 +96,8 @@ def test_the_learning_rate_of_the_grid_is_the_tables(tmp_path):
 def test_the_learning_rate_is_chosen_on_validation_over_other_seeds(tmp_path, monkeypatch):
     ran = []
 
-    def pretend_to_run(arms, seeds, runs_dir, *_):
+    def pretend_to_run(arms, seeds, options):
+        runs_dir = options.runs_dir
         for arm in arms:
             for seed in seeds:
                 rate = arm.options.env.learning_rate
@@ -138,7 +107,7 @@ def test_the_learning_rate_is_chosen_on_validation_over_other_seeds(tmp_path, mo
     monkeypatch.setattr(program, "run_missing", pretend_to_run)
     monkeypatch.setattr(program, "read_run", lambda folder: dict(ran)[folder])
     options = Options(policies=(), runs_dir=tmp_path, lr_grid=(0.3, 0.1, 0.2), env=ENV)
-    (best,) = tune([parse_arm("tied", ENV)], options)
+    (best,) = tune([parse_policy("tied", ENV)], options)
     assert best.options.env.learning_rate == 0.1
     assert {seed for _, run in ran for seed in [run.config["options"]["seed"]]}.isdisjoint(
         range(1000)
@@ -157,25 +126,22 @@ def test_given_runs_are_put_together_by_program_and_settings(tmp_path):
     folders += [random_folder(tmp_path, seed, learning_rate=0.1) for seed in (2, 0)]
     rows = {row.policy: row.seeds for row in given_rows(folders)}
     assert rows == {
-        "random_tying (learning_rate=0.001)": [0, 1],
-        "random_tying (learning_rate=0.1)": [0, 2],
+        "random (learning_rate=0.001)": [0, 1],
+        "random (learning_rate=0.1)": [0, 2],
     }
 
 
-@pytest.mark.usefixtures("in_process")
-def test_a_policy_that_is_run_is_told_from_a_given_one_of_its_name(tmp_path):
+def test_a_policy_that_is_run_is_told_from_a_given_one_of_its_name(tmp_path, in_process):
     folder = random_folder(tmp_path, 0)
-    rows = compare(
-        Options(
-            policies=(str(folder), "random_tying", "random_tying"),
-            seeds=1,
-            runs_dir=tmp_path / "out",
-            workers=1,
-            quiet=True,
-            env=ENV,
-        )
+    options = Options(
+        policies=(str(folder), "random", "random_tying"),
+        seeds=1,
+        runs_dir=tmp_path / "out",
+        quiet=True,
+        env=ENV,
     )
-    assert {row.policy for row in rows} == {"random_tying", "random_tying (run here)"}
+    rows = compare(options).rows
+    assert {row.policy for row in rows} == {"random", "random (run here)"}
 
 
 def test_whatever_steps_the_environment_can_be_compared(tmp_path, capsys):
@@ -219,11 +185,20 @@ def test_damaged_runs_are_an_error_in_one_line(tmp_path, capsys):
 
 def test_rows_stand_in_the_order_of_the_figure_that_is_shown(tmp_path):
     steady, one_bad_run = make_row([2.0] * 5, "steady"), make_row([1, 1, 1, 1, 9], "one bad run")
-    for run in (*steady.runs, *one_bad_run.runs):
-        run.steps[0].update(perplexity=1.0, ties=[0, 0, 2, 2])
-    rows = [steady, one_bad_run]
-    write(rows, tmp_path)
-    assert [row.policy for row in rows] == ["one bad run", "steady"]
+    judged = judge([steady, one_bad_run])
+    write(judged, tmp_path)
+    assert [row.policy for row in judged.rows] == ["one bad run", "steady"]
+    text = (tmp_path / "comparison.md").read_text()
+    assert text.index("| one bad run") < text.index("| steady")
+
+
+def test_runs_that_all_diverged_are_a_table_without_the_picture_of_what_is_left(tmp_path):
+    runs = [make_run(seed, 20.0) for seed in range(2)]
+    for run in runs:
+        run.summary["final"]["diverged"] = True
+    write(judge([row_of("wild", runs)]), tmp_path)
+    assert "2 of wild diverged" in (tmp_path / "comparison.md").read_text()
+    assert not (tmp_path / "pareto.png").exists()
 
 
 @pytest.mark.parametrize("seeds", [0, -1])

@@ -1,33 +1,41 @@
 """The evidence's studies: what they hold, that they run, and where their tables go."""
 
-import dataclasses
-
 import pytest
 
 from baselines import results
+from baselines.policies import parse_policy
 from baselines.results import Options, Study, put_between_markers, run_study, studies
+from tests.tiegym.analysis.made_up import make_row
 from tests.tiegym.small import SMALL
+from tiegym import ties
+from tiegym.analysis.comparison import judge
 from tiegym.config import TieConfig
+from tiegym.runs.input_errors import InputError
 
 ENV = TieConfig(**SMALL)
 
 
-def test_every_study_holds_the_null_model_and_its_policies_are_known(tmp_path):
+def test_every_study_holds_its_yardsticks_and_its_policies_are_known(tmp_path):
     options = Options(env=ENV, wikitext=tmp_path)
     for study in studies(4):
-        assert "random" in study.policies
-        arms = [results.parse_arm(p, results.env_of(study, options)) for p in study.policies]
-        assert {arm.options.env.n_layer for arm in arms} == {study.n_layer}
+        env = results.env_of(study, options)
+        policies = [parse_policy(text, env) for text in study.policies]
+        assert len(set(study.policies)) == len(study.policies)
+        assert {policy.options.env.n_layer for policy in policies} == {study.n_layer}
+        assert {"random", "random-fixed", "random-raw", "shallow:2"} <= set(study.policies)
+        patterns = [p.options.pattern for p in policies if p.module == "baselines.fixed"]
+        sizes = {ties.n_independent(ties.parse(p, study.n_layer)) for p in patterns}
+        assert sizes == set(range(1, study.n_layer + 1))  # wherever an agent ends
 
 
-@pytest.mark.usefixtures("in_process")
-def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(tmp_path, monkeypatch):
+def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
+    tmp_path, monkeypatch, in_process
+):
     options = Options(
-        seeds=2, pretrain_runs=1, runs_dir=tmp_path, workers=2, quiet=True, env=ENV, page=tmp_path
+        seeds=2, pretrain_runs=1, runs_dir=tmp_path, quiet=True, env=ENV, page=tmp_path
     )
-    env = dataclasses.replace(ENV, corpus=ENV.corpus)
-    first = Study("first", env.corpus, 4, ("pairwise --pretrain-runs 1", "random"), "random")
-    second = Study("second", env.corpus, 5, ("tied",), transferred="first")
+    first = Study("first", ENV.corpus, 4, ("pairwise --pretrain-runs 1", "random"), "random")
+    second = Study("second", ENV.corpus, 5, ("tied",), transferred="first")
     monkeypatch.setattr(results, "studies", lambda pretrain_runs: [first, second])
     rows = run_study(first, options)
     assert [row.policy for row in rows] == [*first.policies, "retrain, ties of random"]
@@ -43,9 +51,33 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(tmp_path
         assert run.config["source_run"].endswith(f"-seed{seed}")
 
 
-def test_no_seeds_are_an_error():
-    with pytest.raises(SystemExit, match="seeds=0 must be at least 1"):
-        results.main(["--seeds", "0"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0"], "seeds=0 must be at least 1"),
+        (["--pretrain-runs", "0"], "pretrain_runs=0 must be at least 1"),
+        (["--only", "nonsense"], "only=['nonsense'] is unknown: choose from main"),
+        (["--only", "wikitext-6"], "wikitext-6 needs --wikitext"),
+        (["--only", "clip", "--workers", "0"], "workers=0 must be at least 1"),
+        (["--only", "clip", "--runs-dir", "/dev/null/x"], "can't be used"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        results.main(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_page_without_a_place_for_the_table_is_an_input_error(tmp_path):
+    judged = judge([make_row([1.0])])
+    (tmp_path / "page.md").write_text("# No markers")
+    for page in (tmp_path / "page.md", tmp_path / "nowhere.md"):
+        with pytest.raises(InputError, match=r"no place for 'main'|No such file"):
+            results.put_on_page(judged, studies(4)[0], page)
 
 
 def test_a_table_takes_the_place_of_the_last_one():

@@ -7,7 +7,7 @@ import pytest
 
 from agents import lookahead
 from baselines import fixed, random_tying, retrain
-from baselines.arms import parse_arm
+from baselines.policies import parse_policy
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
 from tiegym.runs.json_files import write_json
@@ -71,7 +71,7 @@ def test_the_command_line_takes_the_environment_of_the_run(source, tmp_path, cap
 
 
 def test_in_a_comparison_the_environment_is_the_comparisons(source):
-    arm = parse_arm(f"retrain --run {source.folder}", ENV)
+    arm = parse_policy(f"retrain --run {source.folder}", ENV)
     assert arm.module == "baselines.retrain"
     assert (arm.options.run, arm.options.env) == (source.folder, ENV)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from baselines.arms import parse_arm
+from baselines.policies import parse_policy
 from baselines.schedules import Options, main, train
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
@@ -43,7 +43,7 @@ def test_untying_at_once_still_begins_with_equal_layers(tmp_path):
 
 
 def test_schedules_are_arms_of_a_comparison():
-    arm = parse_arm("schedules --schedule progressive-split --until 3", ENV)
+    arm = parse_policy("schedules --schedule progressive-split --until 3", ENV)
     assert arm.module == "baselines.schedules"
     assert (arm.options.schedule, arm.options.until) == ("progressive-split", 3)
 

@@ -1,6 +1,7 @@
 """Which runs belong together, how each ended, and where their options differ.
 
-It reads run folders. Confidence intervals and tests are in `tiegym.analysis.verdicts`.
+Where runs are found is in `tiegym.analysis.find`, confidence intervals and tests are in
+`tiegym.analysis.verdicts`.
 """
 
 from __future__ import annotations
@@ -8,15 +9,39 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from scipy import stats
+import numpy as np
 
-from tiegym.runs.folder import WHERE_AND_HOW, Row, Run, read_run
+from tiegym.analysis.find import find_runs
+from tiegym.analysis.intervals import interquartile_mean
+from tiegym.runs.folder import WHERE_AND_HOW, Row, Run
 from tiegym.runs.json_files import flat
 
+__all__ = [
+    "Group",
+    "differing",
+    "final",
+    "find_runs",
+    "group_runs",
+    "interquartile_mean",
+    "last_episode",
+    "policy_name",
+    "program",
+    "seconds_per_iteration",
+    "seed",
+    "settings",
+    "state",
+]
+
 _NOT_THE_POLICY = {"seed", "env", *WHERE_AND_HOW}
+
+_NAMES = {
+    "random_tying": "random",
+    "random_fixed": "random-fixed",
+    "random_raw": "random-raw",
+}
+"""Programs whose policy has a name of its own on the command line of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +49,7 @@ class Group:
     """The runs of one policy: one program with one set of options, seed by seed.
 
     Attributes:
-        label: The program's name, with the options that tell it from other groups of that name.
+        label: The policy's name, with the options that tell it from other groups of that name.
         runs: At least one.
     """
 
@@ -42,41 +67,16 @@ class Group:
         return [float(f[key]) for f in finals if f.get(key) is not None]
 
 
-def find_runs(folders: Sequence[Path]) -> list[Run]:
-    """Reads run folders, and all of those in folders that hold run folders.
-
-    Raises:
-        ValueError: If none is given, a folder holds no run, or a run is damaged.
-        FileNotFoundError: If there is no such folder.
-    """
-    if not folders:
-        raise ValueError("no run given: name at least one run folder, such as runs/ppo-seed0")
-    found: dict[Path, Run] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: there is no such folder")
-        here = [folder] if (folder / "config.json").is_file() else _run_folders_in(folder)
-        if not here:
-            raise ValueError(f"{folder}: no run folder (it has no config.json), and none in it")
-        for run_folder in here:
-            found.setdefault(run_folder.resolve(), read_run(run_folder))
-    return list(found.values())
-
-
-def _run_folders_in(folder: Path) -> list[Path]:
-    return sorted(config.parent for config in folder.glob("*/config.json"))
-
-
 def state(run: Run) -> str:
     """How it ended: "finished", "diverged", or "cut off" (which a run that goes on is, too)."""
-    if run.summary is None or not run.summary["finished"]:
+    if run.summary is None or not run.summary.get("finished"):
         return "cut off"
     return "diverged" if final(run).get("diverged") else "finished"
 
 
 def final(run: Run) -> Row:
     """The figures at its end: of the last episode that ended, else of the last step; {} if none."""
-    if run.summary is not None and run.summary["final"]:
+    if run.summary is not None and run.summary.get("final"):
         return dict(run.summary["final"])
     return run.steps[-1] if run.steps else {}
 
@@ -98,23 +98,38 @@ def program(run: Run) -> str:
     return str(run.config.get("program", run.folder.name))
 
 
-def interquartile_mean(values: Sequence[float]) -> float:
-    """Mean of the middle half: a quarter of the values (rounded down) is left out at either end."""
-    return float(stats.trim_mean(values, 0.25))
+def policy_name(run: Run) -> str:
+    """The name of its policy: that of its program, or the shorter one that comparisons know."""
+    name = program(run)
+    options = run.config.get("options") or {}
+    if name.startswith("fixed-"):
+        return str(options.get("pattern", name.removeprefix("fixed-")))
+    if name.startswith("shallow-"):
+        return f"shallow:{options.get('layers', name.removeprefix('shallow-'))}"
+    return _NAMES.get(name, name)
+
+
+def seconds_per_iteration(runs: Sequence[Run]) -> float | None:
+    """Median over all steps of all runs, evaluation left out; None where none was measured."""
+    seconds = [step.get("seconds_per_iteration") for run in runs for step in run.steps]
+    measured = [float(s) for s in seconds if isinstance(s, int | float)]
+    return float(np.median(measured)) if measured else None
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """What decides a run's course but for the seed: options, environment and text; flat."""
+    """What decides a run's course but for the seed: options, environment and text; flat.
+
+    Ties at the start that the program itself drew or found for the seed are no setting.
+    """
     options = {
         name: value
         for name, value in (run.config.get("options") or {}).items()
         if name not in _NOT_THE_POLICY
     }
-    return (
-        flat(options)
-        | flat({"env": run.config["env"]})
-        | {"corpus_sha256": run.config.get("corpus_sha256")}
-    )
+    env = dict(run.config["env"])
+    if "drawn" in run.config or "found" in run.config:
+        env.pop("initial_ties", None)
+    return flat(options) | flat({"env": env}) | {"corpus_sha256": run.config.get("corpus_sha256")}
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -139,14 +154,15 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The program's name, and what tells it from others of the same name."""
+    """The policy's name, and what tells it from others of the same name."""
     labels = []
     for run in runs:
-        same = [settings(other) for other in runs if program(other) == program(run)]
+        name = policy_name(run)
+        same = [settings(other) for other in runs if policy_name(other) == name]
         telling = differing(same)
         mine = settings(run)
         text = ", ".join(f"{key.removeprefix('env.')}={mine.get(key)}" for key in telling)
-        labels.append(f"{program(run)} ({text})" if text else program(run))
+        labels.append(f"{name} ({text})" if text else name)
     return labels
 
 

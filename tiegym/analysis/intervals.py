@@ -47,16 +47,32 @@ def iqm_interval(values: Sample) -> Interval:
     return _bootstrap((values,), _iqm)
 
 
-def probability_of_improvement(ours: Sample, theirs: Sample) -> Interval:
+def probability_of_improvement(ours: Sample, theirs: Sample, paired: bool = False) -> Interval:
     """Probability that a run of ours has the lower value, ties counted as a half.
 
-    It is the Mann-Whitney U statistic over the number of pairs. Both samples are resampled.
+    It is the Mann-Whitney U statistic over the number of pairs, an estimate: verdicts don't rest
+    on it.
+
+    Args:
+        ours: A value for each run.
+        theirs: The same of the other policy.
+        paired: Whether both have the same seeds in the same order, which are then resampled
+            together; else each sample is resampled for itself.
     """
+    if paired:
+        return _bootstrap((np.stack([ours, theirs], axis=-1),), _share_lower_of_pairs)
     return _bootstrap((ours, theirs), _share_lower)
 
 
-def paired_difference(ours: Sample, theirs: Sample) -> Difference:
+def paired_difference(ours: Sample, theirs: Sample, choices: int = 1) -> Difference:
     """Mean of ours minus theirs over the same seeds, in the same order.
+
+    Args:
+        ours: A value for each seed.
+        theirs: The same of the other policy.
+        choices: Policies of which the other one was chosen as the lowest, on the same runs. The
+            lower bound, and the p-value of a positive difference, have Bonferroni's correction for
+            so many; chance makes the lowest of several look low, never high.
 
     Raises:
         ValueError: If the samples differ in length.
@@ -67,11 +83,17 @@ def paired_difference(ours: Sample, theirs: Sample) -> Difference:
     value, n = float(np.mean(differences)), len(differences)
     if n < 2:
         return Difference(value, None, None, None)
-    return _student(value, float(np.var(differences, ddof=1)) / n, n - 1)
+    return _student(value, float(np.var(differences, ddof=1)) / n, n - 1, choices)
 
 
-def unpaired_difference(ours: Sample, theirs: Sample) -> Difference:
-    """Mean of ours minus that of theirs, over seeds that differ: Welch's interval."""
+def unpaired_difference(ours: Sample, theirs: Sample, choices: int = 1) -> Difference:
+    """Mean of ours minus that of theirs, over seeds that differ: Welch's interval.
+
+    Args:
+        ours: A value for each run.
+        theirs: The same of the other policy.
+        choices: As for `paired_difference`.
+    """
     value = float(np.mean(ours) - np.mean(theirs))
     sizes = np.array([len(ours), len(theirs)])
     if sizes.min() < 2:
@@ -79,7 +101,7 @@ def unpaired_difference(ours: Sample, theirs: Sample) -> Difference:
     squares = np.array([np.var(ours, ddof=1), np.var(theirs, ddof=1)]) / sizes
     variance = float(squares.sum())
     freedom = variance**2 / float((squares**2 / (sizes - 1)).sum()) if variance > 0 else 1.0
-    return _student(value, variance, freedom)
+    return _student(value, variance, freedom, choices)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -96,14 +118,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _student(value: float, variance: float, freedom: float) -> Difference:
+def _student(value: float, variance: float, freedom: float, choices: int) -> Difference:
     """The interval and p-value of a mean with the variance of its estimate."""
     if variance == 0:  # runs that are equal bit by bit
         return Difference(value, value, value, float(value == 0))
     error = variance**0.5
-    half = error * float(stats.t.ppf(0.975, freedom))
+    down, up = (error * float(stats.t.isf(0.025 / k, freedom)) for k in (choices, 1))
     p_value = 2 * float(stats.t.sf(abs(value) / error, freedom))
-    return Difference(value, value - half, value + half, p_value)
+    if value > 0:
+        p_value = min(1.0, p_value * choices)
+    return Difference(value, value - down, value + up, p_value)
 
 
 def _iqm(values: Array) -> Array:
@@ -117,13 +141,19 @@ def _share_lower(ours: Array, theirs: Array) -> Array:
     return np.asarray(((a < b) + 0.5 * (a == b)).mean(axis=(-2, -1)))
 
 
+def _share_lower_of_pairs(pairs: Array) -> Array:
+    """Over the last axes: (..., n, 2) to (...)."""
+    return _share_lower(pairs[..., 0], pairs[..., 1])
+
+
 def _bootstrap(samples: Sequence[Sample], statistic: Callable[..., Array]) -> Interval:
-    """The percentile interval over 2,000 resamplings of each sample."""
+    """The percentile interval over 2,000 resamplings of each sample along its first axis."""
     arrays = [np.asarray(sample, dtype=float) for sample in samples]
     value = float(statistic(*arrays))
     if any(len(array) < 2 for array in arrays):
         return Interval(value, None, None)
     rng = np.random.default_rng(0)
-    resampled = statistic(*(rng.choice(array, (2000, len(array))) for array in arrays))
+    drawn = [array[rng.integers(len(array), size=(2000, len(array)))] for array in arrays]
+    resampled = statistic(*drawn)
     low, high = np.percentile(resampled, (2.5, 97.5))
     return Interval(value, float(low), float(high))

@@ -1,7 +1,7 @@
-"""From run folders to rows: which runs may be compared, and what is held against what.
+"""From run folders to rows: the runs of a policy, and which rows may be compared.
 
-It reads folders, not objects: whatever wrote them can be compared. The table that is made of rows
-is `tiegym.analysis.tables`.
+It reads folders, not objects: whatever wrote them can be compared. What each row is compared with
+is in `tiegym.analysis.references`, the table of them in `tiegym.analysis.tables`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from tiegym import ties as tie_vectors
 from tiegym.analysis import groups
 from tiegym.analysis.intervals import interquartile_mean
-from tiegym.analysis.verdicts import Comparison, hold_against
+from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
-from tiegym.runs.recorder import Run
 
-NULL_MODEL = "random_tying"
 NO_LEARNING = "none"
+SHALLOW = "shallow-"
+"""Begins the program of an untied transformer with fewer layers than the others."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Row:
         return sum(groups.state(run) == "diverged" for run in self.runs)
 
     @property
-    def seconds_per_iteration(self) -> float:
-        """Median over all steps of all runs, evaluation left out."""
-        return float(np.median([s["seconds_per_iteration"] for r in self.runs for s in r.steps]))
+    def seconds_per_iteration(self) -> float | None:
+        """Median over all steps of all runs, evaluation left out; None if it wasn't measured."""
+        return groups.seconds_per_iteration(self.runs)
 
     @property
     def extra_iterations(self) -> float:
@@ -105,7 +106,8 @@ def make_row(policy: str, runs: Sequence[Run]) -> Row:
 
     Raises:
         InputError: If a run isn't finished or has no seed, its last episode is another than the
-            one that its seed stands for, or two runs have the same seed.
+            one that its seed stands for, two runs have the same seed, or a figure that is needed
+            isn't there or is no number.
     """
     for run in runs:
         _check_run(run)
@@ -123,6 +125,7 @@ def _check_run(run: Run) -> None:
             f"{run.folder} is not a finished run: go on with its program and --resume, or run it "
             "again if it had fewer steps than an episode"
         )
+    _check_figures(run)
     final, budget = groups.final(run), run.config["env"]["max_iters"]
     if "test_perplexity" not in final or (
         final["iteration"] != budget and not final.get("diverged")
@@ -139,6 +142,48 @@ def _check_run(run: Run) -> None:
             "each run one episode (no --total-steps); an agent that is to learn over several gets "
             "--pretrain-runs"
         )
+
+
+FIGURES = (
+    *("test_bits_per_byte", "val_loss"),
+    *("n_independent", "trainable_params", "model_state_bytes"),
+)
+"""What a table needs of the end of a run, besides its test perplexity."""
+
+
+def _check_figures(run: Run) -> None:
+    """Names the first figure that is no number: whatever wrote the folder, it isn't a run's."""
+    env, final = run.config["env"], groups.final(run)
+    places: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
+        ("config.json", env, ("n_layer", "max_iters"))
+    ]
+    needed = FIGURES if "test_perplexity" in final else ()
+    places.append(("summary.json", final, ("episode", "iteration", *needed)))
+    places += [("steps.jsonl", step, ("episode", "iteration", "perplexity")) for step in run.steps]
+    for name, values, keys in places:
+        for key in keys:
+            if not _is_number(values.get(key)):
+                raise InputError(
+                    f"{run.folder / name} is no record of a TieEnv's run: its {key} is "
+                    f"{values.get(key)!r}, and must be a number"
+                )
+    for step in run.steps:
+        try:
+            tie_vectors.validate(step.get("ties", ()), env["n_layer"])
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{run.folder / 'steps.jsonl'} is no record of a TieEnv's run: {error}"
+            ) from error
+    perplexity = final.get("test_perplexity", 1.0)
+    if not (_is_number(perplexity) and perplexity > 0):
+        raise InputError(
+            f"{run.folder / 'summary.json'}: its test_perplexity is {perplexity!r}, and must be a "
+            "positive number"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 MEASURED_ON = (
@@ -162,13 +207,18 @@ than an untied one. The table's caption names them where they differ."""
 def check_comparable(rows: Sequence[Row]) -> None:
     """Makes sure that all runs had the same text, model, budget and measure (`MEASURED_ON`).
 
+    An untied transformer with fewer layers (`shallow:M`) is what a user would pick for the same
+    number of parameters: of it only the number of layers may differ.
+
     Raises:
         InputError: If not, naming what differs.
     """
-    first = rows[0].runs[0]
+    first = main_row(rows).runs[0]
     expected = _conditions(first)
-    for run in (run for row in rows for run in row.runs):
+    for shallow, run in ((is_shallow(row), run) for row in rows for run in row.runs):
         for key, value in _conditions(run).items():
+            if key == "n_layer" and shallow:
+                continue
             if value != expected[key]:
                 raise InputError(
                     f"{run.folder} and {first.folder} can't be compared: {key} is {value!r} in one "
@@ -176,15 +226,25 @@ def check_comparable(rows: Sequence[Row]) -> None:
                 )
 
 
+def is_shallow(row: Row) -> bool:
+    """Whether it is an untied transformer with a number of layers of its own."""
+    return row.program.startswith(SHALLOW)
+
+
+def main_row(rows: Sequence[Row]) -> Row:
+    """The first row that has as many layers as the comparison is about."""
+    return next((row for row in rows if not is_shallow(row)), rows[0])
+
+
 def _conditions(run: Run) -> dict[str, Any]:
-    env = run.config["env"]
+    env = {key: run.config["env"].get(key) for key in (*MEASURED_ON, "dtype")}
     # Random numbers of a GPU are others than those of a CPU: runs of the same seed would be no
     # pairs, and seconds mean something else. Of two GPUs they are the same.
-    device = run.config["device"].partition(":")[0]
+    device = str(run.config.get("device", "cpu")).partition(":")[0]
     # bfloat16 costs perplexity. "auto" is another word for float32 where there is no GPU.
     dtype = "float32" if env["dtype"] == "auto" and device != "cuda" else env["dtype"]
     return {
-        "corpus text": run.config["corpus_sha256"],
+        "corpus text": run.config.get("corpus_sha256"),
         **{key: env[key] for key in MEASURED_ON},
         "device": device,
         "dtype": dtype,
@@ -199,42 +259,10 @@ def training_differences(rows: Sequence[Row]) -> dict[str, dict[Any, list[str]]]
     """
     result: dict[str, dict[Any, list[str]]] = {}
     for key in TRAINING:
-        counts = Counter(row.env[key] for row in rows)
+        counts = Counter(row.env.get(key) for row in rows)
         if len(counts) > 1:
             result[key] = {
-                value: [row.policy for row in rows if row.env[key] == value]
+                value: [row.policy for row in rows if row.env.get(key) == value]
                 for value, _ in counts.most_common()
             }
     return result
-
-
-def against(row: Row, reference: Row) -> Comparison:
-    """Compares two policies on test loss in nats."""
-    return hold_against(row.losses, reference.losses)
-
-
-def best_fixed(rows: Sequence[Row], row: Row) -> Row | None:
-    """The fixed pattern of the size of `row`: its mean number of independent layers, rounded.
-
-    Where there are several, the best one on validation; None where there is none.
-    """
-    n = math.floor(row.mean("n_independent") + 0.5)  # round() would take 2.5 to 2 and 3.5 to 4
-    same = [
-        r
-        for r in others_alike(rows, row)
-        if r.program.startswith("fixed") and set(r.final("n_independent")) == {n}
-    ]
-    return min(same, key=lambda r: r.mean("val_loss"), default=None)
-
-
-def null_model(rows: Sequence[Row], row: Row) -> Row | None:
-    """The row of random tying that a row is held against; None where there is none."""
-    return next((r for r in others_alike(rows, row) if r.program == NULL_MODEL), None)
-
-
-def others_alike(rows: Sequence[Row], row: Row) -> list[Row]:
-    """The other rows whose tied layers have gradients of the same kind as in `row`.
-
-    These change the result of the same ties: a policy isn't held against one of another kind.
-    """
-    return [r for r in rows if r is not row and r.env["tie_grad"] == row.env["tie_grad"]]

@@ -17,11 +17,12 @@ from tiegym.analysis.groups import (
     differing,
     final,
     group_runs,
-    interquartile_mean,
+    seconds_per_iteration,
     seed,
     settings,
     state,
 )
+from tiegym.analysis.intervals import interquartile_mean
 from tiegym.atomic_write import write_bytes
 from tiegym.pictures.colors import ON_DARK, PALETTE
 from tiegym.report.figures import curves, film, trade_off
@@ -139,7 +140,7 @@ def _group_cells(group: Group) -> dict[str, Any]:
         "n_independent": _text(_mean(group.final("n_independent")), ".1f"),
         "parameters": _text(_mean(group.final("trainable_params")), ",.0f"),
         "megabytes": _text(None if size is None else size / 1e6, ".1f"),
-        "seconds": _text(_mean(group.final("seconds_per_iteration")), ".4f"),
+        "seconds": _text(seconds_per_iteration(group.finished), ".4f"),
     }
 
 

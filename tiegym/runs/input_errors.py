@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tiegym.runs.messages import say
+from tiegym.runs.printable import printable
 
 
 class InputError(ValueError):
@@ -31,5 +32,5 @@ def input_errors(
     try:
         yield
     except kinds as error:
-        say(f"error: {error}", sys.stderr)
+        say(f"error: {printable(error)}", sys.stderr)
         sys.exit(2)

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TextIO
 
+from tiegym.runs.printable import printable
+
 
 def say(text: str, stream: TextIO | None) -> bool:
     """Prints a line; that nobody can read it ends no program.
@@ -24,7 +26,8 @@ def say(text: str, stream: TextIO | None) -> bool:
     """
     if stream is None:
         return False
-    line = f"{printable(text)}\n"
+    lines = [printable(line) for line in text.split("\n")]
+    line = "\n".join(lines) + "\n"
     try:
         try:
             stream.write(line)
@@ -36,18 +39,6 @@ def say(text: str, stream: TextIO | None) -> bool:
         _silence(stream)
         return False
     return True
-
-
-def printable(text: str) -> str:
-    r"""Text in which nothing moves the cursor of a terminal but tabs and the ends of lines.
-
-    Examples:
-        >>> printable("runs/\x1b[2Ja, Müller")
-        'runs/\\x1b[2Ja, Müller'
-    """
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def _silence(stream: TextIO) -> None:

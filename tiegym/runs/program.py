@@ -32,6 +32,7 @@ from tiegym.runs.recorder import RecordRun
 from tiegym.runs.replay import Resumable
 from tiegym.runs.same_run import check_corpus, check_options, check_tokenizer
 from tiegym.runs.signals import Stopped
+from tiegym.runs.source_code import source_sha256
 from tiegym.training.out_of_memory import OutOfMemory
 from tiegym.transformer.model_file import MODEL_FILE, ExportModel
 
@@ -82,6 +83,7 @@ def begin_run(options: RunOptions, program: str) -> Journal:
         "options": plain(options),
         "versions": provenance.versions(),
         "threads": torch.get_num_threads(),
+        "source_sha256": source_sha256(type(options).__module__),
     }
     try:
         if options.resume is None:
@@ -174,6 +176,8 @@ def open_run(
     try:
         recorded = read_config(journal.folder)
         config = {key: recorded[key] for key in ("program", "module", "options")}
+        if "source_sha256" in recorded:  # runs of version 0.1 have none
+            config["source_sha256"] = recorded["source_sha256"]
         corpus: Any = env.unwrapped.corpus  # type: ignore[attr-defined]
         config["tokenizer_sha256"] = corpus.tokenizer.sha256
         if journal.resumed:

@@ -14,7 +14,7 @@ import gymnasium
 
 from tiegym.runs.folder import WHERE_AND_HOW
 from tiegym.runs.json_files import flat, read_json
-from tiegym.runs.messages import printable
+from tiegym.runs.printable import printable
 from tiegym.training.fork_safety import fork_safe
 
 if TYPE_CHECKING:

@@ -1,0 +1,118 @@
+"""A comparison of finished runs: its table, its text and its pictures, in files and on a terminal.
+
+It runs nothing: what starts runs is no part of the package. The statistics are in
+`tiegym.analysis.verdicts`, the pictures in `tiegym.pictures.comparison`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tiegym.analysis import forms, tables
+from tiegym.analysis.find import find_runs
+from tiegym.analysis.groups import group_runs, state
+from tiegym.analysis.rows import Row, check_comparable, make_row
+from tiegym.atomic_write import write_bytes
+from tiegym.pictures.comparison import plot_comparison, plot_pareto, plot_ties
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.printable import printable
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Policies that were compared, best first."""
+
+    rows: list[Row]
+    table: list[dict[str, Any]]
+    """Plain values of each row; see `tiegym.analysis.tables.make_table`."""
+    setting: str
+    """What all have in common, in words."""
+
+
+def given_rows(folders: Sequence[Path], skip: Callable[[str], object] = warnings.warn) -> list[Row]:
+    """The rows of finished runs: those that differ in nothing but the seed make one.
+
+    Args:
+        folders: Run folders, or folders that hold run folders. Of the latter, runs that aren't
+            finished are left out.
+        skip: Called with a sentence for each run that is left out.
+
+    Raises:
+        InputError: If a folder can't be read, or its run can't be compared.
+    """
+    if not folders:
+        return []
+    try:
+        runs = find_runs(folders, skip)
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    named = {folder.resolve() for folder in folders}
+    counted = []
+    for run in runs:
+        if state(run) == "cut off" and run.folder.resolve() not in named:
+            skip(f"{run.folder} is left out: it is not finished")
+        else:
+            counted.append(run)
+    if not counted:
+        raise InputError(f"no finished run in {', '.join(map(str, folders))}")
+    return [make_row(group.label, group.runs) for group in group_runs(counted)]
+
+
+def judge(rows: Sequence[Row]) -> Judged:
+    """Compares policies, once.
+
+    Raises:
+        InputError: If the runs can't be compared.
+    """
+    check_comparable(rows)
+    rows = sorted(rows, key=lambda row: row.perplexity)
+    table = tables.make_table(rows)
+    return Judged(rows, table, tables.setting(rows, table))
+
+
+def write(judged: Judged, folder: Path) -> None:
+    """Writes the table, as Markdown and CSV, and the pictures into a folder.
+
+    Raises:
+        InputError: If the folder can't be written.
+    """
+    text = forms.markdown(judged.table, judged.setting, tables.READING)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / "comparison.md", text.encode("utf-8", "backslashreplace"))
+        forms.write_csv(judged.table, folder / "comparison.csv")
+    except OSError as error:
+        raise InputError(f"{folder} can't be written: {error}") from error
+    plot_comparison(judged.rows, folder / "comparison.png")
+    if any(row.diverged < len(row.runs) for row in judged.rows):
+        plot_pareto(judged.rows, folder / "pareto.png")
+    plot_ties(judged.rows, folder / "ties.png")
+
+
+def show(judged: Judged, folder: Path) -> None:
+    """Prints the table and says where everything is.
+
+    Args:
+        judged: What was compared.
+        folder: Where `write` has written it.
+    """
+    console = Console()
+    if not console.is_terminal:
+        console.width = 220  # a file has room for every column
+    console.print(forms.terminal_table(judged.table, console.width))
+    for text in (judged.setting, tables.READING):
+        console.print(printable(text), style="dim", highlight=False, markup=False)
+    place = printable(folder)
+    console.print(
+        f"all columns: {place}/comparison.csv\n"
+        f"pictures:    {place}/comparison.png, pareto.png and ties.png",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,121 @@
+"""What each policy is compared with: its null model, the best pattern of its size, a kept draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tiegym.analysis.rows import Row
+from tiegym.analysis.verdicts import Comparison, compare_losses
+
+RANDOM, RANDOM_RAW, RANDOM_FIXED = "random_tying", "random_raw", "random_fixed"
+"""Programs of the null models: uniform over the choices that differ from each other, uniform over
+the raw actions, and a tie vector that is drawn once and kept."""
+
+UNMASKED = ("dqn", "ppo", "recurrent_ppo")
+"""Agents of this project that draw from the raw actions, whether the reported run shows it or
+not."""
+
+
+class Reference(NamedTuple):
+    """What a policy is compared with."""
+
+    policy: str
+    losses: dict[int, float]
+    """Test loss in nats, by seed."""
+    choices: int = 1
+    """Policies that it is the best of, chosen on the runs that it is compared on."""
+
+
+def compare_with(row: Row, reference: Reference) -> Comparison:
+    """Compares a policy with its reference on test loss in nats."""
+    return compare_losses(row.losses, reference.losses, reference.choices)
+
+
+def null_model(rows: Sequence[Row], row: Row) -> Reference | None:
+    """The null model of the action space that a policy draws from; None where there is none.
+
+    It is `random` for agents that know which actions differ, and `random-raw`, if it is there, for
+    those that draw from all layerwise actions: of these every action from the layer's own number
+    on makes it independent, so chance alone unties more.
+    """
+    wanted = [RANDOM_RAW, RANDOM] if draws_raw_actions(row) else [RANDOM]
+    alike = others_alike(rows, row)
+    found = [r for program in wanted for r in alike if r.program == program]
+    return Reference(found[0].policy, found[0].losses) if found else None
+
+
+def draws_raw_actions(row: Row) -> bool:
+    """Whether a layerwise policy takes actions that the mask leaves out.
+
+    Examples of these are the agents that are known to (`UNMASKED`), and any whose runs have an
+    action beyond the layer that it was for.
+    """
+    if row.env.get("action", "layerwise") != "layerwise":
+        return False
+    return row.program in UNMASKED or any(_beyond_the_mask(run.steps, row) for run in row.runs)
+
+
+def _beyond_the_mask(steps: Sequence[dict[str, Any]], row: Row) -> bool:
+    sweep = max(1, row.env["n_layer"] - 1)
+    episode, within = None, 0
+    for step in steps:
+        within = within + 1 if step.get("episode") == episode else 0
+        episode = step.get("episode")
+        action = step.get("action")
+        if isinstance(action, int) and action > within % sweep + 1:
+            return True
+    return False
+
+
+def random_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
+    """The tie vectors that are drawn once a seed and kept; None where there are none.
+
+    Random tying changes all the time, and changing costs: to be better than it may mean no more
+    than to have stopped.
+    """
+    found = [r for r in others_alike(rows, row) if r.program == RANDOM_FIXED]
+    return Reference(found[0].policy, found[0].losses) if found else None
+
+
+def best_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
+    """The best fixed pattern of a policy's size, on validation; None where there is none.
+
+    Of the size are patterns whose trainable parameters differ from the policy's mean by less than
+    half of a layer's; in the middle between two sizes, the larger one. The best of several, chosen
+    on the runs that it is compared on, would make a policy "worse" for nothing: the comparison
+    corrects for how many there were.
+    """
+    candidates = [r for r in others_alike(rows, row) if r.program.startswith("fixed-")]
+    layer = _layer_parameters(rows)
+    same = [r for r in candidates if _same_size(row, r, layer)]
+    if not same:
+        return None
+    best = min(same, key=lambda r: r.mean("val_loss"))
+    return Reference(best.policy, best.losses, len(same))
+
+
+def _layer_parameters(rows: Sequence[Row]) -> float:
+    """Trainable parameters that an independent layer adds, from runs with few and with many."""
+    sizes = [
+        size
+        for row in rows
+        for size in zip(row.final("n_independent"), row.final("trainable_params"), strict=True)
+    ]
+    (few, least), (many, most) = min(sizes), max(sizes)
+    return (most - least) / (many - few) if many > few else 0.0
+
+
+def _same_size(row: Row, pattern: Row, layer: float) -> bool:
+    difference = row.mean("trainable_params") - pattern.mean("trainable_params")
+    # Not round(), which would take 2.5 to 2 and 3.5 to 4.
+    return math.floor(difference / layer + 0.5) == 0 if layer > 0 else difference == 0
+
+
+def others_alike(rows: Sequence[Row], row: Row) -> list[Row]:
+    """The other rows whose tied layers have gradients of the same kind as in `row`.
+
+    These change the result of the same ties: a policy isn't compared with one of another kind.
+    """
+    return [r for r in rows if r is not row and r.env.get("tie_grad") == row.env.get("tie_grad")]
