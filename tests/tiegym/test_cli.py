@@ -1,5 +1,6 @@
 import pytest
 
+from tests.tiegym.report.test_page import make_run
 from tiegym import cli
 from tiegym.runs.json_files import write_json
 
@@ -46,3 +47,21 @@ def test_help_names_the_subcommands(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     assert "report" in capsys.readouterr().out
+
+
+def test_a_film_of_a_run_is_a_gif(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run")
+    cli.main(["film", "run", "--theme", "dark"])
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
+    assert capsys.readouterr().out == "film: film.gif\n"
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["run", "--out", "film.mp4"], ["run"]])
+def test_what_has_no_film_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run", steps=0, finished=False)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["film", *arguments])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
