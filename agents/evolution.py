@@ -29,6 +29,7 @@ from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.data.corpora import load_corpus
 from tiegym.policies.fixed import FixedTies
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import Journal
 from tiegym.runs.json_files import append_line, plain
 from tiegym.runs.options import RunOptions
@@ -170,11 +171,19 @@ class TrainingRuns:
     def __init__(
         self, config: TieConfig, budget: int, seed: int, progress: Callable[[int], Any]
     ) -> None:
-        """Loads the corpus."""
+        """Loads the corpus.
+
+        Raises:
+            InputError: If it can't be read, or is too small.
+        """
         # A schedule of the learning rate ends with the candidate's budget.
         self.config = dataclasses.replace(config, max_iters=budget)
         self.budget, self.seed, self.progress = budget, seed, progress
-        self.trainer = Trainer(self.config, load_corpus(config.corpus, config.tokenizer))
+        try:
+            corpus = load_corpus(config.corpus, config.tokenizer)
+            self.trainer = Trainer(self.config, corpus)
+        except (OSError, ValueError) as error:
+            raise InputError(str(error)) from error
         self.iterations = 0
         """Run so far, over all candidates."""
 

@@ -48,7 +48,7 @@ class TieConfig:
     """Dropout probability, in [0, 1)."""
     corpus: str = "stdlib"
     """stdlib, a named data set (wikitext-2, wikitext-103, lambada, lm1b, ptb, tiny-shakespeare),
-    hf:ID[:CONFIG], the path of a file or folder, or synthetic:N."""
+    hf:ID[:CONFIG], the path of a file or folder, synthetic:N, or nested:N."""
     tokenizer: str = "bytes"
     """bytes, bpe-N, word[-N], gpt2, or the path of a tokenizer.json."""
     batch_size: int = 8

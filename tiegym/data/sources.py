@@ -1,4 +1,4 @@
-"""The text of a corpus, by split: from this machine's files, a hub, or a grammar.
+"""The text of a corpus, by split: from this machine's files, a hub, or made.
 
 Which corpora there are, and what reads each. Text becomes tokens in `tiegym.data.corpora`.
 """
@@ -48,6 +48,13 @@ def validate_corpus(name: str) -> None:
                 f"{LONGEST_SYNTHETIC:,}"
             )
         return
+    if name.startswith("nested:"):
+        if not re.fullmatch(r"nested:[2-9]", name):
+            raise ValueError(
+                f"corpus={name!r}: write nested:N with N from 2 to 9, the letters that the next "
+                "one depends on"
+            )
+        return
     if name.startswith("hf:"):
         hub.validate(name)
         return
@@ -62,7 +69,7 @@ def validate_corpus(name: str) -> None:
         raise FileNotFoundError(f"corpus={name!r}: there is no such file or folder")
     raise ValueError(
         f"corpus={name!r} is unknown: choose stdlib, {', '.join(HUB)}, hf:ID[:CONFIG], "
-        "synthetic:N, or the path of a file or folder"
+        "synthetic:N, nested:N, or the path of a file or folder"
     )
 
 
@@ -72,6 +79,8 @@ def read_texts(name: str) -> Texts:
         return splits.deal(map(_read_source, _standard_library()))
     if name.startswith("synthetic:"):
         return splits.cut(synthetic.grammar(int(name.removeprefix("synthetic:"))))
+    if name.startswith("nested:"):
+        return synthetic.nested(int(name.removeprefix("nested:")))
     if name in HUB or name.startswith("hf:"):
         return hub.read_texts(name, HUB.get(name) or name.removeprefix("hf:"))
     path = Path(name)
