@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     *("atomic_write", "ties", "data", "config", "rewards", "transformer", "training"),
     *("episode", "spaces", "info", "pictures", "runs", "policies", "analysis", "report"),
-    *("copies", "env", "cli"),
+    *("copies", "env", "flat_env", "wrappers", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

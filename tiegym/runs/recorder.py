@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import time
 from collections.abc import Mapping
 from io import FileIO
@@ -151,7 +152,7 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._episode.begin = time.perf_counter()
         replayed = self._journal is not None and self._journal.replaying
         observation, reward, terminated, truncated, info = self.env.step(action)
-        values = _plain_values({k: v for k, v in info.items() if k != "action_mask"})
+        values = _plain_values({k: v for k, v in info.items() if _is_recorded(k, v)})
         if replayed:
             row = self._row_before()
         else:
@@ -319,6 +320,12 @@ class _Episode:
             "seconds": 0.0 if self.begin is None else time.perf_counter() - self.begin,
             "seconds_per_iteration": per_iteration,
         }
+
+
+def _is_recorded(key: str, value: Any) -> bool:
+    """Whether an entry of info becomes a column: no mask, no figure of the end before it."""
+    unread = key in ("test_perplexity", "test_bits_per_byte") and value == math.inf
+    return key != "action_mask" and not unread
 
 
 def _plain_values(values: Mapping[str, Any]) -> Row:
