@@ -86,7 +86,8 @@ class TieConfig:
     eval_batches: int = 2
     """Batches of the fixed validation set behind each reward."""
     test_tokens: int | None = 65_536
-    """Tokens of the test split read at the end of an episode; None reads it whole."""
+    """Tokens of the test split read at the end of an episode, in windows of block_size that are
+    spread evenly over it; None reads it whole."""
     divergence_loss: float = 20.0
     """Loss in nats at which an episode counts as diverged; above ln(vocabulary size)."""
     device: str = "auto"
@@ -227,8 +228,8 @@ MOST = 2**31 - 1
 MOST_LAYERS = 2**15 - 1
 """The largest `n_layer`: layers are 16-bit integers in observations."""
 
-MOST_WEIGHTS = 2**40
-"""The most weights of all layers together: a trillion, more than any machine trains like this."""
+MOST_WEIGHTS = 2**50
+"""The most weights of all layers together: more than any machine has, and few enough to count."""
 
 
 def _make_plain(config: TieConfig) -> None:

@@ -17,7 +17,7 @@ from tiegym.pictures.style import save_png
 from tiegym.runs.json_files import write_json
 from tiegym.transformer.gpt import Shape, TiedTransformer
 from tiegym.transformer.gpt2_export import export_gpt2
-from tiegym.transformer.model_file import write_tensors
+from tiegym.transformer.tensor_file import write_tensors
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077, 0o002], ids="umask {:03o}".format)

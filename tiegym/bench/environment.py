@@ -135,7 +135,7 @@ class TieBench(gymnasium.Env[dict[str, Any], Any]):
         own, shared = recorded.by_run, recorded.by_node[node]
         return {
             "ties": shared["ties"].copy(),
-            "layer": shared["layer"],  # a NumPy scalar: it can't be changed
+            "layer": int(shared["layer"]),
             "budget": shared["budget"].copy(),
             "loss": own["loss"][self._run, node].copy(),
             "layer_stats": own["layer_stats"][self._run, node].copy(),
@@ -198,7 +198,7 @@ class Recorded:
         independent = np.rint(independent_share(tree) * n).astype(np.int64)
         columns = {
             "ties": tree.ties.astype(spaces["ties"].dtype),
-            "layer": tree.layer.astype(spaces["layer"].dtype),
+            "layer": tree.layer,
             "budget": (iteration / config.max_iters).astype(np.float32)[:, None],
             "n_independent": independent,
             "trainable_params": np.array(facts["params"])[independent - 1],
@@ -229,6 +229,7 @@ class Recorded:
             "diverged": False,
             "action_mask": self.columns["action_mask"][node].copy(),
         }
+        info |= {"test_perplexity": math.inf, "test_bits_per_byte": math.inf}
         if self.columns["ended"][node]:
             test = self.test.item(run, node)
             info["test_perplexity"] = math.exp(test)

@@ -158,7 +158,8 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def _observation(self) -> dict[str, npt.NDArray[Any]]:
         recorded, run, node = self.recorded, self._run, self._node
         return {
-            **{key: recorded.columns[key][node] for key in ("ties", "layer", "budget")},
+            **{key: recorded.columns[key][node] for key in ("ties", "budget")},
+            "layer": recorded.columns["layer"][node].astype(np.int16),
             **{key: values[run, node] for key, values in recorded.by_run.items()},
         }
 
@@ -176,13 +177,10 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
             **{key: recorded.columns[key][node] for key in _COUNTS},
             "diverged": np.zeros(self.num_envs, dtype=np.bool_),
         }
+        ended = recorded.columns["ended"][node]
+        test = np.where(ended, recorded.test[run, node], np.inf)  # read at the end alone
+        infos["test_perplexity"] = np.exp(test)
+        infos["test_bits_per_byte"] = test / np.log(2) / per_token["test"]
         for key in tuple(infos):
             infos[f"_{key}"] = members.copy()
-        ended = members & recorded.columns["ended"][node]
-        if ended.any():
-            test = np.where(ended, recorded.test[run, node], 0.0)
-            infos["test_perplexity"] = np.where(ended, np.exp(test), 0.0)
-            infos["test_bits_per_byte"] = test / np.log(2) / per_token["test"]
-            infos["_test_perplexity"] = ended
-            infos["_test_bits_per_byte"] = ended.copy()
         return infos

@@ -16,7 +16,7 @@ from tiegym.config import TieConfig
 from tiegym.runs.recorder import read_run
 from tiegym.training.out_of_memory import OutOfMemory
 from tiegym.training.trainer import Trainer
-from tiegym.transformer.model_file import read_tensors, write_tensors
+from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
 ENV = TieConfig(**SMALL)
 
@@ -52,7 +52,7 @@ def test_a_full_disk_is_one_clear_line_and_every_row_before_it_stays(tmp_path):
 
 def test_a_checkpoint_that_does_not_fit_is_the_systems_own_error(tmp_path):
     code = (
-        "import resource, torch; from tiegym.transformer.model_file import write_tensors;"
+        "import resource, torch; from tiegym.transformer.tensor_file import write_tensors;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         f"write_tensors({str(tmp_path / 'c')!r}, 'checkpoint', {{'x': torch.zeros(9999)}}, 1)"
     )

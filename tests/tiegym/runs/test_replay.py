@@ -30,7 +30,7 @@ from tiegym.runs.program import AlreadyFinished, open_run
 from tiegym.runs.recorder import read_run
 from tiegym.runs.replay import decode, encode
 from tiegym.training.trainer import Trainer
-from tiegym.transformer.model_file import read_tensors
+from tiegym.transformer.tensor_file import read_tensors
 
 ENV = TieConfig(**SMALL)
 
