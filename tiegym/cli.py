@@ -31,11 +31,14 @@ def report(
     from tiegym.analysis.groups import find_runs
     from tiegym.report.page import write_report
 
+    skipped: list[str] = []
     with input_errors():
-        found = find_runs(runs, _say)
+        found = find_runs(runs, skipped.append)
         if not out.parent.is_dir():
             raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
-    write_report(found, out)
+    for sentence in skipped:
+        _say(sentence)
+    write_report(found, out, skipped)
     print(f"report: {printable(out)}")
 
 
@@ -76,7 +79,7 @@ def film(
         out: The film, a GIF; an older one is replaced.
         theme: For a page with a light or a dark ground.
     """
-    from tiegym.analysis.groups import final, last_episode, program
+    from tiegym.analysis.groups import final, last_episode, policy_name
     from tiegym.pictures.run_film import write_film
     from tiegym.runs.folder import read_run
 
@@ -84,16 +87,12 @@ def film(
         read = read_run(run)
         steps = [s for s in last_episode(read) if s.get("ties") and s.get("perplexity") is not None]
         if not steps:
-            raise ValueError(
-                f"{run} has no step with ties and a perplexity: there is no film of it"
-            )
+            raise ValueError(f"{run} has no step with ties and a perplexity: there is no film of it")
         if out.suffix != ".gif" or not out.parent.is_dir():
-            raise ValueError(
-                f"--out {out} must be a name that ends in .gif, in a folder that exists"
-            )
+            raise ValueError(f"--out {out} must be a name that ends in .gif, in a folder that exists")
     test = final(read).get("test_perplexity")
-    write_film(steps, out, title=program(read), test_perplexity=test, theme=theme)
-    print(f"film: {out}")
+    write_film(steps, out, title=policy_name(read), test_perplexity=test, theme=theme)
+    print(f"film: {printable(out)}")
 
 
 def export(
