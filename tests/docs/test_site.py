@@ -71,7 +71,7 @@ def test_every_picture_of_the_results_is_shown_or_linked(site):
 
 def test_examples_in_docstrings_stand_where_the_reference_shows_them_as_code():
     for folder in ("tiegym", "agents", "baselines"):
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             assert not re.search(r"^ +Example:$", path.read_text(), re.MULTILINE), (
                 f"{path}: name the section Examples:, mkdocstrings knows no other"
             )
