@@ -32,12 +32,15 @@ def report(
     from tiegym.report.page import write_report
 
     skipped: list[str] = []
+
+    def skip(sentence: str) -> None:
+        _say(sentence)
+        skipped.append(sentence)
+
     with input_errors():
-        found = find_runs(runs, skipped.append)
+        found = find_runs(runs, skip)
         if not out.parent.is_dir():
             raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
-    for sentence in skipped:
-        _say(sentence)
     write_report(found, out, skipped)
     print(f"report: {printable(out)}")
 
@@ -87,9 +90,13 @@ def film(
         read = read_run(run)
         steps = [s for s in last_episode(read) if s.get("ties") and s.get("perplexity") is not None]
         if not steps:
-            raise ValueError(f"{run} has no step with ties and a perplexity: there is no film of it")
+            raise ValueError(
+                f"{run} has no step with ties and a perplexity: there is no film of it"
+            )
         if out.suffix != ".gif" or not out.parent.is_dir():
-            raise ValueError(f"--out {out} must be a name that ends in .gif, in a folder that exists")
+            raise ValueError(
+                f"--out {out} must be a name that ends in .gif, in a folder that exists"
+            )
     test = final(read).get("test_perplexity")
     write_film(steps, out, title=policy_name(read), test_perplexity=test, theme=theme)
     print(f"film: {printable(out)}")
