@@ -31,11 +31,17 @@ def report(
     from tiegym.analysis.groups import find_runs
     from tiegym.report.page import write_report
 
+    skipped: list[str] = []
+
+    def skip(sentence: str) -> None:
+        _say(sentence)
+        skipped.append(sentence)
+
     with input_errors():
-        found = find_runs(runs, _say)
+        found = find_runs(runs, skip)
         if not out.parent.is_dir():
             raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
-    write_report(found, out)
+    write_report(found, out, skipped)
     print(f"report: {printable(out)}")
 
 
@@ -76,7 +82,7 @@ def film(
         out: The film, a GIF; an older one is replaced.
         theme: For a page with a light or a dark ground.
     """
-    from tiegym.analysis.groups import final, last_episode, program
+    from tiegym.analysis.groups import final, last_episode, policy_name
     from tiegym.pictures.run_film import write_film
     from tiegym.runs.folder import read_run
 
@@ -92,8 +98,8 @@ def film(
                 f"--out {out} must be a name that ends in .gif, in a folder that exists"
             )
     test = final(read).get("test_perplexity")
-    write_film(steps, out, title=program(read), test_perplexity=test, theme=theme)
-    print(f"film: {out}")
+    write_film(steps, out, title=policy_name(read), test_perplexity=test, theme=theme)
+    print(f"film: {printable(out)}")
 
 
 def export(

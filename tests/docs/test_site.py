@@ -58,6 +58,16 @@ def test_the_search_works_without_a_server(site):
     assert (site / "javascripts" / "iframe-worker.js").is_file()
 
 
+def test_pictures_are_no_white_slabs_in_the_dark(site):
+    sheet = (site / "stylesheets" / "site.css").read_text()
+    dark = re.search(r'scheme="slate"\] [^{]*img\[src\$="\.png"\] \{([^}]*)\}', sheet)
+    assert "invert(" in dark[1]
+    start = (site / "index.html").read_text()
+    assert all(
+        f'src="film{theme}"' in start for theme in (".gif#only-light", "-dark.gif#only-dark")
+    )
+
+
 def test_changelog_and_contributing_are_pages(site):
     assert "Keep a Changelog" in (site / "changelog.html").read_text()
     assert "What a change needs" in (site / "contributing.html").read_text()
@@ -71,7 +81,7 @@ def test_every_picture_of_the_results_is_shown_or_linked(site):
 
 def test_examples_in_docstrings_stand_where_the_reference_shows_them_as_code():
     for folder in ("tiegym", "agents", "baselines"):
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             assert not re.search(r"^ +Example:$", path.read_text(), re.MULTILINE), (
                 f"{path}: name the section Examples:, mkdocstrings knows no other"
             )

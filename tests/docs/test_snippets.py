@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import tyro
 
+from baselines.policies import parse_policy
 from tests.docs.pages import PAGES, ROOT, snippets
 from tiegym import cli
 from tiegym.runs import options as run_options
@@ -145,4 +146,4 @@ def check_program(name, args, monkeypatch):
     if name == "baselines.compare":
         for policy in understood[0].policies:
             if not policy.startswith("runs/"):
-                module.parse_arm(policy, understood[0].env)
+                parse_policy(policy, understood[0].env)

@@ -28,7 +28,6 @@ _BY_PROGRAM = {
     "fixed": PATTERN,
     "retrain": PATTERN,
     "random": RANDOM,
-    "uniform": RANDOM,
     "lookahead": SEARCH,
     "evolution": SEARCH,
     "shallow": UNTIED,

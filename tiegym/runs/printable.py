@@ -10,8 +10,8 @@ def printable(text: object) -> str:
     an escape sequence in it would colour, erase or forge lines of the terminal.
 
     Examples:
-        >>> printable("runs/a\\x1b[2J\\nb")
-        'runs/a\\\\x1b[2J b'
+        >>> printable("runs/a\x1b[2J\nb")
+        'runs/a\\x1b[2J b'
     """
     line = " ".join(str(text).splitlines())
     return "".join(

@@ -12,6 +12,8 @@ from tiegym.pictures.kinds import kind, looks
         ({"program": "ppo", "protocol": "online"}, kinds.LEARNING),
         ({"program": "ppo", "protocol": "pretrained"}, kinds.LEARNED_BEFORE),
         ({"program": "random_tying", "protocol": "none"}, kinds.RANDOM),
+        ({"program": "random_fixed", "protocol": "none"}, kinds.RANDOM),
+        ({"program": "random_raw", "protocol": "none"}, kinds.RANDOM),
         ({"program": "fixed", "options": {"pattern": "cycle:2"}}, kinds.PATTERN),
         ({"program": "fixed", "options": {"pattern": "independent"}}, kinds.UNTIED),
         ({"program": "shallow", "options": {"layers": 2}}, kinds.UNTIED),

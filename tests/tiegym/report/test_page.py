@@ -1,5 +1,6 @@
 """The report of runs, from folders that hold no more than what it reads."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -111,3 +112,12 @@ def test_runs_of_different_tasks_are_not_passed_off_as_comparable(tmp_path):
 )
 def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end(values, expected):
     assert interquartile_mean(values) == expected
+
+
+def test_seconds_are_those_of_a_comparison_a_median_over_all_steps(tmp_path):
+    run = make_run(tmp_path / "runs" / "a")
+    rows = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    for row, seconds in zip(rows, (0.25, 9.0, 0.125), strict=True):
+        row["seconds_per_iteration"] = seconds
+    (run / "steps.jsonl").write_text("".join(f"{dumps(row)}\n" for row in rows))
+    assert "<td>0.2500</tr>" in page([run], tmp_path)
