@@ -213,8 +213,6 @@ def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):
 def test_a_text_that_cannot_be_read_ends_the_program_in_one_line(tmp_path, capsys):
     (tmp_path / "a.txt").write_bytes(b"\x1f\x8b" + b"x" * 99)
     with pytest.raises(SystemExit) as end:
-        evolution.main(
-            ["--quiet", f"--env.corpus={tmp_path / 'a.txt'}", f"--runs-dir={tmp_path / 'runs'}"]
-        )
+        main(["--quiet", f"--env.corpus={tmp_path / 'a.txt'}", f"--runs-dir={tmp_path / 'runs'}"])
     assert end.value.code == 2
     assert "is compressed (gzip): unpack it" in capsys.readouterr().err
