@@ -77,7 +77,7 @@ def _load(name: str, identity: str, configuration: str | None) -> Any:
     if identity in _PACKAGED_DATASETS_MODULES:  # "csv", say: not a data set, but a way to read one
         raise ValueError(f"corpus={name!r}: {identity!r} is no data set of the hub")
     # The library prefers a folder of that name to the hub. It doesn't with the long form, which
-    # its versions before 5 refuse; they do so without reading anything.
+    # its versions before 4.8 refuse; they do so without reading anything.
     path = f"hf://datasets/{identity}" if os.path.lexists(identity) else identity
     try:
         with offline_if_unreachable():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+_PDF = b"%PDF-"
 _ARCHIVES = {
     b"\x1f\x8b": "gzip",
     b"\x1f\x9d": "compress",
@@ -30,14 +31,15 @@ _START = 1 << 16
 
 
 def is_binary(path: Path) -> bool:
-    """Whether a file is neither text of any encoding nor an archive: a picture, say, or an array.
+    """Whether a file is neither text of any encoding nor what may hold some: a picture, say.
 
     Raises:
         OSError: If it can't be read.
     """
     with path.open("rb") as file:
         start = file.read(_START)
-    return b"\0" in start and not _archive(start) and not _wide_encoding(start)
+    is_known = start.startswith(_PDF) or _archive(start) or _wide_encoding(start)
+    return b"\0" in start and not is_known
 
 
 def read_text(path: Path) -> str:
@@ -67,6 +69,8 @@ def read_utf8(path: Path) -> str:
 
 
 def _require_text(content: bytes, path: Path) -> None:
+    if content.startswith(_PDF):
+        raise ValueError(f"{str(path)!r} is a PDF: extract its text, or move it out of the corpus")
     if archive := _archive(content):
         raise ValueError(
             f"{str(path)!r} is compressed ({archive}): unpack it, or move it out of the corpus"

@@ -10,7 +10,9 @@ import hashlib
 import json
 import logging
 import os
+import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tiegym.atomic_write import write_bytes
 from tiegym.data.tokenization import Tokens
 
 FORMAT = 2  # 1 had no checksum of the tokenizer
+_DAY = 86_400  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -76,10 +79,19 @@ def write(path: Path, stored: TokenizedText) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
         # Not save_file: on a full disk it raises what is no OSError.
         write_bytes(path, save(dict(stored.splits), metadata=header))
     except OSError as error:
         warn(f"in {path.parent}: {error}")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes were writing: files that nobody has touched for a day."""
+    for file in folder.glob(".tokens-*.tmp"):
+        with suppress(FileNotFoundError):  # another process may be doing the same
+            if time.time() - file.lstat().st_mtime > _DAY:
+                file.unlink()
 
 
 def warn(reason: str) -> None:

@@ -5,6 +5,7 @@ import shutil
 
 import datasets
 import pytest
+from packaging import version
 
 from tests.tiegym.data.written import texts, write
 from tiegym.data import hub
@@ -48,7 +49,11 @@ def test_a_folder_of_a_hub_name_is_not_read_in_its_place(stored, working_folder,
             write(working_folder / folder / f"{split}.jsonl", rows("LOCAL"))
         write(working_folder / folder / "lambada.py", "raise SystemExit('run')")
         write(working_folder / folder / "state.json", "{}")
-    assert texts(load_corpus(name))["train"].startswith("HUB row 0\n")
+    if version.parse(datasets.__version__) < version.parse("4.8"):  # it can't, and says so
+        with pytest.raises(OSError, match="could not be loaded"):
+            load_corpus(name)
+    else:
+        assert texts(load_corpus(name))["train"].startswith("HUB row 0\n")
 
 
 @pytest.mark.parametrize("name", ["lambada", "ptb", "hf:some/thing", "hf:thing", "hf:a/thing:part"])

@@ -72,6 +72,15 @@ def test_binary_files_are_refused(tmp_path, content):
         load_corpus(str(path))
 
 
+@pytest.mark.parametrize("rest", [b"\n%\xe2\xe3 abc\n" * 99, b"\0" * 99])
+def test_a_pdf_is_refused_by_what_it_is(tmp_path, rest):
+    write(tmp_path / "b.txt", lines("b"))
+    write(tmp_path / "a.pdf", b"%PDF-1.4" + rest)
+    for path in (tmp_path, tmp_path / "a.pdf"):
+        with pytest.raises(ValueError, match=r"a.pdf' is a PDF: extract its text"):
+            load_corpus(str(path))
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path):
     text = lines("é")
     assert "".join(read(write(tmp_path / "a.txt", text.encode("utf-8-sig"))).values()) == text

@@ -95,6 +95,17 @@ def test_a_disk_that_takes_nothing_is_one_warning(folder, monkeypatch, number):
     assert list(folder.iterdir()) == []
 
 
+def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(folder):
+    folder.mkdir()
+    for name in (".tokens-a.safetensors.0123.tmp", ".tokens-b.safetensors.4567.tmp", "other.tmp"):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (1, 1))
+    os.utime(folder / ".tokens-b.safetensors.4567.tmp")
+    load_corpus("synthetic:3000", "bpe-300")
+    left = {path.name for path in folder.iterdir() if path.suffix == ".tmp"}
+    assert left == {".tokens-b.safetensors.4567.tmp", "other.tmp"}
+
+
 PROGRAM = """
 import resource, sys
 from pathlib import Path
