@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.tiegym.small import SMALL
 from tiegym.data import token_cache
 from tiegym.runs.recorder import is_finished, read_run
@@ -22,7 +24,8 @@ for _ in range(2):
 """
 
 
-def test_eight_processes_share_a_cold_cache_and_a_runs_folder(tmp_path):
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.exhaustive)])
+def test_processes_share_a_cold_cache_and_a_runs_folder(count, tmp_path):
     # Real processes: each takes seconds to begin.
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     processes = [
@@ -33,15 +36,15 @@ def test_eight_processes_share_a_cold_cache_and_a_runs_folder(tmp_path):
             text=True,
             env=environment,
         )
-        for _ in range(8)
+        for _ in range(count)
     ]
     for process in processes:
         process.stdin.close()
         process.stdin = None  # communicate would close it again
     printed = [process.communicate(timeout=300)[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8
+    assert [process.returncode for process in processes] == [0] * count
     folders = sorted(folder for lines in printed for folder in lines)
-    assert len(set(folders)) == 16
+    assert len(set(folders)) == 2 * count
     runs = [read_run(folder) for folder in folders]
     assert all(is_finished(run.folder) for run in runs)
     losses = {tuple(row["val_loss"] for row in run.steps) for run in runs}
