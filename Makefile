@@ -4,7 +4,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-from-constraints
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?= -n auto --dist worksteal
 
 # What a Python must be able to do to set up .venv. Debian's needs a package for it: python3-venv.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -27,10 +27,11 @@ demo: $(STAMP)  ## train under several tying policies and compare them (about 3 
 test: $(STAMP)  ## run the tests; PYTEST_ARGS="-k ties" takes other options
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-lint: $(STAMP)  ## check style and types
+lint: $(STAMP)  ## check style, types and spelling
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(VENV)/bin/codespell
 
 format: $(STAMP)  ## mend style where ruff can
 	$(PY) -m ruff check --fix
@@ -42,7 +43,8 @@ bench: $(STAMP)  ## measure speed and memory
 docs: $(STAMP)  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-fuzz: $(STAMP)  ## draw thousands of configurations and actions, and kill 50 runs
+fuzz: $(STAMP)  ## run the exhaustive tests, draw thousands of configurations, kill 50 runs
+	$(PY) -m pytest $(PYTEST_ARGS) -m exhaustive
 	TIEGYM_FUZZ=1 $(PY) -m pytest tests/tiegym/test_fuzz.py
 	$(PY) -m benchmarks.kills --kills 50
 

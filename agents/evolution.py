@@ -29,6 +29,7 @@ from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.data.corpora import load_corpus
 from tiegym.policies.fixed import FixedTies
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import Journal
 from tiegym.runs.json_files import append_line, plain
 from tiegym.runs.options import RunOptions
@@ -170,9 +171,19 @@ class TrainingRuns:
     def __init__(
         self, config: TieConfig, budget: int, seed: int, progress: Callable[[int], Any]
     ) -> None:
-        """Loads the corpus."""
-        self.config, self.budget, self.seed, self.progress = config, budget, seed, progress
-        self.trainer = Trainer(config, load_corpus(config.corpus, config.tokenizer))
+        """Loads the corpus.
+
+        Raises:
+            InputError: If it can't be read, or is too small.
+        """
+        # A schedule of the learning rate ends with the candidate's budget.
+        self.config = dataclasses.replace(config, max_iters=budget)
+        self.budget, self.seed, self.progress = budget, seed, progress
+        try:
+            corpus = load_corpus(config.corpus, config.tokenizer)
+            self.trainer = Trainer(self.config, corpus)
+        except (OSError, ValueError) as error:
+            raise InputError(str(error)) from error
         self.iterations = 0
         """Run so far, over all candidates."""
 
@@ -182,7 +193,7 @@ class TrainingRuns:
         loss, left = self.config.divergence_loss, self.budget
         while left > 0:
             iterations = min(self.config.iters_per_step, left)
-            losses = self.trainer.train(iterations)
+            losses = self.trainer.train(iterations, self.budget - left)
             left -= iterations
             self.iterations += iterations
             self.progress(iterations)
@@ -192,7 +203,7 @@ class TrainingRuns:
             final = self.trainer.validation_loss().item()
             loss = final if final <= loss else loss
         share = tie_vectors.n_independent(ties) / self.config.n_layer
-        return loss + self.config.param_cost * share  # zero but for reward="ppl_params"
+        return loss + self.config.param_cost * share  # zero but for rewards with a price
 
 
 def search(options: Options, journal: Journal) -> tuple[Candidate, int]:

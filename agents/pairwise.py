@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from agents import ppo
 from agents.protocols import Env, Greedy, level_free, train_agent
+from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent, save_agent
 from baselines.retrain import read_source, spent_iterations
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.program import open_run, run_policy, run_program
@@ -43,7 +44,8 @@ class Options(ppo.Options):
 
     source: Path | None = None
     """Folder of a finished run of this program whose agent decides here, greedily and without
-    learning; it may have had another number of layers."""
+    learning; it may have had another number of layers. A run of tiegym 0.1 has its agent in an
+    archive, which must be named itself: RUN/agent.zip."""
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -84,9 +86,12 @@ class PairwisePolicy(ActorCriticPolicy):
                 if isinstance(layer, nn.Linear):
                     nn.init.orthogonal_(layer.weight, 2**0.5)
                     nn.init.zeros_(layer.bias)
-            nn.init.orthogonal_(net[-1].weight, gain)  # the first policy is nearly uniform
+                    last = layer
+            nn.init.orthogonal_(last.weight, gain)  # the first policy is nearly uniform
         self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
         )
 
     def scores_and_values(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -131,7 +136,7 @@ class PairwisePolicy(ActorCriticPolicy):
         run = torch.cat((budget, loss, share, stats.mean(1)), dim=1)
         return scores, self.critic(run)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, obs: dict[str, Tensor], deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,), values (B, 1) and log-probabilities (B,)."""
@@ -140,7 +145,7 @@ class PairwisePolicy(ActorCriticPolicy):
         actions = distribution.get_actions(deterministic=deterministic)
         return actions, values, distribution.log_prob(actions)
 
-    def evaluate_actions(
+    def evaluate_actions(  # type: ignore[override]
         self, obs: dict[str, Tensor], actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values (B, 1), log-probabilities (B,) and entropy (B,) of given actions."""
@@ -148,11 +153,13 @@ class PairwisePolicy(ActorCriticPolicy):
         distribution = self.action_dist.proba_distribution(action_logits=scores)
         return values, distribution.log_prob(actions), distribution.entropy()
 
-    def get_distribution(self, obs: dict[str, Tensor]) -> Distribution:
+    def get_distribution(  # type: ignore[override]
+        self, obs: dict[str, Tensor]
+    ) -> Distribution:
         """The distribution over targets."""
         return self.action_dist.proba_distribution(action_logits=self.scores_and_values(obs)[0])
 
-    def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
+    def predict_values(self, obs: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
         """Values (B, 1)."""
         return self.scores_and_values(obs)[1]
 
@@ -173,28 +180,60 @@ def make_model(options: Options, env: Env) -> PPO:
 def play(options: Options, source: Path) -> Path:
     """Lets the agent of a finished run decide; returns the new run folder.
 
+    The new folder gets the agent, too, and a resumed run takes it from there.
+
     Args:
         options: Of the program.
-        source: Folder of a run of this program.
+        source: Folder of a run of this program, or the agent.zip in one.
 
     Raises:
         InputError: If it is no folder of a finished run, or another program made it.
     """
-    run = read_source(source)
-    if run.config["program"] != "pairwise":
-        raise InputError(
-            f"{source} is a run of {run.config['program']}: give one of agents.pairwise, whose "
-            "agent alone fits any number of layers"
-        )
-    trained = PPO.load(source / "agent.zip", device="cpu")
-    learnt_online = run.config["protocol"] == "online"
-    spent = spent_iterations(run) if learnt_online else run.summary["extra_iterations"]  # type: ignore[index]
+    kept = None if options.resume is None else options.resume / AGENT_FILE
+    if kept is not None and kept.is_file():
+        agent = read_agent(kept)
+        spent = agent.values.get("spent_iterations", 0)
+    else:
+        agent, spent = find_agent(source, named_by_user=options.resume is None)
     with open_run(options, "pairwise", protocol="pretrained", source_run=source) as env:
         model = make_model(options, env)  # of this number of layers, with the same weights
-        model.policy.load_state_dict(trained.policy.state_dict())
+        agent.give_to(model)
+        save_agent(model, env.folder, spent_iterations=spent)
         env.note(extra_iterations=spent)
         run_policy(env, Greedy(model, env), options.seed, options.steps)
     return env.folder
+
+
+def find_agent(source: Path, named_by_user: bool) -> tuple[SavedAgent, int]:
+    """The agent of a finished run, and the iterations that it took to train it.
+
+    Args:
+        source: Folder of a run of this program, or the agent.zip in one.
+        named_by_user: Whether it was just named on the command line, and not by a file.
+
+    Raises:
+        InputError: If there is none that can be used.
+    """
+    archive = source if source.suffix == ".zip" else None
+    folder = source if archive is None else source.parent
+    run = read_source(folder)
+    if run.config.get("program") != "pairwise":
+        raise InputError(
+            f"{folder} is a run of {run.config.get('program')}: give one of agents.pairwise, whose "
+            "agent alone fits any number of layers"
+        )
+    if archive is not None and not named_by_user:
+        raise InputError(f"{archive} was named by a record, and not by you: start this run anew")
+    if archive is None and not (folder / AGENT_FILE).exists():
+        raise InputError(
+            f"{folder} has no {AGENT_FILE}: its agent is in an archive of tiegym 0.1. If you trust "
+            f"it, name the archive itself: --source {folder / 'agent.zip'}"
+        )
+    agent = read_agent(archive or folder / AGENT_FILE)
+    assert run.summary is not None
+    if run.config.get("protocol") == "online":
+        return agent, spent_iterations(run)
+    return agent, int(run.summary.get("extra_iterations", 0))
 
 
 def train(options: Options) -> Path:

@@ -25,8 +25,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, LogEveryNTimesteps
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from agents.saved_agents import save_agent
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy
 from tiegym.runs.progress import ShowProgress
@@ -89,9 +91,8 @@ def train_agent(
 ) -> Path:
     """Trains an agent under the protocol of its options; returns the run folder.
 
-    The folder also gets the agent (`agent.zip`, for the algorithm's `load`), the agent's own
-    TensorBoard events (`agent/`), and in summary.json, if it was pretrained, the
-    `extra_iterations` that this took.
+    The folder also gets the agent (see `agents.saved_agents`), the agent's own TensorBoard events
+    (`agent/`), and in summary.json, if it was pretrained, the `extra_iterations` that this took.
 
     Args:
         options: The program's options.
@@ -123,24 +124,28 @@ def learn(model: BaseAlgorithm, steps: int, seed: int, folder: Path) -> None:
         model: Untrained, with an environment.
         steps: Environment steps.
         seed: Of the environment's first reset, whatever the agent's own seed is.
-        folder: Gets `agent.zip` and, in `agent/`, the agent's TensorBoard events.
+        folder: Gets the agent (see `agents.saved_agents`) and, in `agent/`, the agent's TensorBoard
+            events.
     """
     model.get_env().seed(seed)  # type: ignore[union-attr]
     # A resumed run logs again what it logged before it was cut off.
     shutil.rmtree(folder / "agent", ignore_errors=True)
     model.set_logger(configure(str(folder / "agent"), ["tensorboard"]))
     rollout = rollout_length(model)
-    model.learn(steps, [StopAfter(steps, rollout), LogEveryNTimesteps(rollout)], log_interval=None)
+    callbacks: list[BaseCallback] = [StopAfter(steps, rollout), LogEveryNTimesteps(rollout)]
+    model.learn(steps, callbacks, log_interval=None)  # type: ignore[arg-type]
     model.logger.dump(model.num_timesteps)  # what the last update logged
     model.logger.close()
-    model.save(folder / "agent.zip")
+    save_agent(model, folder)
 
 
 def rollout_length(model: BaseAlgorithm) -> int:
     """Environment steps between updates of a Stable-Baselines3 agent."""
     if isinstance(model, OnPolicyAlgorithm):
         return model.n_steps
-    return model.train_freq if isinstance(model.train_freq, int) else model.train_freq.frequency
+    assert isinstance(model, OffPolicyAlgorithm)
+    every = model.train_freq
+    return every if isinstance(every, int) else int(every[0])
 
 
 class StopAfter(BaseCallback):
@@ -243,12 +248,15 @@ class RewardDifferences(gymnasium.Wrapper[Any, Any, Any, Any]):
     changed. The first reward of an episode is compared with the first of the episode before; in the
     first episode there is none, and the agent gets 0.
 
-    The best policy stays the same, but for the very first step. Let the reward be r(s') for
-    arriving at s'. With the potential P(s) = r(s) / (1 - gamma), the worth of staying at s for
-    ever, potential-based shaping (Ng, Harada and Russell 1999) makes of it
-    r(s') + gamma P(s') - P(s) = (r(s') - r(s)) / (1 - gamma); the constant factor is left out. At
-    the first step r(s) is what the last episode gave, whatever is done now. As P isn't taken back
-    at the end of an episode, its last state counts as if it stayed.
+    It is another aim than the level's. With the discount gamma, the differences of an episode add
+    up to (1 - gamma) times what the levels would if the last one were kept for ever, less what the
+    first is held against: the sum over t < T of gamma^t (r_{t+1} - r_t) is the sum over t < T of
+    (1 - gamma) gamma^t r_{t+1}, plus gamma^T r_T, less r_0. So the best policy is the one for that
+    sum. Where an episode ends and gamma < 1, it need not be the best one for the levels: of two
+    steps with the levels 1, 0 or 0, 1 and gamma = 0.7, the levels prefer the former, their
+    differences the latter. Here that is wanted, since a run is judged by how it ends. It is
+    potential-based shaping (Ng, Harada and Russell 1999) with P(s) = r(s) / (1 - gamma), which is
+    not taken back at the end of an episode; taken back, it would keep the best policy.
     """
 
     def __init__(self, env: Env) -> None:

@@ -24,7 +24,7 @@ import tyro
 from benchmarks import timing
 from tiegym import TieEnv
 from tiegym import env as tiegym_env
-from tiegym.transformer.gpt import Shape
+from tiegym.transformer.block import Shape
 
 
 @dataclass(frozen=True)

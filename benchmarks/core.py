@@ -15,7 +15,8 @@ import tyro
 from benchmarks import timing
 from benchmarks.timing import Quartiles, bare_iterations, paired_ratio, random_batches, seconds
 from tiegym import TieEnv, ties
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 
 @dataclass(frozen=True)

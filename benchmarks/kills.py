@@ -81,7 +81,7 @@ def live(program: str, folder: Path, resume: bool) -> None:
         env.export(folder / "weights.safetensors")
         close(env)
 
-    TieEnv.close = leave_weights  # type: ignore[method-assign]
+    TieEnv.close = leave_weights  # type: ignore[method-assign, assignment]
     found = importlib.import_module(module)
     found.train(parse_options(found.Options, [*SMALL.split(), *own, *where]))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -39,11 +40,12 @@ def resident_bytes() -> int:
 
 def growth(options: Options) -> float:
     """Relative growth of the median memory from the second tenth of the episodes to the last."""
-    env = TieEnv(
+    small: dict[str, Any] = {
         **{"corpus": "synthetic:20000", "n_layer": 4, "n_head": 2, "n_embd": 32},
         **{"block_size": 16, "batch_size": 2, "eval_batches": 1, "test_tokens": 100},
         **{"iters_per_step": 1, "max_iters": options.steps, "device": "cpu", "dropout": 0.1},
-    )
+    }
+    env = TieEnv(**small)
     env.action_space.seed(0)
     seen = []
     for episode in tqdm(range(options.resets), desc="benchmarks.leaks", disable=None):

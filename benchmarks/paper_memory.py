@@ -16,8 +16,8 @@ import torch
 import tyro
 
 from benchmarks import timing
-from tiegym.training.trainer import resolve_loss_chunk
-from tiegym.transformer.gpt import Shape
+from tiegym.training.resolve import resolve_loss_chunk
+from tiegym.transformer.block import Shape
 
 GPT2_XL = Shape(vocab_size=50_257, n_layer=48, n_head=16, n_embd=1600, block_size=256)
 """The paper's transformer."""

@@ -29,9 +29,10 @@ from tiegym import ties
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tokenization import Tokenizer
+from tiegym.training.resolve import resolve_device
 from tiegym.training.step_stats import peak_memory, reset_peak_memory
-from tiegym.training.trainer import Trainer, resolve_device
-from tiegym.transformer.gpt import Shape
+from tiegym.training.trainer import Trainer
+from tiegym.transformer.block import Shape
 
 ALL_ON = "7 independent, owner, checkpointing"
 AIMS = (

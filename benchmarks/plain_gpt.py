@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tiegym.transformer.gpt import Shape
+from tiegym.transformer.block import Shape
 
 
 class PlainBlock(nn.Module):

@@ -16,7 +16,8 @@ from benchmarks import timing
 from benchmarks.timing import Quartiles, bare_iterations, random_batches
 from tiegym import TieEnv, ties
 from tiegym.transformer import tying
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 
 @dataclass(frozen=True)

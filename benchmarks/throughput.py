@@ -19,7 +19,7 @@ from benchmarks import timing
 from benchmarks.plain_gpt import PlainLoop
 from benchmarks.timing import Quartiles
 from tiegym import TieEnv
-from tiegym.training.trainer import resolve_dtype
+from tiegym.training.resolve import resolve_dtype
 
 
 @dataclass(frozen=True)

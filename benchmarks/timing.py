@@ -93,7 +93,7 @@ def bare_iterations(
     model.train()
     for inputs, targets in batches:
         optimizer.zero_grad(set_to_none=True)
-        model.loss(inputs, targets).backward()
+        model.loss(inputs, targets).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
 

@@ -51,6 +51,11 @@ __all__ = [
 
 for _id, _arguments in ENVIRONMENTS.items():
     gymnasium.register(_id, entry_point="tiegym.env:TieEnv", kwargs=_arguments)
+gymnasium.register(
+    "TieBench-v0",
+    entry_point="tiegym.bench.environment:TieBench",
+    vector_entry_point="tiegym.bench.vector:TieBenchVector",
+)
 
 
 def __getattr__(name: str) -> Any:

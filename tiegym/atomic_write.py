@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,8 +40,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     # Not tempfile's: those are readable by their owner alone, and a result is to be shared.
     temporary.touch(0o666, exist_ok=False)
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
+        # A library may have put a file of its own in place of this one, as safetensors does.
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # or a machine that crashes could keep the name alone
         os.replace(temporary, path)

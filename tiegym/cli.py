@@ -64,6 +64,38 @@ def _say(message: str) -> None:
     print(printable(message), file=sys.stderr)
 
 
+def film(
+    run: tyro.conf.Positional[Path],
+    out: Path = Path("film.gif"),
+    theme: Literal["light", "dark"] = "light",
+) -> None:
+    """Write a short film of a run: whose weights each layer uses, beside the perplexity.
+
+    Args:
+        run: A run folder; its last episode is shown.
+        out: The film, a GIF; an older one is replaced.
+        theme: For a page with a light or a dark ground.
+    """
+    from tiegym.analysis.groups import final, last_episode, program
+    from tiegym.pictures.run_film import write_film
+    from tiegym.runs.folder import read_run
+
+    with input_errors():
+        read = read_run(run)
+        steps = [s for s in last_episode(read) if s.get("ties") and s.get("perplexity") is not None]
+        if not steps:
+            raise ValueError(
+                f"{run} has no step with ties and a perplexity: there is no film of it"
+            )
+        if out.suffix != ".gif" or not out.parent.is_dir():
+            raise ValueError(
+                f"--out {out} must be a name that ends in .gif, in a folder that exists"
+            )
+    test = final(read).get("test_perplexity")
+    write_film(steps, out, title=program(read), test_perplexity=test, theme=theme)
+    print(f"film: {out}")
+
+
 def export(
     run: tyro.conf.Positional[Path], to: Literal["hf"] = "hf", out: Path | None = None
 ) -> None:
@@ -87,6 +119,7 @@ def export(
 COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": compare,
     "report": report,
+    "film": film,
     "export": export,
 }
 

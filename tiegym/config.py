@@ -7,17 +7,23 @@ What can only be known with a corpus or a device in hand is checked when the env
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from tiegym import ties
 from tiegym.data import sources, tokenization
 
 Action = Literal["layerwise", "pair", "joint"]
 TieGrad = Literal["owner", "sum"]
-Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params"]
+Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params", "delta_ppl_params"]
+Decay = Literal["constant", "cosine", "linear"]
 Dtype = Literal["auto", "float32", "bfloat16-mixed", "bfloat16"]
 
 
@@ -31,7 +37,7 @@ class TieConfig:
     """
 
     n_layer: int = 6
-    """Transformer blocks L, at least 2."""
+    """Transformer blocks L; with one there is nothing to decide (for comparisons by depth)."""
     n_head: int = 4
     """Attention heads; n_embd must be a multiple."""
     n_embd: int = 128
@@ -42,13 +48,18 @@ class TieConfig:
     """Dropout probability, in [0, 1)."""
     corpus: str = "stdlib"
     """stdlib, a named data set (wikitext-2, wikitext-103, lambada, lm1b, ptb, tiny-shakespeare),
-    hf:ID[:CONFIG], the path of a file or folder, or synthetic:N."""
+    hf:ID[:CONFIG], the path of a file or folder, synthetic:N, or nested:N."""
     tokenizer: str = "bytes"
     """bytes, bpe-N, word[-N], gpt2, or the path of a tokenizer.json."""
     batch_size: int = 8
     """Sequences B in a batch."""
     learning_rate: float = 1e-3
-    """AdamW's learning rate for the transformer, constant."""
+    """AdamW's learning rate for the transformer: the largest of its schedule."""
+    warmup_iters: int = 0
+    """First iterations, over which the learning rate rises linearly to learning_rate."""
+    lr_decay: Decay = "constant"
+    """constant, or cosine or linear: how the learning rate falls after the warm-up, to 0 at
+    max_iters."""
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay, on all weights."""
     grad_clip: float = 1.0
@@ -66,10 +77,12 @@ class TieConfig:
     """owner: only a layer's own position gives its weights a gradient; sum: all positions that
     use them do."""
     reward: Reward = "neg_log_ppl"
-    """neg_log_ppl, neg_ppl (the paper's), delta_log_ppl (its fall since the last step), or
-    ppl_params (neg_log_ppl less param_cost times the independent share)."""
+    """neg_log_ppl, neg_ppl (the paper's), delta_log_ppl (its fall since the last step), ppl_params
+    (neg_log_ppl less param_cost times the independent share), or delta_ppl_params (delta_log_ppl
+    less param_cost times the rise of that share)."""
     param_cost: float = 0.0
-    """Price in nats of training all layers independently; for reward=ppl_params only."""
+    """Price in nats of training all layers independently; for reward=ppl_params and
+    delta_ppl_params only."""
     eval_batches: int = 2
     """Batches of the fixed validation set behind each reward."""
     test_tokens: int | None = 65_536
@@ -89,15 +102,13 @@ class TieConfig:
     """Tokens whose logits exist at a time; 0 is all; None chooses by vocabulary and device."""
 
     def __post_init__(self) -> None:
-        """Checks every argument, and turns a tie vector given as a list into a tuple."""
+        """Checks every argument; NumPy's scalars, paths and lists become plain values."""
+        _make_plain(self)
         _check_types(self)
+        _check_sizes(self)
         if not isinstance(self.initial_ties, str):
             vector = ties.validate(self.initial_ties, self.n_layer)
             object.__setattr__(self, "initial_ties", tuple(vector.tolist()))
-        at_least_one = "n_head n_embd block_size batch_size iters_per_step max_iters eval_batches"
-        for name in at_least_one.split():
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
-        _require(self, "n_layer", self.n_layer >= 2, "at least 2: with one layer nothing can tie")
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}: "
@@ -105,12 +116,18 @@ class TieConfig:
             )
         _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         _require(self, "learning_rate", self.learning_rate > 0, "positive")
+        _require(
+            self,
+            "warmup_iters",
+            0 <= self.warmup_iters <= self.max_iters,
+            f"from 0 to max_iters={self.max_iters}",
+        )
         for name in ("weight_decay", "grad_clip", "param_cost"):
             _require(self, name, getattr(self, name) >= 0, "zero or positive")
-        if self.param_cost and self.reward != "ppl_params":
+        if self.param_cost and not self.reward.endswith("ppl_params"):
             raise ValueError(
                 f"param_cost={self.param_cost} has no effect with reward={self.reward!r}: "
-                'choose reward="ppl_params"'
+                'choose reward="ppl_params" or "delta_ppl_params"'
             )
         _require(
             self,
@@ -177,21 +194,110 @@ def _require(config: TieConfig, name: str, holds: bool, allowed: str) -> None:
         raise ValueError(f"{name}={getattr(config, name)!r} must be {allowed}")
 
 
+def default_arguments() -> dict[str, Any]:
+    """Every field of `TieConfig` with its default."""
+    return {field.name: field.default for field in dataclasses.fields(TieConfig)}
+
+
+def check_names(names: Iterable[str], of: str) -> None:
+    """Checks that all names are fields of `TieConfig`.
+
+    Args:
+        names: Of keyword arguments.
+        of: The function that got them, such as "TieEnv.__init__()".
+
+    Raises:
+        TypeError: In Python's own words, which other libraries look for.
+    """
+    known = [field.name for field in dataclasses.fields(TieConfig)]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        close = difflib.get_close_matches(str(unknown[0]), known, 1)
+        more = f" (nor is any of {unknown[1:]} known)" if unknown[1:] else ""
+        raise TypeError(
+            f"{of} got an unexpected keyword argument '{unknown[0]}'{more}: "
+            + (f"did you mean {close[0]}? " if close else "")
+            + f"It takes {', '.join(known)}"
+        )
+
+
+MOST = 2**31 - 1
+"""The largest integer that any argument can be."""
+
+MOST_LAYERS = 2**15 - 1
+"""The largest `n_layer`: layers are 16-bit integers in observations."""
+
+MOST_WEIGHTS = 2**40
+"""The most weights of all layers together: a trillion, more than any machine trains like this."""
+
+
+def _make_plain(config: TieConfig) -> None:
+    """Turns values that mean a plain one into it: records and specs are JSON."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        plain = value
+        if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+            plain = value.item()
+        if isinstance(plain, os.PathLike):
+            plain = os.fspath(plain)
+        for kind in (str, int, float):  # subclasses of them, such as members of an enumeration
+            if isinstance(plain, kind) and type(plain) not in (kind, bool):
+                plain = kind.__str__(plain) if kind is str else kind(plain)
+        if plain is not value:
+            object.__setattr__(config, field.name, plain)
+
+
+def _check_sizes(config: TieConfig) -> None:
+    """Rejects sizes that can't be, before anything of them is made."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if type(value) is int:
+            _require(config, field.name, value <= MOST, f"at most {MOST}")
+    at_least_one = "n_layer n_head n_embd block_size batch_size iters_per_step max_iters "
+    at_least_one += "eval_batches"
+    for name in at_least_one.split():
+        _require(config, name, getattr(config, name) >= 1, "at least 1")
+    if config.action == "joint":
+        enough = "at least 2 with action='joint': one layer has no choice to make"
+        _require(config, "n_layer", config.n_layer >= 2, enough)
+    _require(config, "n_layer", config.n_layer <= MOST_LAYERS, f"at most {MOST_LAYERS}")
+    weights = 12 * config.n_embd**2 * config.n_layer
+    if weights > MOST_WEIGHTS:
+        raise ValueError(
+            f"n_embd={config.n_embd} and n_layer={config.n_layer} are {weights:.1e} weights: "
+            f"more than {MOST_WEIGHTS:.1e} can't be; lower them"
+        )
+    for name in ("eval_batches", "iters_per_step"):
+        batches = getattr(config, name)
+        if name == "iters_per_step":
+            batches = min(batches, config.max_iters)
+        tokens = batches * config.batch_size * config.block_size
+        if tokens > MOST:
+            raise ValueError(
+                f"{name}={getattr(config, name)} batches of batch_size={config.batch_size} "
+                f"sequences of block_size={config.block_size} are {tokens:.1e} tokens at a time: "
+                f"at most {MOST:.1e} can be; lower one of them"
+            )
+
+
 def _check_types(config: TieConfig) -> None:
     """Rejects a value of another type than the field's, and one outside a Literal."""
     hints = get_type_hints(TieConfig)
     for field in dataclasses.fields(config):
         hint, value = hints[field.name], getattr(config, field.name)
         if get_origin(hint) is Literal:
-            if value not in get_args(hint):
+            if not isinstance(value, str) or value not in get_args(hint):
                 allowed = ", ".join(get_args(hint))
                 raise ValueError(f"{field.name}={value!r} is unknown: choose one of {allowed}")
             continue
         if field.name == "initial_ties":  # a pattern's name or any sequence of integers
             continue
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(config, field.name, float(value))
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError as error:
+                raise ValueError(f"{field.name} must be finite, not so large a number") from error
+            object.__setattr__(config, field.name, value)
         kinds = get_args(hint) or (hint,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join(kind.__name__ for kind in kinds)

@@ -7,8 +7,8 @@ each of them does is in its own module.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,26 +16,29 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 from tiegym import ties as tie_vectors
-from tiegym.config import TieConfig
+from tiegym.config import TieConfig, check_names
+from tiegym.copies import Copies
 from tiegym.data.corpora import Corpus, load_corpus
-from tiegym.episode import Episode, Snapshot
+from tiegym.episode import Episode
+from tiegym.info import action_mask, step_info, test_figures
 from tiegym.rewards import reward
-from tiegym.spaces import make_action_space, make_observation_space
+from tiegym.spaces import make_action_space, make_observation_space, observe, ties_after
 from tiegym.ties import Ties
-from tiegym.training.fork_safety import fork_safe
-from tiegym.training.out_of_memory import explains_out_of_memory
+from tiegym.training.entry import entry
 from tiegym.training.step_stats import Stopwatch, peak_memory, reset_peak_memory
-from tiegym.training.trainer import Trainer, resolve_dtype
-from tiegym.transformer import model_file, tying
+from tiegym.training.trainer import Trainer
+from tiegym.transformer import model_file
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
 
 Observation: TypeAlias = dict[str, Any]
 
 
-class TieEnv(gymnasium.Env[Observation, Any]):
+class TieEnv(Copies):
     """A training run of one transformer as an episode.
 
     An environment step takes an action that changes the tie vector, runs `iters_per_step`
@@ -80,18 +83,25 @@ class TieEnv(gymnasium.Env[Observation, Any]):
 
     metadata = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
+    @isolated
     def __init__(
         self, render_mode: Literal["ansi", "human", "rgb_array"] | None = None, **config: Any
     ) -> None:
         """Validates the configuration and loads the corpus; weights come with the first step."""
+        if isinstance(render_mode, Mapping):
+            raise TypeError(
+                f"{type(self).__name__} takes its arguments by name, not in a dictionary: "
+                f"{type(self).__name__}(**config). RLlib hands its env_config over like this: "
+                "register a creator, ray.tune.register_env('tie', lambda config: "
+                "gymnasium.make('tiegym:TieEnv-v0', **config)), and give env='tie'"
+            )
+        check_names(config, f"{type(self).__name__}.__init__()")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
                 f"render_mode={render_mode!r} is unknown: choose one of None, "
                 + ", ".join(self.metadata["render_modes"])
             )
-        known = [field.name for field in dataclasses.fields(TieConfig)]
-        if unknown := sorted(set(config) - set(known)):
-            raise TypeError(f"unknown argument(s) {unknown}: TieEnv takes {', '.join(known)}")
+        self._spec: EnvSpec | None = None
         self.render_mode = render_mode
         self.config = TieConfig(**config)
         self.corpus: Corpus = load_corpus(self.config.corpus, self.config.tokenizer)
@@ -104,6 +114,19 @@ class TieEnv(gymnasium.Env[Observation, Any]):
 
     # Gymnasium's interface
 
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How `gymnasium.make` made it; `spec.to_json()` rebuilds it elsewhere."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None:  # what was given as NumPy's scalars, paths and so on is plain by now
+            spec = copy.deepcopy(spec)
+            spec.kwargs |= {k: getattr(self.config, k, v) for k, v in spec.kwargs.items()}
+        self._spec = spec
+
+    @entry
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -128,13 +151,12 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             train_loss=uniform,
             stats=[0.0] * (config.n_layer * len(FEATURES)),
             ties=tie_vectors.parse(config.initial_ties, config.n_layer).tolist(),
-            layer=1 if config.action == "layerwise" else 0,
+            layer=min(1, config.n_layer - 1) if config.action == "layerwise" else 0,
         )
         self.step_stats = {}
         return self._observation(), self._info()
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Changes the ties, trains, evaluates.
 
@@ -150,33 +172,27 @@ class TieEnv(gymnasium.Env[Observation, Any]):
                 f'action="{self.config.action}" with {self.config.n_layer} layers'
             )
         config, trainer = self.config, self._started_trainer()
-        ties = self._ties_after(action)
+        ties = ties_after(action, self.ties, episode.layer, config.action)
+        previous_share = tie_vectors.n_independent(self.ties) / config.n_layer
         reset_peak_memory(trainer.device)
         watch = Stopwatch(trainer.device)
         trainer.retie(ties)
         before = sample_weights(trainer.model)
         iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
-        losses = trainer.train(iterations)
+        losses = trainer.train(iterations, episode.iteration)
         watch.mark()
         loss = trainer.validation_loss()
         watch.mark()
         stats = layer_stats(trainer.model, before)
         # The one place in a step that waits for the device.
         values = torch.cat((losses, loss.view(1), stats.flatten())).tolist()
-        train_losses, loss = values[:iterations], values[iterations]
-        episode.stats = values[iterations + 1 :]
+        train_losses, loss, figures = (
+            values[:iterations],
+            values[iterations],
+            values[iterations + 1 :],
+        )
         previous_loss = episode.loss
-        episode.ties = ties.tolist()
-        episode.iteration += iterations
-        if config.action == "layerwise":
-            episode.layer = episode.layer % (config.n_layer - 1) + 1
-        ceiling = config.divergence_loss
-        episode.diverged = not all(value <= ceiling for value in (*train_losses, loss))
-        episode.loss = ceiling if episode.diverged else loss
-        train_loss = sum(train_losses) / iterations
-        episode.train_loss = train_loss if train_loss <= ceiling else ceiling
-        episode.terminated = episode.diverged or episode.iteration >= config.max_iters
-        episode.history.append((episode.iteration, math.exp(episode.loss)))
+        episode.advance(ties, train_losses, loss, figures, config)
         self.step_stats = {
             "seconds_training": watch.seconds(0),
             "seconds_evaluation": watch.seconds(1),
@@ -189,6 +205,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             previous_loss,
             tie_vectors.n_independent(ties) / config.n_layer,
             config.param_cost,
+            previous_share,
         )
         info = self._info()
         if episode.terminated:
@@ -205,16 +222,14 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         """
         from tiegym.pictures import episode_picture
 
-        episode = self._known_episode()
+        episode, total = self._known_episode(), self.config.max_iters
         ties = np.array(episode.ties)
         if self.render_mode == "rgb_array":
-            return episode_picture.draw_ties(ties, episode.history, self.config.max_iters)
+            return episode_picture.draw_ties(ties, episode.history, total)
         if self.render_mode is None:
             gymnasium.logger.warn("render() draws nothing: give render_mode to gymnasium.make()")
             return None
-        text = episode_picture.ties_text(
-            ties, math.exp(episode.loss), episode.iteration, self.config.max_iters
-        )
+        text = episode_picture.ties_text(ties, math.exp(episode.loss), episode.iteration, total)
         if self.render_mode == "human":
             episode_picture.print_text(text)
             return None
@@ -245,104 +260,31 @@ class TieEnv(gymnasium.Env[Observation, Any]):
         Raises:
             AttributeError: For "joint": every entry of its action has a range of its own.
         """
-        config = self.config
-        if config.action == "joint":
-            raise AttributeError('action="joint" has no action mask: all its actions differ')
-        if config.action == "pair":
-            return np.ones(int(self.action_space.n), dtype=np.bool_)  # type: ignore[attr-defined]
-        return tie_vectors.mask(self._known_episode().layer, config.n_layer)
+        return action_mask(self._known_episode(), self.config)
 
-    @explains_out_of_memory
-    @fork_safe
-    def test_metrics(self) -> dict[str, float]:
-        """`test_perplexity` and `test_bits_per_byte` of the weights as they stand.
+    @entry
+    def test_loss(self) -> float:
+        """Loss in nats a token of the weights as they stand on the test split.
 
-        Reads the test split. An episode reads it once, at its end; a selection on it would be
-        worth nothing.
+        An episode reads the test split once, at its end; a selection on it would be worth nothing.
         """
         ceiling = self.config.divergence_loss
-        loss = ceiling
-        if not self._known_episode().diverged:
-            test_loss = self._started_trainer().test_loss()
-            loss = test_loss if test_loss <= ceiling else ceiling  # also if it is not a number
-        bytes_per_token = self.corpus.bytes_per_token("test", self.config.test_tokens)
-        return {
-            "test_perplexity": math.exp(loss),
-            "test_bits_per_byte": loss / math.log(2) / bytes_per_token,
-        }
+        if self._known_episode().diverged:
+            return ceiling
+        loss = self._started_trainer().test_loss()
+        return loss if loss <= ceiling else ceiling  # also if it is not a number
 
-    @explains_out_of_memory
-    @fork_safe
-    def snapshot(self) -> Snapshot:
-        """A copy of the episode as it stands; costs one copy of the model state."""
-        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
-        return Snapshot(tensors, self._values())
+    @entry
+    def test_metrics(self) -> dict[str, float]:
+        """`test_perplexity` and `test_bits_per_byte` of `test_loss`."""
+        return test_figures(self.test_loss(), self.config, self.corpus)
 
-    @explains_out_of_memory
-    @fork_safe
-    def restore(self, snapshot: Snapshot) -> None:
-        """Goes back, in place, to where a snapshot of the same configuration was taken.
-
-        The snapshot stays valid: it can be restored any number of times.
-        """
-        values = copy.deepcopy(snapshot.values)
-        self.np_random.bit_generator.state = values["np_random"]
-        self._episode = Episode(**values["episode"]) if values["episode"] else None
-        if self._episode is not None and self._episode.started:
-            ties = np.array(self._episode.ties, dtype=np.int64)
-            self._trainer.load_state(ties, snapshot.tensors)
-
-    @explains_out_of_memory
-    @fork_safe
-    def fork(self) -> TieEnv:
-        """An independent environment that goes on from here; copies the model state once."""
-        twin = copy.copy(self)
-        twin._trainer = self._trainer.fork()
-        twin._episode = copy.deepcopy(self._episode)
-        twin.np_random = copy.deepcopy(self.np_random)
-        twin.action_space = copy.deepcopy(self.action_space)
-        twin.observation_space = copy.deepcopy(self.observation_space)
-        return twin
-
-    @fork_safe
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Writes the episode as it stands to one file, whole or not at all."""
-        values = self._values() | {"config": self._resolved_config()}
-        model_file.write_tensors(path, "checkpoint", self._tensors(), values)
-
-    @fork_safe
-    def load_checkpoint(self, path: str | Path) -> None:
-        """Goes on from a checkpoint of the same configuration on a device of the same type.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, of another kind, of another configuration, or of another
-                type of device, whose random streams this one doesn't have.
-        """
-        tensors, values = model_file.read_tensors(path, "checkpoint")
-        mine = model_file.as_json(self._resolved_config())
-        theirs = values.pop("config")
-        different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
-        if different:
-            raise ValueError(
-                f"{path} is a checkpoint of another configuration; different are "
-                + ", ".join(
-                    f"{k} ({theirs.get(k)!r} there, {mine.get(k)!r} here)" for k in different
-                )
-            )
-        self.restore(Snapshot(tensors, values))
-
-    @fork_safe
+    @entry
     def export(self, path: str | Path) -> None:
         """Writes the model as one safetensors file, each weight once; see `tiegym.load_model`."""
         model_file.export_model(path, self.model, self.corpus.tokenizer)
 
     # Inside
-
-    def _known_episode(self) -> Episode:
-        if self._episode is None:
-            raise gymnasium.error.ResetNeeded("call env.reset() first: there is no episode yet")
-        return self._episode
 
     def _running_episode(self) -> Episode:
         episode = self._known_episode()
@@ -352,8 +294,7 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             )
         return episode
 
-    @explains_out_of_memory
-    @fork_safe
+    @entry
     def _started_trainer(self) -> Trainer:
         episode = self._known_episode()
         if not episode.started:
@@ -361,67 +302,8 @@ class TieEnv(gymnasium.Env[Observation, Any]):
             episode.started = True
         return self._trainer
 
-    def _ties_after(self, action: Any) -> Ties:
-        ties = self.ties
-        if self.config.action == "joint":
-            ties[1:] = action
-            return ties
-        if self.config.action == "pair":
-            return tie_vectors.set_tie(ties, *tie_vectors.pair_from_index(int(action)))
-        return tie_vectors.set_tie(ties, self._known_episode().layer, int(action))
-
     def _observation(self) -> Observation:
-        episode = self._known_episode()
-        share = episode.iteration / self.config.max_iters
-        losses = [episode.train_loss, episode.loss]
-        return {
-            "ties": self.ties,
-            "layer": np.int64(episode.layer),
-            "budget": np.array([share], dtype=np.float32),
-            "loss": np.array(losses, dtype=np.float32).clip(0, self.config.divergence_loss),
-            "layer_stats": np.array(episode.stats, dtype=np.float32),
-        }
+        return observe(self._known_episode(), self.config)
 
     def _info(self) -> dict[str, Any]:
-        episode, config = self._known_episode(), self.config
-        n_independent = tie_vectors.n_independent(self.ties)
-        bytes_per_token = self.corpus.bytes_per_token("validation")
-        info = {
-            "perplexity": math.exp(episode.loss),
-            "bits_per_byte": episode.loss / math.log(2) / bytes_per_token,
-            "train_loss": episode.train_loss,
-            "val_loss": episode.loss,
-            "ties": self.ties,
-            "n_independent": n_independent,
-            "trainable_params": self._trainer.shape.params(n_independent),
-            "model_state_bytes": self._model_state_bytes(n_independent),
-            "iteration": episode.iteration,
-            "tokens": episode.iteration * config.batch_size * config.block_size,
-            "diverged": episode.diverged,
-        }
-        if config.action != "joint":
-            info["action_mask"] = self.action_masks().astype(np.int8)
-        return info
-
-    def _model_state_bytes(self, n_independent: int) -> int:
-        """Bytes as they are; before the first iteration, as they will be after it."""
-        if self._known_episode().iteration:
-            return tying.model_state_bytes(self._trainer.model, self._trainer.optimizer)
-        return self._trainer.expected_state_bytes(n_independent)
-
-    def _resolved_config(self) -> dict[str, Any]:
-        """The configuration, with what "auto" stands for on this machine."""
-        device = self._trainer.device
-        dtypes = "{}, {}".format(*resolve_dtype(self.config.dtype, device))
-        return dataclasses.asdict(self.config) | {"device": device.type, "dtype": dtypes}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        started = self._episode is not None and self._episode.started
-        return self._trainer.state() if started else {}
-
-    def _values(self) -> dict[str, Any]:
-        values = {
-            "np_random": self.np_random.bit_generator.state,
-            "episode": dataclasses.asdict(self._episode) if self._episode else None,
-        }
-        return copy.deepcopy(values)
+        return step_info(self._known_episode(), self._trainer, self.corpus)

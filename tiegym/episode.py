@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-import torch
+from tiegym import ties as tie_vectors
+from tiegym.config import TieConfig
+from tiegym.ties import Ties
+
+if TYPE_CHECKING:
+    import torch
+
+FEATURES = ("moved", "similarity", "gradient")
+"""What `layer_stats` holds of each layer, in this order.
+
+- moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
+  step, relative to their norm before it. A tie change by itself moves nothing.
+- similarity: cosine similarity of the layer's weights with those of the layer before it; 1 where
+  both use the same weights, 1 for layer 0.
+- gradient: tanh(ln(g / g_mean)), g the norm of the last gradient of the weights that the layer
+  uses, g_mean its mean over the layers.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,3 +53,129 @@ class Episode:
     """Whether the trainer has been reset for this episode (`reset` is lazy)."""
     history: list[tuple[int, float]] = field(default_factory=list)
     """Iteration and validation perplexity after each step."""
+
+    def advance(
+        self,
+        ties: Ties,
+        train_losses: list[float],
+        loss: float,
+        stats: list[float],
+        config: TieConfig,
+    ) -> None:
+        """Takes in what an environment step has done.
+
+        Args:
+            ties: The tie vector during its iterations, (L,).
+            train_losses: Of each iteration, in nats.
+            loss: Validation loss after them, in nats.
+            stats: The flat `layer_stats`.
+            config: Says when the episode ends.
+        """
+        ceiling = config.divergence_loss
+        self.ties, self.stats = ties.tolist(), stats
+        self.iteration += len(train_losses)
+        if config.action == "layerwise" and config.n_layer > 1:
+            self.layer = self.layer % (config.n_layer - 1) + 1
+        self.diverged = not all(value <= ceiling for value in (*train_losses, loss))
+        self.loss = ceiling if self.diverged else loss
+        train_loss = sum(train_losses) / len(train_losses)
+        self.train_loss = train_loss if train_loss <= ceiling else ceiling
+        self.terminated = self.diverged or self.iteration >= config.max_iters
+        self.history.append((self.iteration, math.exp(self.loss)))
+
+
+def read_episode(values: Any, config: TieConfig) -> Episode:
+    """The episode that `dataclasses.asdict` wrote, once each value is known to be possible.
+
+    Raises:
+        ValueError: If it isn't one of this configuration.
+    """
+    names = [field.name for field in fields(Episode)]
+    if not isinstance(values, dict) or sorted(values) != sorted(names):
+        raise ValueError(f"an episode has the entries {', '.join(names)}")
+    n, most = config.n_layer, config.max_iters
+    losses = [values["loss"], values["train_loss"]]
+    good = {
+        "seed": _is_int(values["seed"], 0, 2**63),
+        "loss and train_loss": _are_floats(losses),
+        "stats": isinstance(values["stats"], list)
+        and len(values["stats"]) == n * len(FEATURES)
+        and _are_floats(values["stats"]),
+        "layer": _is_int(values["layer"], 0, n),
+        "iteration": _is_int(values["iteration"], 0, most + 1),
+        "diverged, terminated and started": all(
+            type(values[name]) is bool for name in ("diverged", "terminated", "started")
+        ),
+        "history": isinstance(values["history"], list)
+        and all(
+            isinstance(point, list | tuple)
+            and len(point) == 2
+            and _is_int(point[0], 0, most + 1)
+            and _are_floats([point[1]])
+            for point in values["history"]
+        ),
+    }
+    if wrong := [name for name, holds in good.items() if not holds]:
+        raise ValueError(f"the episode's {', '.join(wrong)} can't be")
+    tie_vectors.validate(values["ties"], n)
+    points = [(point[0], point[1]) for point in values["history"]]
+    return Episode(**values | {"history": points})
+
+
+def _is_int(value: Any, least: int, beyond: int) -> bool:
+    return type(value) is int and least <= value < beyond
+
+
+def _are_floats(values: list[Any]) -> bool:
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
+
+
+_FLAGS = (
+    *("amsgrad", "maximize", "foreach", "capturable", "differentiable", "fused"),
+    "decoupled_weight_decay",
+)
+
+
+def read_hyperparameters(values: Any) -> dict[str, Any]:
+    """What `Trainer.hyperparameters` gave, by way of JSON; None, as in 0.1, is none.
+
+    Raises:
+        ValueError: If it isn't a dictionary of plain values.
+    """
+    if values is None:
+        return {}
+    plain = (bool, int, float, str, type(None))
+    if not isinstance(values, dict):
+        raise ValueError("the optimizer's values are no dictionary")
+    for name, value in values.items():
+        if name == "betas":
+            holds = isinstance(value, list | tuple) and len(value) == 2 and _are_floats([*value])
+        elif name in ("lr", "weight_decay", "eps"):
+            holds = _are_floats([value]) and value >= 0
+        elif name in _FLAGS:
+            holds = isinstance(value, bool | None)
+        else:  # what a schedule has put there for itself
+            entries = value if isinstance(value, list | tuple) else [value]
+            holds = all(isinstance(entry, plain) for entry in entries)
+        if not holds:
+            raise ValueError(f"the optimizer's {name}={value!r} can't be")
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def check_same(what: str, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
+    """Checks that a copy is of the configuration that is to go on from it.
+
+    Args:
+        what: The beginning of the message, such as "x.safetensors is a checkpoint".
+        theirs: The resolved configuration of the copy.
+        mine: That of the environment.
+
+    Raises:
+        ValueError: If they differ; the message names all that does.
+    """
+    different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if different:
+        raise ValueError(
+            f"{what} of another configuration; different are "
+            + ", ".join(f"{k} ({theirs.get(k)!r} there, {mine.get(k)!r} here)" for k in different)
+        )

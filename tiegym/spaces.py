@@ -1,4 +1,7 @@
-"""The environment's action and observation spaces."""
+"""The environment's action and observation spaces, and what lies in them: actions, observations.
+
+No PyTorch: tables need them, too.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from tiegym.config import TieConfig
-from tiegym.transformer.layer_stats import FEATURES
+from tiegym import ties as tie_vectors
+from tiegym.config import Action, TieConfig
+from tiegym.episode import FEATURES, Episode
+from tiegym.ties import Ties
 
 
 def make_action_space(config: TieConfig) -> spaces.Space[Any]:
@@ -31,3 +36,34 @@ def make_observation_space(config: TieConfig) -> spaces.Dict:
             "layer_stats": spaces.Box(-1, 1, (n * len(FEATURES),)),
         }
     )
+
+
+def ties_after(action: Any, ties: Ties, layer: int, kind: Action) -> Ties:
+    """The tie vector that an action asks for, (L,).
+
+    Args:
+        action: Of the action space.
+        ties: The tie vector before it, (L,).
+        layer: The cursor.
+        kind: Which action space.
+    """
+    if kind == "joint":
+        result = ties.copy()
+        result[1:] = action
+        return result
+    if kind == "pair":
+        return tie_vectors.set_tie(ties, *tie_vectors.pair_from_index(int(action)))
+    return tie_vectors.set_tie(ties, layer, int(action))
+
+
+def observe(episode: Episode, config: TieConfig) -> dict[str, Any]:
+    """The observation of an episode as it stands, fresh arrays."""
+    share = episode.iteration / config.max_iters
+    losses = [episode.train_loss, episode.loss]
+    return {
+        "ties": np.array(episode.ties, dtype=np.int64),
+        "layer": np.int64(episode.layer),
+        "budget": np.array([share], dtype=np.float32),
+        "loss": np.array(losses, dtype=np.float32).clip(0, config.divergence_loss),
+        "layer_stats": np.array(episode.stats, dtype=np.float32),
+    }

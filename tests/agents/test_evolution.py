@@ -162,23 +162,27 @@ def test_the_program_trains_under_the_best_vector_with_a_fresh_seed(tmp_path, mo
         assert run.summary["final"][key] == final[key]
 
 
+class Killed(BaseException):
+    """As abrupt as KeyboardInterrupt, which would end pytest where a test doesn't expect it."""
+
+
 def test_a_search_that_dies_goes_on_and_pays_for_each_candidate_once(tmp_path, monkeypatch):
     cost, paid = TrainingRuns.__call__, []
 
     def dies(self, ties):
         if self.iterations >= 10:
-            raise KeyboardInterrupt
+            raise Killed
         paid.append(ties.tolist())
         return cost(self, ties)
 
     monkeypatch.setattr(TrainingRuns, "__call__", dies)
     options = make_options(tmp_path, name="mine")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         train(options)
     lines = (tmp_path / "mine" / "search.jsonl").read_text().splitlines()
     assert sum(not json.loads(line)["known"] for line in lines) == len(paid) == 2
     options = dataclasses.replace(options, resume=tmp_path / "mine")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         train(options)
     run = read_run(train(options))
     assert len(paid) == len({tuple(ties) for ties in paid}) == 5
@@ -204,3 +208,13 @@ def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):
     for name in ("population", "sample", "evaluations", "budget"):
         with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
             Options(**{name: 0})
+
+
+def test_a_text_that_cannot_be_read_ends_the_program_in_one_line(tmp_path, capsys):
+    (tmp_path / "a.txt").write_bytes(b"\x1f\x8b" + b"x" * 99)
+    with pytest.raises(SystemExit) as end:
+        evolution.main(
+            ["--quiet", f"--env.corpus={tmp_path / 'a.txt'}", f"--runs-dir={tmp_path / 'runs'}"]
+        )
+    assert end.value.code == 2
+    assert "is compressed (gzip): unpack it" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from benchmarks import paper_scale
 from benchmarks.paper_memory import FLOAT32, Setting, activation_bytes, loss_bytes, settings
 from benchmarks.paper_scale import AIMS, Options, measure, run
 from tiegym import ties
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 TOY = Options(
     n_layer=8,

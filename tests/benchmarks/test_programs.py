@@ -9,7 +9,8 @@ from benchmarks import breakdown, scaling, throughput
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
-from tiegym.transformer.gpt import BlockWeights, Shape, TiedTransformer
+from tiegym.transformer.block import BlockWeights, Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 SHAPE = Shape(vocab_size=23, n_layer=3, n_head=2, n_embd=16, block_size=8)
 PLAIN_NAMES = BlockWeights(

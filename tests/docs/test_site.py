@@ -49,6 +49,26 @@ def test_no_page_fetches_anything_from_elsewhere(site):
         assert not re.search(r"(?:url\(|@import)\s*[\"']?https?://", sheet.read_text()), sheet
 
 
+def test_the_search_works_without_a_server(site):
+    index = (site / "search" / "search_index.js").read_text()
+    assert index.startswith("var __index = {")
+    assert "Glossary" in index
+    page = (site / "reference" / "environment.html").read_text()
+    assert '<script src="../javascripts/iframe-worker.js"></script>' in page
+    assert (site / "javascripts" / "iframe-worker.js").is_file()
+
+
+def test_changelog_and_contributing_are_pages(site):
+    assert "Keep a Changelog" in (site / "changelog.html").read_text()
+    assert "What a change needs" in (site / "contributing.html").read_text()
+
+
+def test_every_picture_of_the_results_is_shown_or_linked(site):
+    page = (site / "results.html").read_text()
+    for picture in (ROOT / "docs" / "results").rglob("*.png"):
+        assert str(picture.relative_to(ROOT / "docs")) in page, picture
+
+
 def test_examples_in_docstrings_stand_where_the_reference_shows_them_as_code():
     for folder in ("tiegym", "agents", "baselines"):
         for path in (ROOT / folder).glob("*.py"):

@@ -23,8 +23,8 @@ ELSEWHERE = ("cd", "git", "pip", ".venv/bin/tensorboard")
 
 DOCSTRINGS = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("tiegym", "agents", "baselines")
-    for path in sorted((ROOT / folder).glob("*.py"))
+    for folder in ("tiegym", "agents", "baselines", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
     if ">>> " in path.read_text()
 ]
 
@@ -48,8 +48,8 @@ def commands():
                 for line in text.splitlines():
                     if shlex.split(line, comments=True):
                         yield pytest.param(line, id=f"{snippet}: {line.strip()}")
-    for folder in ("agents", "baselines"):
-        for path in sorted((ROOT / folder).glob("*.py")):
+    for folder in ("tiegym", "agents", "baselines"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
             for line in re.findall(r"^ *python -m .*$", path.read_text(), re.MULTILINE):
                 yield pytest.param(line.strip(), id=f"{path.relative_to(ROOT)}: {line.strip()}")
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tiegym.transformer.gpt import BlockWeights
+from tiegym.transformer.block import BlockWeights
 
 LIBRARY_NAMES = BlockWeights(
     "norm1.weight",

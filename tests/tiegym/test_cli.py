@@ -2,6 +2,7 @@ import pytest
 
 import tiegym
 from tests.tiegym.analysis.made_up import make_run, write_run
+from tests.tiegym.report import test_page
 from tiegym import cli
 from tiegym.runs.json_files import write_json
 
@@ -122,3 +123,21 @@ def test_paths_in_messages_steer_no_terminal(runs, capsys, name):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "\x1b" not in said
+
+
+def test_a_film_of_a_run_is_a_gif(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    test_page.make_run(tmp_path / "run")
+    cli.main(["film", "run", "--theme", "dark"])
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
+    assert capsys.readouterr().out == "film: film.gif\n"
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["run", "--out", "film.mp4"], ["run"]])
+def test_what_has_no_film_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    test_page.make_run(tmp_path / "run", steps=0, finished=False)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["film", *arguments])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 import tiegym
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.layer_stats import FEATURES
 
 ACTIONS = ("layerwise", "pair", "joint")
@@ -38,7 +39,7 @@ def bare(**changes):
 
 def with_losses(env, training, validation):
     """The environment, its next steps' losses given: it trains nothing."""
-    env._trainer.train = lambda iterations: torch.tensor(training)
+    env._trainer.train = lambda iterations, start: torch.tensor(training)
     env._trainer.validation_loss = lambda: torch.tensor(validation)
     return env
 
@@ -482,7 +483,7 @@ def test_a_checkpoint_is_no_model(tmp_path):
         ({"device": "tpu"}, ValueError, "device='tpu' must be auto, cpu"),
         ({"device": "cuda:99"}, ValueError, "device='cuda:99' is not there"),
         ({"n_embd": 15}, ValueError, "n_embd=15 is not divisible by n_head=2"),
-        ({"n_layer": 1, "initial_ties": "tied"}, ValueError, "n_layer=1 must be at least 2"),
+        ({"n_layer": 0, "initial_ties": "tied"}, ValueError, "n_layer=0 must be at least 1"),
         ({"n_layer": 4.0}, ValueError, "n_layer=4.0 must be of type int"),
         ({"dropout": 1.0}, ValueError, "dropout=1.0 must be in"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate=nan must be finite"),
@@ -491,7 +492,7 @@ def test_a_checkpoint_is_no_model(tmp_path):
         ({"divergence_loss": 0.1}, ValueError, "must be above the loss of a uniform guess"),
         ({"corpus": "synthetic:300"}, ValueError, "lower these, or bring a larger corpus"),
         ({"render_mode": "film"}, ValueError, "render_mode='film' is unknown"),
-        ({"n_layers": 4}, TypeError, r"unknown argument\(s\) \['n_layers'\]"),
+        ({"n_layers": 4}, TypeError, "got an unexpected keyword argument 'n_layers'"),
     ],
 )
 def test_wrong_arguments_are_refused_at_construction(wrong, error, message):
@@ -565,3 +566,22 @@ def test_make_by_module_needs_no_import():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[0, 0, 0, 0]"
+
+
+def test_one_layer_is_an_environment_without_choices(tmp_path):
+    env = tiegym.TieEnv(**{**SMALL, "n_layer": 1, "max_iters": 8})
+    observation, info = env.reset(seed=0)
+    terminated = False
+    while not terminated:
+        assert observation["layer"] == 0
+        assert info["action_mask"].tolist() == [1]
+        observation, _, terminated, _, info = env.step(0)
+        assert env.observation_space.contains(observation)
+    assert info["n_independent"] == 1
+    env.export(tmp_path / "one.safetensors")
+    assert tiegym.load_model(tmp_path / "one.safetensors").shape.n_layer == 1
+
+
+def test_one_layer_has_no_joint_decision():
+    with pytest.raises(ValueError, match="n_layer=1 must be at least 2 with action='joint'"):
+        tiegym.TieEnv(**{**SMALL, "n_layer": 1, "action": "joint"})

@@ -8,8 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    *("atomic_write", "ties", "data", "config", "rewards", "transformer", "training"),
-    *("episode", "spaces", "pictures", "runs", "policies", "analysis", "report", "env", "cli"),
+    *("atomic_write", "ties", "data", "config", "rewards", "episode", "spaces"),
+    *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
+    *("copies", "env", "bench", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tiegym.data.sources import SPLITS, read_texts, validate_corpus
+from tiegym.data import token_cache, tokenization
+from tiegym.data.sources import SPLITS, Texts, read_texts, validate_corpus
 from tiegym.data.tokenization import Tokenizer, Tokens
 
 
@@ -59,15 +60,14 @@ def load_corpus(name: str, tokenizer: str = "bytes", cache_dir: Path | None = No
     Args:
         name: See `TieConfig.corpus`.
         tokenizer: See `TieConfig.tokenizer`; bpe-N and word are trained on the training split.
-        cache_dir: Where to cache; None is `tiegym.data.token_cache.cache_folder()`.
+        cache_dir: Where to cache; None is `tiegym.data.token_cache.cache_folder()`;
+            where nothing can be written, a warning says so, and the tokens are made anew each time.
 
     Raises:
-        ValueError: If a name is unknown, a split would be empty or a file has no text.
+        ValueError: If a name is unknown, a split would be empty, or a file isn't clearly text.
         FileNotFoundError: If it is a path and there is nothing.
         OSError: If a data set is neither stored on this machine nor to be had from the network.
     """
-    from tiegym.data import token_cache, tokenization
-
     validate_corpus(name)
     tokenization.validate_tokenizer(tokenizer)
     texts = read_texts(name)
@@ -93,11 +93,37 @@ def load_corpus(name: str, tokenizer: str = "bytes", cache_dir: Path | None = No
     if tokenizer.endswith(".json"):  # the file, not its path, is what decides the tokens
         identity = hashlib.sha256(Path(tokenizer).read_bytes()).hexdigest()
     folder = cache_dir or token_cache.cache_folder()
+    if folder is None:
+        token_cache.warn("without a home")
+        return corpus(*_tokenize(texts, tokenizer))
     path = token_cache.cache_path(folder, sha256.hexdigest(), identity)
-    stored = token_cache.read(path)
+    stored = _read_cache(path)
     if stored is not None:
-        return corpus(tokenization.from_json(stored.tokenizer), stored.splits)
-    made = tokenization.make_tokenizer(tokenizer, texts["train"])
-    tokens = {split: made.encode(texts[split]) for split in SPLITS}
+        made, tokens = stored
+        return corpus(replace(made, name=tokenizer), tokens)  # a file may have been moved
+    made, tokens = _tokenize(texts, tokenizer)
     token_cache.write(path, token_cache.TokenizedText(tokens, made.to_json()))
     return corpus(made, tokens)
+
+
+def _tokenize(texts: Texts, tokenizer: str) -> tuple[Tokenizer, dict[str, Tokens]]:
+    made = tokenization.make_tokenizer(tokenizer, texts["train"])
+    return made, {split: made.encode(texts[split]) for split in SPLITS}
+
+
+def _read_cache(path: Path) -> tuple[Tokenizer, dict[str, Tokens]] | None:
+    """What is cached, if it is whole and its tokens are the tokenizer's."""
+    stored = token_cache.read(path)
+    if stored is None:
+        return None
+    try:
+        tokenizer = tokenization.from_json(stored.tokenizer)
+    except ValueError:
+        return None
+    fits = all(
+        stored.splits[split].dtype == tokenizer.dtype
+        and stored.splits[split].max(initial=0) < tokenizer.vocab_size
+        for split in SPLITS
+        if split in stored.splits
+    )
+    return (tokenizer, stored.splits) if fits and set(stored.splits) == set(SPLITS) else None

@@ -14,10 +14,10 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiegym.atomic_write import replacing
+from tiegym.atomic_write import write_bytes
 from tiegym.data.tokenization import Tokens
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksum of the tokenizer
 _log = logging.getLogger(__name__)
 
 
@@ -29,9 +29,14 @@ class TokenizedText:
     tokenizer: str
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/tiegym`, or `~/.cache/tiegym`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiegym"
+def cache_folder() -> Path | None:
+    """`$XDG_CACHE_HOME/tiegym`, or `~/.cache/tiegym`; None if there is no home either."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "tiegym"
+    try:
+        return Path.home() / ".cache" / "tiegym"
+    except RuntimeError:
+        return None
 
 
 def cache_path(folder: Path, text_sha256: str, tokenizer: str) -> Path:
@@ -44,41 +49,53 @@ def read(path: Path) -> TokenizedText | None:
     """What is stored, or None if there is nothing or it is damaged."""
     import safetensors
 
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         with safetensors.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             splits = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         _log.info("%s is damaged and made anew: %s", path, error)
         return None
-    if header.get("format") != str(FORMAT) or header.get("sha256") != _checksum(splits):
+    stored = TokenizedText(splits, header.get("tokenizer", ""))
+    if header.get("format") != str(FORMAT) or header.get("sha256") != _checksum(stored):
         _log.info("%s is damaged or of another format, and made anew", path)
         return None
-    return TokenizedText(splits, header["tokenizer"])
+    return stored
 
 
 def write(path: Path, stored: TokenizedText) -> None:
     """Stores tokens; where the folder can't be written it warns, and the run goes on without."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     header = {
         "format": str(FORMAT),
-        "sha256": _checksum(stored.splits),
+        "sha256": _checksum(stored),
         "tokenizer": stored.tokenizer,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            save_file(dict(stored.splits), temporary, metadata=header)
+        # Not save_file: on a full disk it raises what is no OSError.
+        write_bytes(path, save(dict(stored.splits), metadata=header))
     except OSError as error:
-        warnings.warn(f"tokens can't be cached in {path.parent}: {error}", stacklevel=2)
+        warn(f"in {path.parent}: {error}")
 
 
-def _checksum(splits: dict[str, Tokens]) -> str:
+def warn(reason: str) -> None:
+    """Says once that tokens are made anew at every start, and what to set."""
+    warnings.warn(
+        f"tokens can't be cached {reason}. The run goes on; to keep tokens, set XDG_CACHE_HOME to "
+        "a folder that can be written",
+        stacklevel=3,
+    )
+
+
+def _checksum(stored: TokenizedText) -> str:
     digest = hashlib.sha256()
-    for name in sorted(splits):
-        digest.update(f"{name}:{splits[name].dtype}:{splits[name].size};".encode())
-        digest.update(splits[name].tobytes())
+    for name in sorted(stored.splits):
+        tokens = stored.splits[name]
+        digest.update(f"{name}:{tokens.dtype}:{tokens.size};".encode())
+        digest.update(tokens.tobytes())
+    digest.update(stored.tokenizer.encode())
     return digest.hexdigest()

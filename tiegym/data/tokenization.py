@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 """Token ids, one dimension, the smallest unsigned type that holds the vocabulary."""
 
 NAMES = ("bytes", "bpe-N (N >= 257)", "word", "word-N (N >= 2)", "gpt2", "a tokenizer.json file")
+LARGEST_VOCABULARY = 1 << 24
+"""Token ids; the largest in use have a million."""
+
 _PIECE = 1 << 16  # characters: long texts are encoded in pieces, in parallel
 
 
@@ -31,10 +35,13 @@ def validate_tokenizer(name: str) -> None:
     """
     if name in ("bytes", "word", "gpt2"):
         return
-    if count := re.fullmatch(r"(bpe|word)-(\d+)", name):
+    if count := re.fullmatch(r"(bpe|word)-([0-9]+)", name):
         least = 257 if count[1] == "bpe" else 2
-        if int(count[2]) < least:
-            raise ValueError(f"tokenizer={name!r} needs a vocabulary of at least {least}")
+        if len(count[2]) > 9 or not least <= int(count[2]) <= LARGEST_VOCABULARY:
+            raise ValueError(
+                f"tokenizer={name!r} needs a vocabulary of at least {least}, and at most "
+                f"{LARGEST_VOCABULARY:,}"
+            )
         return
     if name.endswith(".json"):
         if not Path(name).is_file():
@@ -62,12 +69,22 @@ class Tokenizer:
         return np.min_scalar_type(self.vocab_size - 1)
 
     def encode(self, text: str) -> Tokens:
-        """The token ids of a text, (N,)."""
+        """The token ids of a text, (N,).
+
+        Raises:
+            ValueError: If the text has what the tokenizer can't express.
+        """
         if self._inner is None:
             return np.frombuffer(text.encode(), dtype=np.uint8)
-        encoded = self._inner.encode_batch(list(_pieces(text)), add_special_tokens=False)
+        encoded = self._encode(self._inner, list(_pieces(text)))
         ids = [np.array(piece.ids, dtype=self.dtype) for piece in encoded]
         return np.concatenate([np.empty(0, dtype=self.dtype), *ids])
+
+    def _encode(self, inner: tokenizers.Tokenizer, texts: list[str]) -> list[tokenizers.Encoding]:
+        try:
+            return inner.encode_batch(texts, add_special_tokens=False)
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"tokenizer={self.name!r} can't encode the text: {error}") from error
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text of token ids; `word` loses spaces and rare words, the others nothing."""
@@ -92,6 +109,28 @@ class Tokenizer:
         for token, number in self._inner.get_vocab().items():
             lengths[number] = len(token)  # written with a character for each byte
         return lengths
+
+    def lost(self, text: str) -> str:
+        """The characters of a text, but for white space, that no token stands for: mostly none.
+
+        Without a token for what is unknown, a tokenizer drops it, and the transformer is never
+        asked to predict it.
+        """
+        if self._inner is None:
+            return ""
+        offsets = self._encode(self._inner, [text])[0].offsets
+        starts, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+        change = np.zeros(len(text) + 1, dtype=np.int64)
+        np.add.at(change, starts, 1)
+        np.add.at(change, ends, -1)
+        kept = np.cumsum(change)[:-1] > 0
+        return "".join(c for c, k in zip(text, kept, strict=True) if not k and not c.isspace())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that decides which tokens a text becomes; the name isn't part of it."""
+        inner = "bytes" if self._inner is None else self._inner.to_str()
+        return hashlib.sha256(inner.encode()).hexdigest()
 
     @property
     def _is_word(self) -> bool:
@@ -118,11 +157,10 @@ def from_json(text: str) -> Tokenizer:
     try:
         values = json.loads(text)
         name, inner = values["name"], values["tokenizer"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError("this is no tokenizer that tiegym wrote") from error
-    if inner is None:
-        return Tokenizer(name, 256)
-    return _wrap(name, tokenizers.Tokenizer.from_str(inner))
+        made = None if inner is None else tokenizers.Tokenizer.from_str(inner)
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"this is no tokenizer that tiegym wrote: {error}") from error
+    return Tokenizer(name, 256) if made is None else _wrap(name, made)
 
 
 def make_tokenizer(name: str, train_text: str) -> Tokenizer:
@@ -144,18 +182,46 @@ def make_tokenizer(name: str, train_text: str) -> Tokenizer:
     if name == "gpt2":
         return _wrap(name, _download_gpt2())
     if name.endswith(".json"):
+        content = Path(name).read_bytes()
         try:
-            return _wrap(name, tokenizers.Tokenizer.from_file(name))
+            inner = tokenizers.Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(f"tokenizer={name!r} is damaged or no tokenizer: {error}") from error
+        made = _wrap(name, inner)
+        _require_whole(made, train_text[:_PIECE])
+        return made
     kind, _, size = name.partition("-")
     train = _train_bpe if kind == "bpe" else _train_words
     return _wrap(name, train(train_text, int(size or 32_768)))
 
 
 def _wrap(name: str, inner: tokenizers.Tokenizer) -> Tokenizer:
+    """Switches off what drops, adds or draws tokens: settings of an earlier use, kept in the file.
+
+    Raises:
+        ValueError: If it has no tokens, or ids far beyond their number.
+    """
+    from tokenizers import models
+
+    inner.no_truncation()
+    inner.no_padding()
+    if isinstance(inner.model, models.BPE):
+        inner.model.dropout = None
+    ids = inner.get_vocab().values()
     # Ids may have gaps: a word-level vocabulary does where the text itself holds "<unk>".
-    return Tokenizer(name, max(inner.get_vocab().values()) + 1, inner)
+    size = max(ids, default=-1) + 1
+    if not ids or size > min(2 * len(ids) + 1000, LARGEST_VOCABULARY):
+        raise ValueError(f"tokenizer={name!r} has {len(ids)} tokens, and ids up to {size - 1}")
+    return Tokenizer(name, size, inner)
+
+
+def _require_whole(tokenizer: Tokenizer, sample: str) -> None:
+    lost = tokenizer.lost(sample)
+    if len(lost) > 0.01 * len(sample):
+        raise ValueError(
+            f"tokenizer={tokenizer.name!r} drops {len(lost)} of the text's first {len(sample)} "
+            f"characters, such as {lost[0]!r}: it needs a token for what it doesn't know, or bytes"
+        )
 
 
 def _download_gpt2() -> tokenizers.Tokenizer:
@@ -172,8 +238,9 @@ def _download_gpt2() -> tokenizers.Tokenizer:
     except Exception as error:  # the library raises nothing more specific
         raise OSError(
             "tokenizer='gpt2' could not be loaded: it is not stored on this machine and its hub "
-            "can't be reached. Bring GPT-2's tokenizer.json from a machine that is online and "
-            "give its path: tokenizer='path/to/tokenizer.json'"
+            "can't be reached, or its cache, HF_HOME, can't be written "
+            f"({type(error).__name__}: {error}). Bring GPT-2's tokenizer.json from a machine that "
+            "is online and give its path: tokenizer='path/to/tokenizer.json'"
         ) from error
 
 

@@ -19,11 +19,15 @@ from rich.console import Console
 from rich.text import Text
 
 from tiegym import ties as tie_vectors
-from tiegym.pictures.style import GREY, color, figure_pixels, perplexity_axis, tidy
+from tiegym.pictures.colors import GREY, color, text_color
+from tiegym.pictures.style import figure_pixels, perplexity_axis, tidy
 from tiegym.ties import Ties
 
 SIZE = (720, 560)
 """Height and width in pixels of what `draw_ties` draws: all frames of a video are alike."""
+
+NODES = "square: own weights, circle: those its arc leads to"
+"""What the nodes of `draw_layers` mean."""
 
 _DPI = 100
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
@@ -61,7 +65,8 @@ def ties_text(ties: Ties, perplexity: float, iteration: int, max_iters: int) -> 
     else:
         names, gap = {root: str(root) for root in own}, " "
     for layer, root in enumerate(roots):
-        style = f"bold black on {color(root)}" if layer == root else f"bold {color(root)}"
+        shade = text_color(root)  # on a terminal whose ground is black, or white
+        style = f"bold white on {shade}" if layer == root else f"bold {shade}"
         text.append(gap if layer else "").append(names[root], style)
     return text
 
@@ -85,8 +90,8 @@ def draw_ties(
     """The state of an episode as an image: who uses whose weights, and the perplexity so far.
 
     Layers stand in a column, the first at the bottom, coloured by the weights that they use. A
-    square has weights of its own; an arc leads from each other layer to the one whose weights it
-    uses. Below is the perplexity.
+    full square has weights of its own; from each other layer, an empty circle, an arc leads to the
+    one whose weights it uses. Below is the perplexity on the validation set.
 
     Args:
         ties: The tie vector, (L,).
@@ -104,12 +109,20 @@ def draw_ties(
         height_ratios=(3.2, 1),
         gridspec_kw={"left": 0.13, "right": 0.95, "top": 0.92, "bottom": 0.075, "hspace": 0.25},
     )
-    _draw_layers(layers, ties)
+    draw_layers(layers, ties)
+    layers.set_title(NODES.replace(", ", "\n"), loc="right", fontsize=9, color=GREY)
     _draw_curve(curve, history, max_iters)
     return figure_pixels(figure)
 
 
-def _draw_layers(axes: Axes, ties: Ties) -> None:
+def draw_layers(axes: Axes, ties: Ties, ground: str = "white") -> None:
+    """Draws the layers and their arcs on axes, on a ground of this colour.
+
+    Args:
+        axes: Of any figure.
+        ties: The tie vector, (L,).
+        ground: Fills the circles of tied layers.
+    """
     roots, n_layer = tie_vectors.roots(ties), len(ties)
     angle = np.linspace(0, np.pi, 40)
     arcs = []
@@ -122,18 +135,20 @@ def _draw_layers(axes: Axes, ties: Ties) -> None:
     tied = np.flatnonzero(roots != np.arange(n_layer))
     own = np.flatnonzero(roots == np.arange(n_layer))
     size = min(16.0, 330 / n_layer)  # points across: 48 layers still stand apart
-    axes.add_collection(
-        LineCollection(arcs, colors=[colors[i] for i in tied], linewidths=1.5, alpha=0.8)
+    axes.add_collection(LineCollection(arcs, colors=[colors[i] for i in tied], linewidths=1.5))
+    nodes = (  # layers, marker, size in points, what they are filled with
+        (tied, "o", 0.6 * size, [ground] * len(tied)),
+        (own, "s", 0.9 * size, [colors[i] for i in own]),
     )
-    for chosen, marker, edge in ((tied, "o", "white"), (own, "s", "black")):
+    for chosen, marker, across, fill in nodes:
         axes.scatter(
             np.zeros(len(chosen)),
             chosen,
-            s=(size * 0.85) ** 2,
-            c=[colors[i] for i in chosen],
+            s=across**2,
+            c=fill,
             marker=marker,
-            edgecolors=edge,
-            linewidths=1,
+            edgecolors=[colors[i] for i in chosen],
+            linewidths=min(2.0, size / 5),
             zorder=3,
             clip_on=False,
         )
@@ -143,12 +158,6 @@ def _draw_layers(axes: Axes, ties: Ties) -> None:
     axes.set_xticks([])
     axes.set_ylabel("layer")
     axes.set_title(f"{len(own)} of {n_layer} layers independent", loc="left", fontsize=12)
-    axes.set_title(
-        "square: own weights\ncircle: those its arc leads to",
-        loc="right",
-        fontsize=9,
-        color=GREY,
-    )
     tidy(axes)
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_visible(False)
@@ -158,11 +167,12 @@ def _draw_layers(axes: Axes, ties: Ties) -> None:
 def _draw_curve(axes: Axes, history: Sequence[tuple[int, float]], max_iters: int) -> None:
     iterations = [iteration for iteration, _ in history]
     perplexity = [value for _, value in history]
-    title = "perplexity: nothing trained yet"
+    title = "validation perplexity: nothing trained yet"
     if history:
         axes.plot(iterations, perplexity, color=color(0), linewidth=1.8)
         axes.plot(iterations[-1], perplexity[-1], "o", color=color(0), markersize=5, clip_on=False)
-        title = f"perplexity {perplexity[-1]:.4g} at iteration {iterations[-1]} of {max_iters}"
+        at = f"iteration {iterations[-1]} of {max_iters}"
+        title = f"validation perplexity {perplexity[-1]:.4g} at {at}"
         perplexity_axis(axes, "y", perplexity)
     else:
         axes.set_yticks([])

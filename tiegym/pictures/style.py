@@ -1,4 +1,4 @@
-"""What all pictures share: colours, the look of axes, and how a figure becomes pixels or a file.
+"""What all pictures share: labels, the look of axes, and how a figure becomes pixels or a file.
 
 Nothing touches pyplot: its global state belongs to the user.
 """
@@ -19,25 +19,26 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from tiegym.atomic_write import write_bytes
 
-PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#7F5AA8",
-    "#6B6B6B",
-)
-"""Okabe and Ito's colours for all kinds of colour vision, less the yellow that white swallows and
-the black of text; with a violet and a grey in their place."""
-
-GREY = "#666666"
+LONGEST_LABEL = 90
+"""Characters of a label; what is longer loses its middle."""
 
 
-def color(index: int) -> str:
-    """The colour of the index-th thing; they repeat after `len(PALETTE)`."""
-    return PALETTE[index % len(PALETTE)]
+def plain(label: str) -> str:
+    r"""A label that is drawn as it reads, whatever is in it.
+
+    matplotlib takes what is between two dollars for mathematics, and leaves labels that begin with
+    an underscore out of legends; control characters draw boxes, or break lines.
+
+    Examples:
+        >>> print(plain("$x$ costs 1 $\n"))
+        \$x\$ costs 1 \$\n
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
+    if len(shown) > LONGEST_LABEL:
+        half = LONGEST_LABEL // 2
+        shown = f"{shown[:half]}\u2026{shown[-half:]}"
+    shown = f" {shown}" if shown.startswith("_") else shown
+    return shown.replace("$", r"\$")
 
 
 def tidy(axes: Axes) -> None:

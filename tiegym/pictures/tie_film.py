@@ -15,11 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tiegym import ties as tie_vectors
-from tiegym.pictures.style import color, figure_pixels, tidy
+from tiegym.pictures.colors import color
+from tiegym.pictures.style import figure_pixels, tidy
 
-FILM_TITLE = "Whose weights each layer uses (full colour: its own; pale: another's)"
+FILM_TITLE = "Whose weights each layer uses (bar: its own; thin line: those of the line's colour)"
 
-_TIED = 0.4  # opacity of a layer that uses another's weights
+CELL = 6
+"""Pixels of `tie_film` from the bottom of a layer to that of the next."""
+
+_BAR, _LINE = slice(0, 5), slice(2, 4)  # the rows of a cell that its colour fills
 _MOST_COLUMNS = 600  # more than a picture has room for
 _NUMBERS_FIT = 12  # layers
 
@@ -27,21 +31,26 @@ _NUMBERS_FIT = 12  # layers
 def tie_film(ties: Sequence[Sequence[int]] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """Tie vectors over time as pixels, coloured by the weights that each layer uses.
 
-    A layer with weights of its own has their full colour; one that uses another's, a pale one.
-    The background shows through it, be it light or dark.
+    A layer with weights of its own is a bar; one that uses another's is a thin line in that
+    layer's colour, so that the two are told apart without colours, too. The rest is transparent:
+    the background may be light or dark.
 
     Args:
         ties: One tie vector for each moment, (T, L).
 
     Returns:
-        Red, green, blue and opacity, uint8 (L, T, 4), the last layer first.
+        Red, green, blue and opacity, uint8 (L * `CELL`, T, 4), the last layer first.
     """
     vectors = np.asarray(ties, dtype=np.int64)
-    palette = np.array([to_rgb(color(root)) for root in range(vectors.shape[1])])
-    roots = np.array([tie_vectors.roots(vector) for vector in vectors])
-    own = roots == np.arange(vectors.shape[1])
-    pixels = np.concatenate((palette[roots], np.where(own, 1.0, _TIED)[..., None]), axis=-1)
-    return np.ascontiguousarray((255 * pixels).round().astype(np.uint8).swapaxes(0, 1)[::-1])
+    n_layer = vectors.shape[1]
+    palette = np.array([to_rgb(color(root)) for root in range(n_layer)])
+    roots = np.array([tie_vectors.roots(vector) for vector in vectors]).T[::-1]  # (L, T)
+    own = roots == np.arange(n_layer)[::-1, None]
+    pixels = np.zeros((n_layer, CELL, len(vectors), 4))
+    pixels[..., :3] = palette[roots][:, None]
+    pixels[:, _LINE, :, 3] = 1
+    pixels[:, _BAR, :, 3] = np.where(own[:, None], 1, pixels[:, _BAR, :, 3])
+    return (255 * pixels).round().astype(np.uint8).reshape(n_layer * CELL, -1, 4)
 
 
 def sampled(count: int, most: int = _MOST_COLUMNS) -> npt.NDArray[np.int64]:
@@ -74,7 +83,7 @@ def draw_film(ties: Sequence[Sequence[int]], iterations: Sequence[int]) -> npt.N
         iterations: Iterations after each of them, (T,).
     """
     n_layer = len(ties[0])
-    height = 1.7 + 0.09 * n_layer
+    height = 1.7 + 0.1 * n_layer
     figure = Figure(figsize=(9, height), dpi=100, facecolor="white")
     margins = {"left": 0.07, "right": 0.98, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
     axes = figure.subplots(gridspec_kw=margins)

@@ -64,11 +64,12 @@ def curves(
     """A plot of a column of the steps over iterations: a line for each run.
 
     Args:
-        groups: Their order is their colour.
+        groups: The policies.
         key: The column.
         title: Of the plot.
         log: Whether the axis is logarithmic where the values spread.
-        cut: Whether the first tenth is left out of the scale: it falls steeply for every policy.
+        cut: Whether the first tenth is left out of the scale: it falls steeply for every
+            policy. A run that is shorter than that has its own last points in it.
 
     Returns:
         None if no run has a step.
@@ -91,17 +92,23 @@ def curves(
     if not lines:
         return None
     end = max(line["points"][-1][0] for line in lines)
-    late = [y for line in lines for x, y in line["points"] if not cut or x >= 0.1 * end]
-    late = late or [y for line in lines for _, y in line["points"]]
+    late = [
+        y
+        for line in lines
+        for x, y in line["points"]
+        if not cut or x >= 0.1 * end or x >= 0.9 * line["points"][-1][0]
+    ]
     low, high = min(late), max(late)
     log = log and low > 0 and high > 4 * low
     margin = 0.04 * (high - low) or 0.5
     y = Axis(
         *((low / 1.03, high * 1.05) if log else (low - margin, high + margin)), BOTTOM, TOP, log
     )
-    x = Axis(0, end, LEFT, RIGHT)
+    x = Axis(0, end or 1, LEFT, RIGHT)
     for line in lines:
         line["path"] = "M" + "L".join(f"{x(a)},{y(b)}" for a, b in line["points"])
+        if len(line["points"]) == 1:
+            line["path"] += "h0"  # a line of no length, which round ends make a dot
     return {"title": title, "x": x, "y": y, "x_label": "iteration", "lines": lines, "dots": []}
 
 
@@ -115,7 +122,8 @@ def trade_off(groups: Sequence[Group]) -> dict[str, Any] | None:
     for place, group in enumerate(groups):
         for run in group.runs:
             figures = final(run)
-            if state(run) == "finished" and figures.get("test_perplexity") is not None:
+            needed = [figures.get(key) for key in ("test_perplexity", "trainable_params")]
+            if state(run) == "finished" and None not in needed:
                 dots.append(
                     {
                         "group": place,
@@ -123,7 +131,7 @@ def trade_off(groups: Sequence[Group]) -> dict[str, Any] | None:
                         "y": figures["test_perplexity"],
                         "name": f"{group.label}, seed {seed(run)}: test perplexity "
                         f"{figures['test_perplexity']:.4g}, {figures['trainable_params']:,} "
-                        f"parameters, {figures['n_independent']} independent layers",
+                        f"parameters, {figures.get('n_independent')} independent layers",
                     }
                 )
     if not dots:
@@ -157,6 +165,7 @@ def film(run: Run, most: int = _MOST_POINTS) -> dict[str, Any] | None:
     steps = [row for row in last_episode(run) if row.get("ties")]
     if not steps:
         return None
+    steps = [row for row in steps if len(row["ties"]) == len(steps[-1]["ties"])]
     steps = [steps[k] for k in sampled(len(steps), most)]
     ties = [row["ties"] for row in steps]
     buffer = BytesIO()

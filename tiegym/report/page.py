@@ -6,7 +6,10 @@ escapes every text; no markup is put together here.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +27,17 @@ from tiegym.analysis.groups import (
 )
 from tiegym.analysis.intervals import interquartile_mean
 from tiegym.atomic_write import write_bytes
-from tiegym.pictures.style import PALETTE
+from tiegym.pictures.colors import ON_DARK, PALETTE
+from tiegym.pictures.kinds import looks
+from tiegym.report.checked import checked
 from tiegym.report.figures import curves, film, trade_off
 from tiegym.runs.folder import Run
 from tiegym.runs.json_files import flat
 
-DARK = (
-    "#4BA6E0",
-    "#F08A45",
-    "#2EC49A",
-    "#E09BC4",
-    "#F0B840",
-    "#8CCBF0",
-    "#AE90D6",
-    "#A8A8A8",
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
 )
-"""`tiegym.pictures.style.PALETTE` for lines on a dark ground: the same hues, lighter."""
+"""The page's Content-Security-Policy: it loads nothing, and runs no script but its own."""
 
 _TASK = ("tokenizer", "n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters")
 
@@ -47,17 +45,21 @@ NOTHING = "\u2013"
 """Stands where there is no figure."""
 
 
-def write_report(runs: Sequence[Run], path: str | Path) -> None:
+def write_report(runs: Sequence[Run], path: str | Path, skipped: Sequence[str] = ()) -> None:
     """Writes a page about runs, atomically.
 
     Args:
         runs: At least one.
         path: Of the page; its folder must be there.
+        skipped: What the page says of runs that are not on it, a sentence for each.
 
     Raises:
         OSError: If the page can't be written.
     """
+    kept = [checked(run) for run in runs]
+    runs, damaged = [run for run, _ in kept], {id(run): count for run, count in kept}
     groups = group_runs(runs)
+    shown_as = looks([group.runs[0].config for group in groups])
     environment = Environment(
         loader=PackageLoader("tiegym.report", "."),
         autoescape=True,
@@ -70,22 +72,50 @@ def write_report(runs: Sequence[Run], path: str | Path) -> None:
         curves(groups, "n_independent", "independent layers", log=False, cut=False),
         trade_off(groups),
     )
+    for mark in (mark for plot in plots if plot for mark in (*plot["lines"], *plot["dots"])):
+        mark["color"] = shown_as[mark["group"]].place
+    lines = [line for plot in plots if plot for line in plot["lines"]]
+    for number, line in enumerate(lines):
+        line["number"] = number
+    cells = [
+        {
+            **_run_cells(place, group.label, run),
+            "color": shown_as[place].place,
+            "damaged": damaged[id(run)],
+        }
+        for place, group in enumerate(groups)
+        for run in group.runs
+    ]
+    films = [run["film"] for run in cells if run["film"]]
+    for number, film_shown in enumerate(films):
+        film_shown["number"] = number
+    script = files("tiegym.report").joinpath("report.js").read_text()
     page = environment.get_template("report.html").render(
         light=PALETTE,
-        dark=DARK,
+        dark=ON_DARK,
         caption=_caption([group.runs[0] for group in groups]),
         mixed=differing([_task(run) for run in runs]),
-        groups=[_group_cells(group) for group in groups],
-        plots=[plot for plot in plots if plot],
-        runs=[
-            _run_cells(number, group.label, run)
-            for number, group in enumerate(groups)
-            for run in group.runs
+        groups=[
+            {**_group_cells(group), "color": look.place, "kind": look.kind}
+            for group, look in zip(groups, shown_as, strict=True)
         ],
+        plots=[plot for plot in plots if plot],
+        runs=cells,
+        skipped=skipped,
+        data={
+            "lines": [line["points"] for line in lines],
+            "films": [{"ties": f["ties"], "iterations": f["iterations"]} for f in films],
+        },
+        script=script,
+        policy=POLICY.format(script=_digest(script)),
         **_settings(groups),
         origin=_origin(runs),
     )
-    write_bytes(path, page.encode())
+    write_bytes(path, page.encode(errors="backslashreplace"))  # names of files that aren't UTF-8
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _task(run: Run) -> dict[str, Any]:
@@ -160,8 +190,8 @@ def _run_cells(group: int, label: str, run: Run) -> dict[str, Any]:
     figures = final(run)
     ended = state(run)
     if ended == "cut off":
-        ended += f" after {figures.get('iteration', 0)} of {run.config['env']['max_iters']}"
-        ended += " iterations, or still going"
+        budget = run.config["env"].get("max_iters", NOTHING)
+        ended += f" after {figures.get('iteration') or 0} of {budget} iterations, or still going"
     return {
         "group": group,
         "folder": str(run.folder),

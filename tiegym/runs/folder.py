@@ -11,16 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tiegym.runs.json_files import read_json, read_lines
+from tiegym.atomic_write import sync_folder
+from tiegym.runs.input_errors import DamagedFile, InputError
+from tiegym.runs.json_files import parse_line, read_json, whole_lines
+from tiegym.runs.record_checks import (
+    CHECKSUMS,
+    check_config,
+    check_figures,
+    check_summary,
+    check_together,
+)
 
 FORMAT = 1
 """Version of the run folder; raised when a reader of the last version would misread it."""
 
 WHERE_AND_HOW = {
-    *("runs_dir", "name", "quiet", "resume"),
+    *("runs_dir", "name", "quiet", "resume", "render"),
     *("checkpoint_every_steps", "checkpoint_every_minutes"),
+    *("export", "sample"),  # what is left of the model at the end
+    "paper",  # where the environment's values came from, which are all recorded themselves
 }
-"""Options that change nothing in what a run does."""
+"""Options that change nothing in what a run does: they belong to no identity of a run."""
 
 Row: TypeAlias = dict[str, Any]
 """One environment step: its number, action and reward, and the plain values of its info."""
@@ -33,15 +44,17 @@ def unique_run_folder(runs_dir: str | Path, name: str) -> Path:
 
     Raises:
         ValueError: If the name has a path in it.
+        OSError: If it can't be made.
     """
-    if name in ("", "..") or Path(name).name != name:
-        raise ValueError(f"name={name!r} must be the name of one folder, without a path")
+    if name in ("", "..") or Path(name).name != name or "\0" in name:
+        raise InputError(f"name={name!r} must be the name of one folder, without a path")
     runs_dir = Path(runs_dir)
     runs_dir.mkdir(parents=True, exist_ok=True)
     folder, count = runs_dir / name, 1
     while True:
         try:
             folder.mkdir()
+            sync_folder(runs_dir)
             return folder
         except FileExistsError:
             count += 1
@@ -96,25 +109,55 @@ def read_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     config = read_config(folder)
-    summary = folder / "summary.json"
-    return Run(
-        folder,
-        config,
-        read_lines(folder / "steps.jsonl"),
-        read_json(summary) if summary.exists() else None,
-    )
+    # In this order: a run that goes on meanwhile has more rows then, not fewer than it says.
+    summary = read_summary(folder)
+    path = folder / "steps.jsonl"
+    lines = whole_lines(path)
+    rows = [parse_row(path, line, number) for number, line in enumerate(lines, start=1)]
+    if summary is not None:
+        check_together(folder, summary, rows, lines)
+        summary.pop(CHECKSUMS, None)
+    return Run(folder, config, rows, summary)
+
+
+def parse_row(path: Path, line: bytes, number: int) -> Row:
+    """The row on a line of a `steps.jsonl`; raises as `tiegym.runs.json_files.parse_line` does."""
+    row = parse_line(path, line, number)
+    where = f"{path}, line {number},"
+    if missing := {"episode", "iteration"} - row.keys():
+        raise DamagedFile(f"{where} is damaged: it has no {', no '.join(sorted(missing))}")
+    check_figures(where, row)
+    return row
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Reads and checks a `summary.json`, its checksums included; None if there is none.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    path = folder / "summary.json"
+    try:
+        summary = read_json(path)
+    except FileNotFoundError:
+        return None
+    check_summary(path, summary)
+    return summary
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Reads the `config.json` of a run folder; raises as `read_run` does."""
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} is no run folder: it has no config.json")
-    config = read_json(folder / "config.json")
+    path = folder / "config.json"
+    try:
+        config = read_json(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{folder} is no run folder: it has no config.json") from error
     if config.get("format") != FORMAT:
-        raise ValueError(
+        raise DamagedFile(
             f"{folder} has format {config.get('format')!r}, but this tiegym reads {FORMAT}: "
             "use the version that wrote it"
         )
+    check_config(path, config)
     return config
 
 
@@ -124,5 +167,5 @@ def is_finished(folder: str | Path) -> bool:
     Raises:
         ValueError: If its summary is damaged.
     """
-    summary = Path(folder) / "summary.json"
-    return summary.is_file() and read_json(summary).get("finished") is True
+    summary = read_summary(Path(folder))
+    return summary is not None and summary.get("finished") is True

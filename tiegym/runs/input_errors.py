@@ -6,11 +6,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tiegym.runs.messages import say
 from tiegym.runs.printable import printable
 
 
 class InputError(ValueError):
     """What was asked for can't be done; the message says what to do instead."""
+
+
+class DamagedFile(InputError):
+    """A file isn't as it was written, or never was what it should be; the message names it."""
 
 
 @contextmanager
@@ -27,5 +32,5 @@ def input_errors(
     try:
         yield
     except kinds as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
+        say(f"error: {printable(error)}", sys.stderr)
         sys.exit(2)

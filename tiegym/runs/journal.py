@@ -11,22 +11,39 @@ checkpoint is due, is in `tiegym.runs.replay`.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import shlex
 import warnings
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
+from tiegym.atomic_write import sync_folder
 from tiegym.runs import provenance
-from tiegym.runs.json_files import append_line, keep_lines, plain, read_json, whole_lines
+from tiegym.runs.commands import python_command
+from tiegym.runs.input_errors import DamagedFile, InputError
+from tiegym.runs.json_files import (
+    append_line,
+    keep_lines,
+    loads,
+    plain,
+    read_json,
+    whole_lines,
+)
+from tiegym.runs.regular_files import check_folder, open_to_read, open_to_write
 from tiegym.runs.signals import Stopped, StopSignals
 
 CALLS = "calls.jsonl"
 VALUE = "value"
 """The call that isn't the environment's: something that a program computed; see `value`."""
+
+
+class RunInUse(BlockingIOError, InputError):
+    """Another process has a run open."""
+
+
+class OtherCourse(RuntimeError, InputError):
+    """A program that should go on with a run does something else than it did."""
 
 
 class Checkpointed(Protocol):
@@ -43,20 +60,24 @@ class Journal:
     Args:
         folder: The run folder.
         resume: Whether to go on with the run that is there; else there must be none.
+        module: Of the program, which `python -m` runs; to say how to go on.
 
     Raises:
-        BlockingIOError: If another process has it open.
-        ValueError: If a file is damaged.
+        RunInUse: If another process has it open.
+        DamagedFile: If a file is damaged, a link, or no ordinary file.
+        OSError: If the folder can't be written.
     """
 
-    def __init__(self, folder: Path, resume: bool = False) -> None:
+    def __init__(self, folder: Path, resume: bool = False, module: str | None = None) -> None:
         self.folder = folder
         self.resumed = resume
         self.count = 0
         """Answers given so far, recorded ones and new ones."""
         self.checkpoint: Path | None = None
         """What the environment is to be restored from once all recorded answers are given."""
-        self._file = FileIO(folder / CALLS, "a")
+        self._module = module
+        check_folder(folder)
+        self._file = open_to_write(folder / CALLS)
         try:
             _lock(self._file, folder)
             self._recorded = self._read() if resume else []
@@ -67,8 +88,7 @@ class Journal:
 
     def _read(self) -> list[bytes]:
         """The answers that the run can go on from; the others are cut off."""
-        for unfinished in self.folder.glob(".checkpoint-*"):  # killed while it was written
-            unfinished.unlink()
+        _remove_half_written(self.folder)
         lines = whole_lines(self.folder / CALLS)
         count = 0
         for path in self.folder.glob("checkpoint-*.safetensors"):
@@ -76,10 +96,16 @@ class Journal:
             if count <= number <= len(lines):
                 count, self.checkpoint = number, path
         # Beyond it, what the program itself computed is worth keeping: it changes no environment.
-        while count < len(lines) and self._parse(lines[count], count)["call"] == VALUE:
+        while count < len(lines) and self._is_value(lines[count]):
             count += 1
         keep_lines(self.folder / CALLS, count)
         return lines[:count]
+
+    def _is_value(self, line: bytes) -> bool:
+        try:
+            return bool(self._parse(line, 0)["call"] == VALUE)
+        except DamagedFile:  # never flushed to the disk, which a power cut has shown
+            return False
 
     @property
     def replaying(self) -> bool:
@@ -90,11 +116,11 @@ class Journal:
         """The recorded answer to the next call, which must be the one that was recorded.
 
         Raises:
-            RuntimeError: If it isn't.
+            OtherCourse: If it isn't.
         """
         entry = self._parse(self._recorded[self.count], self.count)
         if (entry["call"], entry["asked"]) != (call, asked):
-            raise RuntimeError(
+            raise OtherCourse(
                 f"{self.folder} can't be resumed here: at call {self.count + 1} the program asks "
                 f"for {call} {asked}, where it had asked for {entry['call']} {entry['asked']}. "
                 f"{self._differences()}"
@@ -127,8 +153,16 @@ class Journal:
         return answer
 
     def save(self, env: Checkpointed) -> None:
-        """Writes a checkpoint of the environment as it is now, then removes the last one."""
-        os.fsync(self._file.fileno())  # the answers that the checkpoint counts on
+        """Writes a checkpoint of the environment as it is now, then removes the last one.
+
+        What it counts on reaches the disk before it does: the answers, and the rows of their steps.
+        """
+        os.fsync(self._file.fileno())
+        rows = self.folder / "steps.jsonl"
+        if rows.exists():
+            with open_to_read(rows) as file:
+                os.fsync(file.fileno())
+        sync_folder(self.folder)
         path = self.folder / f"checkpoint-{self.count}.safetensors"
         env.save_checkpoint(path)
         for other in self.folder.glob("checkpoint-*.safetensors"):
@@ -142,15 +176,14 @@ class Journal:
             Stopped: If so.
         """
         if self.signals.received is not None:
-            module = read_json(self.folder / "config.json")["module"]
-            command = f"python -m {module} --resume {shlex.quote(str(self.folder))}"
-            raise Stopped(f"stopped; to go on: {command}", self.signals.received)
+            how = f"with --resume {self.folder}"
+            if self._module is not None:
+                how = python_command(self._module, "--resume", self.folder)
+            raise Stopped(f"stopped; to go on: {how}", self.signals.received)
 
     def remove(self) -> None:
         """Removes what only an unfinished run needs."""
-        for path in self.folder.glob("checkpoint-*.safetensors"):
-            path.unlink()
-        (self.folder / CALLS).unlink()
+        _remove_journal(self.folder)
 
     def close(self) -> None:
         """Lets other processes have it; signals do what they did before."""
@@ -159,33 +192,66 @@ class Journal:
 
     def _parse(self, line: bytes, index: int) -> dict[str, Any]:
         try:
-            entry = json.loads(line)
+            entry = loads(line)
             if isinstance(entry, dict) and entry.keys() == {"call", "asked", "answer"}:
                 return entry
             problem = "it is no call"
         except ValueError as error:
             problem = str(error)
-        raise ValueError(f"{self.folder / CALLS}, line {index + 1}, is damaged: {problem}")
+        raise DamagedFile(f"{self.folder / CALLS}, line {index + 1}, is damaged: {problem}")
 
     def _differences(self) -> str:
         """What could be the reason that a program asks for something else."""
-        then, now = (
-            read_json(self.folder / "config.json").get("versions", {}),
-            provenance.versions(),
-        )
-        different = [f"{k} {then.get(k)} then, {now[k]} now" for k in now if then.get(k) != now[k]]
-        if different:
-            return f"Versions differ ({', '.join(different)}): use those of the run, or start anew"
+        then = read_json(self.folder / "config.json").get("versions", {})
+        if different := provenance.different_versions(then):
+            return f"Versions differ ({different}): use those of the run, or start anew"
         return (
             "Versions are the same, so the program or the machine differs, or something draws "
             "from a generator that the program didn't seed: start anew"
         )
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a process that was killed left in the folder of a finished run.
+
+    Nothing happens while another process has it open.
+
+    Raises:
+        DamagedFile: If something in the folder is a link, or no ordinary file.
+        OSError: If something is left and can't be removed.
+    """
+    if not any((*folder.glob("checkpoint-*"), *folder.glob(CALLS), *folder.glob(".*.tmp"))):
+        return
+    check_folder(folder)
+    with open_to_write(folder / CALLS) as file:
+        try:
+            _lock(file, folder)
+        except RunInUse:
+            return
+        _remove_half_written(folder)
+        _remove_journal(folder)
+
+
+def _remove_half_written(folder: Path) -> None:
+    """Removes the temporary files of `tiegym.atomic_write` that a killed process left."""
+    for pattern in (".*.tmp", ".checkpoint-*"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _remove_journal(folder: Path) -> None:
+    # The answers last: without them, a checkpoint would be taken for that of another run.
+    for path in folder.glob("checkpoint-*.safetensors"):
+        path.unlink()
+    (folder / CALLS).unlink()
+    sync_folder(folder)
+
+
 def recorded_steps(folder: Path) -> int:
     """Environment steps that a run has recorded so far; it may be going on. 0 once it has ended."""
     try:
-        return (folder / CALLS).read_bytes().count(b'{"call": "step"')
+        with open_to_read(folder / CALLS) as file:
+            return sum(line.startswith(b'{"call": "step"') for line in file)
     except FileNotFoundError:
         return 0
 
@@ -199,7 +265,7 @@ def _lock(file: FileIO, folder: Path) -> None:
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BlockingIOError(
+        raise RunInUse(
             f"{folder} belongs to a run that goes on in another process: wait until it ends, or "
             "stop it, then resume it"
         ) from error

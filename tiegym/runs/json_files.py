@@ -8,10 +8,11 @@ What the values mean is up to `tiegym.runs.recorder`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from typing import Any
 import numpy as np
 
 from tiegym.atomic_write import write_bytes
+from tiegym.runs.input_errors import DamagedFile
+from tiegym.runs.regular_files import open_to_read, open_to_write
+
+MAX_BYTES = 2**28
+"""Of a JSON document, or of one line: far more than a run writes, far less than memory holds."""
+
+MAX_DEPTH = 64
+"""Of lists and dicts in each other: far more than a run writes."""
 
 
 def plain(value: Any) -> Any:
@@ -77,26 +86,64 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """A plain value as text.
+    """A plain value as text that UTF-8 can hold.
 
     Raises:
         ValueError: If a number in it isn't finite: other languages' readers know no NaN.
     """
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent)
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the name of a file, in another encoding
+        return json.dumps(value, allow_nan=False, indent=indent)
+    return text
+
+
+def loads(text: bytes) -> Any:
+    """The value of a JSON text that anybody may have written; None stands for NaN and infinity.
+
+    Raises:
+        ValueError: If it is no JSON, or nested deeper than `MAX_DEPTH`.
+    """
+    try:
+        value = json.loads(text, parse_constant=lambda name: None)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(value):
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+_TOO_DEEP = f"lists and objects are nested deeper than {MAX_DEPTH}"
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        nested = [v for v in level if isinstance(v, list | dict)]
+        if not nested:
+            return False
+        level = [e for v in nested for e in (v.values() if isinstance(v, dict) else v)]
+    return any(isinstance(v, list | dict) for v in level)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a file that holds one JSON object.
 
     Raises:
-        ValueError: If it doesn't, naming the file.
+        DamagedFile: If it doesn't, naming the file.
+        OSError: If it can't be read.
     """
+    with open_to_read(path) as file:
+        content = file.read(MAX_BYTES + 1)
     try:
-        value = json.loads(path.read_bytes())
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+        value = loads(content)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise DamagedFile(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
+        raise DamagedFile(f"{path} is damaged: it holds no JSON object")
     return value
 
 
@@ -132,37 +179,70 @@ def append_line(file: FileIO, value: Any) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The values of a file of JSON lines; what follows the last line end is half a line.
+    """The objects of a file of JSON lines; what follows the last line end is half a line.
 
     Raises:
-        ValueError: If a line is damaged, naming it.
+        DamagedFile: If a line is damaged, naming it.
     """
-    values = []
-    for number, line in enumerate(whole_lines(path), start=1):
-        try:
-            values.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}, is damaged: {error}") from error
-    return values
+    return [parse_line(path, line, n) for n, line in enumerate(whole_lines(path), start=1)]
+
+
+def parse_line(path: Path, line: bytes, number: int) -> dict[str, Any]:
+    """The object of one line of a file.
+
+    Args:
+        path: Of the file, for the error.
+        line: What is on it.
+        number: From 1 on, likewise.
+
+    Raises:
+        DamagedFile: If it holds none.
+    """
+    try:
+        value = loads(line)
+        if not isinstance(value, dict):
+            raise ValueError("it holds no JSON object")
+    except ValueError as error:
+        raise DamagedFile(f"{path}, line {number}, is damaged: {error}") from error
+    return value
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file, without their ends; none if there is no such file."""
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")
-    return lines
+    """The lines of a file, without their ends; none if there is no such file.
+
+    Raises:
+        DamagedFile: If it is no ordinary file, or has lines of more than `MAX_BYTES`.
+    """
+    return list(_whole_lines(path))
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    try:
+        file = open_to_read(path)
+    except FileNotFoundError:
+        return
+    with file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_BYTES + 1)
+            if len(line) > MAX_BYTES:
+                raise DamagedFile(
+                    f"{path}, line {number}, is damaged: it is longer than {MAX_BYTES} bytes"
+                )
+            if not line.endswith(b"\n"):
+                return
+            yield line[:-1]
 
 
 def keep_lines(path: Path, count: int) -> None:
     """Cuts off what follows the first `count` lines of a file, if there is one.
 
     Raises:
-        ValueError: If it has fewer lines.
+        DamagedFile: If it has fewer lines.
     """
     if count == 0 and not path.exists():
         return
-    lines = whole_lines(path)
-    if len(lines) < count:
-        raise ValueError(f"{path} is damaged: it has {len(lines)} lines, and must have {count}")
-    os.truncate(path, sum(len(line) + 1 for line in lines[:count]))
+    kept = list(itertools.islice(_whole_lines(path), count))
+    if len(kept) < count:
+        raise DamagedFile(f"{path} is damaged: it has {len(kept)} lines, and must have {count}")
+    with open_to_write(path) as file:
+        file.truncate(sum(len(line) + 1 for line in kept))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import tyro
 
 from tiegym.config import PAPER, TieConfig
+from tiegym.runs.commands import python_command
 from tiegym.runs.folder import read_config
+from tiegym.runs.input_errors import InputError
 
 Options = TypeVar("Options", bound="RunOptions")
 
@@ -37,6 +40,11 @@ class RunOptions:
     """Show no progress."""
     export: bool = False
     """Write the trained transformer into the run folder, as model.safetensors."""
+    sample: int = 0
+    """Tokens of text that the trained transformer writes at the end, printed and kept in the run
+    folder as sample.txt; 0 is none."""
+    render: bool = False
+    """Print who uses whose weights after each step."""
     paper: bool = False
     """Start from the paper's values (TieEnvPaper-v0) instead of TieEnv-v0's."""
     resume: Path | None = None
@@ -59,6 +67,8 @@ class RunOptions:
             raise ValueError(f"seed={self.seed} must be from 0 to 2**32 - 1")
         if self.total_steps is not None and self.total_steps < 1:
             raise ValueError(f"total_steps={self.total_steps} must be at least 1 environment step")
+        if self.sample < 0:
+            raise ValueError(f"sample={self.sample} must be a number of tokens, 0 or more")
         for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -101,7 +111,13 @@ def parse_options(
         if env is None:
             env = TieConfig(**(PAPER if "--paper" in args else {}))
         default = options(env=env)
-    return tyro.cli(options, default=default, args=args, description=options.__doc__)
+    return tyro.cli(
+        options,
+        prog=python_command(module_name(options)),
+        default=default,
+        args=args,
+        description=options.__doc__,
+    )
 
 
 def recorded_options(options: type[Options], folder: Path) -> Options:
@@ -113,15 +129,17 @@ def recorded_options(options: type[Options], folder: Path) -> Options:
     """
     config = read_config(folder)
     module = module_name(options)
-    if config.get("module") != module:
-        raise ValueError(
-            f"{folder} is a run of {config.get('module')}, not of {module}: resume it with "
-            f"python -m {config.get('module')} --resume {folder}"
-        )
+    theirs = config.get("module")
+    if theirs != module:
+        # Whatever a file says is no command: a stranger may have written it.
+        mend = "with its own"
+        if isinstance(theirs, str) and re.fullmatch(r"[A-Za-z_][\w.]*", theirs, re.ASCII):
+            mend = f"with {python_command(theirs, '--resume', folder)}"
+        raise InputError(f"{folder} is a run of {theirs!r}, not of {module}: resume it {mend}")
     try:
         values = _typed(options, config["options"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
             f"{folder / 'config.json'} holds no options that this version of {module} "
             f"understands: {error}"
         ) from error

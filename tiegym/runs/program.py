@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,24 +20,28 @@ import torch
 
 from tiegym.config import TieConfig
 from tiegym.runs import provenance
-from tiegym.runs.folder import (
-    FORMAT,
-    WHERE_AND_HOW,
-    is_finished,
-    read_config,
-    unique_run_folder,
-)
+from tiegym.runs.folder import FORMAT, is_finished, read_config, unique_run_folder
 from tiegym.runs.input_errors import InputError, input_errors
-from tiegym.runs.journal import Journal
-from tiegym.runs.json_files import plain, read_json, write_json
+from tiegym.runs.journal import Journal, remove_leftovers
+from tiegym.runs.json_files import plain, write_json
+from tiegym.runs.live import ShowTies, WriteSample
+from tiegym.runs.messages import say
 from tiegym.runs.options import Options, RunOptions, module_name, parse_options
 from tiegym.runs.progress import ShowProgress
 from tiegym.runs.recorder import RecordRun
 from tiegym.runs.replay import Resumable
+from tiegym.runs.same_run import check_corpus, check_options, check_tokenizer
 from tiegym.runs.signals import Stopped
 from tiegym.runs.source_code import source_sha256
 from tiegym.training.out_of_memory import OutOfMemory
 from tiegym.transformer.model_file import MODEL_FILE, ExportModel
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no quota, or a file larger than it may be."""
+
+
+class UnusableFolder(OSError, InputError):
+    """A run folder can't be made or written where it was asked for."""
 
 
 class Policy(Protocol):
@@ -66,8 +72,9 @@ def begin_run(options: RunOptions, program: str) -> Journal:
         AlreadyFinished: If the run to resume is.
         FileNotFoundError: If there is no run to resume.
         BlockingIOError: If another process has it open.
-        ValueError: If it had other options, or a file of it is damaged.
-        OSError: If the folder can't be written.
+        InputError: If it had other options, a file of it is damaged or a link, or the folder
+            can't be written.
+        OSError: If the disk is full.
     """
     record = {
         "format": FORMAT,
@@ -78,17 +85,44 @@ def begin_run(options: RunOptions, program: str) -> Journal:
         "threads": torch.get_num_threads(),
         "source_sha256": source_sha256(type(options).__module__),
     }
-    if options.resume is None:
-        name = options.name or f"{program}-seed{options.seed}"
-        journal = Journal(unique_run_folder(options.runs_dir, name))
-        write_json(journal.folder / "config.json", record)
-        return journal
-    folder = options.resume
+    try:
+        if options.resume is None:
+            return _begin(options, record)
+        return _go_on(options.resume, record)
+    except (FileNotFoundError, InputError):
+        raise
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        where = options.runs_dir if options.resume is None else options.resume
+        raise UnusableFolder(
+            f"{where} can't be used for run folders: {error.strerror or error}. Choose another "
+            "with --runs-dir, or make it writable"
+        ) from error
+
+
+def _begin(options: RunOptions, record: dict[str, Any]) -> Journal:
+    name = options.name or f"{record['program']}-seed{options.seed}".replace(":", "-")
+    try:
+        folder = unique_run_folder(options.runs_dir, name)
+    except FileNotFoundError as error:  # a link to nowhere, say
+        raise UnusableFolder(f"{options.runs_dir} can't be made: {error.strerror}") from error
+    try:
+        journal = Journal(folder, module=record["module"])
+        write_json(folder / "config.json", record)
+    except BaseException:  # it holds no run yet
+        shutil.rmtree(folder)
+        raise
+    return journal
+
+
+def _go_on(folder: Path, record: dict[str, Any]) -> Journal:
     config = read_config(folder)
     if is_finished(folder):
+        remove_leftovers(folder)
         raise AlreadyFinished(folder)
-    _check_same(folder, config, record)
-    journal = Journal(folder, resume=True)
+    check_options(folder, config, record)
+    journal = Journal(folder, resume=True, module=record["module"])
     if is_finished(folder):  # by the process that had it open until now
         journal.close()
         raise AlreadyFinished(folder)
@@ -125,55 +159,45 @@ def open_run(
         **spec: Further entries of config.json.
 
     Raises:
-        InputError: If the environment's arguments are invalid, or the corpus can't be read.
-        ValueError: As in `begin_run`.
-        OSError: If the folder can't be written.
+        InputError: If the environment's arguments are invalid, the corpus can't be read or is
+            another than that of the run to resume; else as in `begin_run`.
+        OSError: As in `begin_run`.
     """
     try:
         env: gymnasium.Env[Any, Any] = gymnasium.make(
-            "tiegym:TieEnv-v0", **dataclasses.asdict(options.env)
+            "tiegym:TieEnv-v0",
+            render_mode="ansi" if options.render else None,
+            **dataclasses.asdict(options.env),
         )
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
     if journal is None:
         journal = begin_run(options, program)
-    recorded = read_json(journal.folder / "config.json")
-    config = {key: recorded[key] for key in ("program", "module", "options")}
-    if "source_sha256" in recorded:  # runs of version 0.1 have none
-        config["source_sha256"] = recorded["source_sha256"]
     try:
-        if options.export:  # within what replays: answers from the journal leave no model behind
+        recorded = read_config(journal.folder)
+        config = {key: recorded[key] for key in ("program", "module", "options")}
+        if "source_sha256" in recorded:  # runs of version 0.1 have none
+            config["source_sha256"] = recorded["source_sha256"]
+        corpus: Any = env.unwrapped.corpus  # type: ignore[attr-defined]
+        config["tokenizer_sha256"] = corpus.tokenizer.sha256
+        if journal.resumed:
+            check_corpus(journal.folder, options.env.corpus, corpus.sha256)
+            check_tokenizer(journal.folder, options.env.tokenizer, corpus.tokenizer.sha256)
+        # Within what replays: answers from the journal leave no model behind.
+        if options.export:
             env = ExportModel(env, journal.folder / MODEL_FILE)
+        if options.sample:
+            env = WriteSample(env, journal.folder, options.sample, options.quiet)
         env = Resumable(
             env, journal, options.checkpoint_every_steps, options.checkpoint_every_minutes
         )
+        if options.render:
+            env = ShowTies(env, journal)
         env = ShowProgress(env, options.steps, description=program, disable=options.quiet)
         return RecordRun(env, journal.folder, config | spec, options.steps, journal)
     except BaseException:
         journal.close()
         raise
-
-
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No space, no quota, or a file larger than it may be."""
-
-
-def _check_same(folder: Path, recorded: dict[str, Any], given: dict[str, Any]) -> None:
-    """Checks that a run goes on with the program and the options that it began with."""
-    theirs = {"program": recorded.get("program"), **recorded.get("options", {})}
-    ours = {"program": given["program"], **given["options"]}
-    theirs |= {f"env.{key}": value for key, value in theirs.pop("env", {}).items()}
-    ours |= {f"env.{key}": value for key, value in ours.pop("env").items()}
-    different = [
-        f"{key} ({theirs.get(key)!r} then, {ours.get(key)!r} now)"
-        for key in ours.keys() | theirs.keys()
-        if key not in WHERE_AND_HOW and theirs.get(key) != ours.get(key)
-    ]
-    if different:
-        raise ValueError(
-            f"{folder} can only go on with the options that it began with; different are "
-            + ", ".join(sorted(different))
-        )
 
 
 def run_program(
@@ -197,30 +221,42 @@ def run_program(
         SystemExit: After a stop, with 128 and the signal's number; with 2 if what was asked for
             can't be done; else with 1.
     """
-    with input_errors():
-        parsed = parse_options(options, args, env)
     try:
+        with input_errors():
+            parsed = parse_options(options, args, env)
         with input_errors(InputError):
             folder = train(parsed)
     except AlreadyFinished as finished:
         folder = finished.folder
-        print(f"{folder} is finished already: nothing was done")
+        say(f"{folder} is finished already: nothing was done", sys.stdout)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        say(str(stopped), sys.stderr)
         raise SystemExit(128 + stopped.number) from None
+    except KeyboardInterrupt:  # the second one, or before there was anything to keep
+        say(f"stopped at once; {_KEPT}", sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except OutOfMemory as error:
-        print(error, file=sys.stderr)
+        say(str(error), sys.stderr)
         raise SystemExit(1) from error
     except OSError as error:
-        if error.errno not in FULL_DISK:
+        if error.errno not in _OF_THE_MACHINE:
             raise
-        print(
-            f"no room to write the run ({error}): everything up to its last step is kept. Free "
-            "some space, then go on with --resume and the run's folder",
-            file=sys.stderr,
-        )
+        room = error.errno in FULL_DISK
+        problem = "no room to write the run" if room else "the run can't be written"
+        mend = "Free some space" if room else "When that is mended"
+        say(f"{problem} ({error}). {mend}; {_KEPT}", sys.stderr)
         raise SystemExit(1) from error
-    print(f"run folder: {folder}")
+    say(f"run folder: {folder}", sys.stdout)
+
+
+_KEPT = "what was recorded is kept, and --resume with the run's folder goes on from it"
+
+_OF_THE_MACHINE = (
+    *FULL_DISK,
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENODEV),
+    *(errno.EMFILE, errno.ENFILE),
+)
+"""Errors that no program can do anything about."""
 
 
 def run_policy(env: gymnasium.Env[Any, Any], policy: Policy, seed: int, steps: int) -> None:

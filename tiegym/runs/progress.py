@@ -9,6 +9,8 @@ from typing import Any
 import gymnasium
 from tqdm.auto import tqdm
 
+from tiegym.runs.messages import say
+
 _LINES = 10  # of a whole work, where the output is no terminal
 
 
@@ -30,7 +32,8 @@ class Progress:
         self._total, self._description, self._disable = total, description, disable
         self._before, self._begin = done, time.monotonic()
         self._bar: tqdm[Any] | None = None
-        if not disable and sys.stderr.isatty():
+        # A daemon has no stderr.
+        if not disable and sys.stderr is not None and sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, desc=description, unit="it", smoothing=0.05)
 
     def update(self, done: int, figures: str = "") -> None:
@@ -42,15 +45,23 @@ class Progress:
         """
         tenths = [_LINES * iterations // self._total for iterations in (self.done, done)]
         if self._bar is not None:
-            self._bar.set_postfix_str(figures, refresh=False)
-            self._bar.update(done - self.done)
+            self._move_bar(done, figures)
         elif not self._disable and tenths[0] != tenths[1]:
             seconds = (time.monotonic() - self._begin) / (done - self._before)  # per iteration
             left = tqdm.format_interval(max(0, self._total - done) * seconds)
             parts = [f"{done}/{self._total} iterations", *([figures] if figures else ())]
             line = f"{self._description}: {', '.join(parts)}, {left} left"
-            print(line, file=sys.stderr, flush=True)
+            # A reader that has gone, or a full disk under a log, is no reason to end the work.
+            self._disable = not say(line, sys.stderr)
         self.done = done
+
+    def _move_bar(self, done: int, figures: str) -> None:
+        assert self._bar is not None
+        try:
+            self._bar.set_postfix_str(figures, refresh=False)
+            self._bar.update(done - self.done)
+        except OSError:  # its terminal has gone
+            self._bar.disable, self._bar, self._disable = True, None, True
 
     def close(self) -> None:
         """Leaves the bar as it stands."""

@@ -5,12 +5,18 @@ Each fact is best effort: what can't be found out is None, and never an error.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import importlib.metadata
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import gymnasium
+
+from tiegym.runs.folder import FORMAT
 
 PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
 
@@ -26,6 +32,18 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def different_versions(then: Any) -> str:
+    """Which of the `versions` that a record has are others now, as text; "" if none are.
+
+    Examples:
+        >>> different_versions(versions() | {"torch": "1.0"}).partition(" then")[0]
+        'torch 1.0'
+    """
+    then = then if isinstance(then, dict) else {}
+    now = versions()
+    return ", ".join(f"{k} {then.get(k)} then, {now[k]} now" for k in now if then.get(k) != now[k])
 
 
 def git_revision(folder: str | Path = ".") -> dict[str, Any] | None:
@@ -68,7 +86,7 @@ def device_facts(name: str) -> dict[str, Any]:
     """
     import torch
 
-    from tiegym.training.trainer import resolve_device
+    from tiegym.training.resolve import resolve_device
 
     device = resolve_device(name)
     return {
@@ -77,6 +95,33 @@ def device_facts(name: str) -> dict[str, Any]:
         if device.type == "cuda"
         else _processor_name(),
         "threads": torch.get_num_threads(),
+    }
+
+
+def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
+    """The entries of `config.json` that every run has.
+
+    Returns:
+        `format`, `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`,
+        `versions`, `git`, `device`, `device_name` and `threads`; see the functions of this module.
+
+    Raises:
+        TypeError: If `env` is no TieEnv, wrapped or not.
+    """
+    inner: Any = env.unwrapped
+    if missing := [n for n in ("config", "corpus", "step_stats") if not hasattr(inner, n)]:
+        raise TypeError(
+            f"{inner!r} has no {', '.join(missing)}: RecordRun records a TieEnv, as "
+            'gymnasium.make("TieEnv-v0") makes it, alone or in wrappers'
+        )
+    return {
+        "format": FORMAT,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "env": dataclasses.asdict(inner.config),
+        "corpus_sha256": inner.corpus.sha256,
+        "versions": versions(),
+        "git": git_revision(),
+        **device_facts(inner.config.device),
     }
 
 

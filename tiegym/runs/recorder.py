@@ -6,17 +6,14 @@ from here too. What to make of several runs is decided in neither.
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import time
 from collections.abc import Mapping
-from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import gymnasium
 
-from tiegym.runs import provenance, tensorboard_log
+from tiegym.runs.episode_figures import EpisodeFigures
 from tiegym.runs.folder import (
     FORMAT,
     Row,
@@ -27,19 +24,10 @@ from tiegym.runs.folder import (
     unique_run_folder,
 )
 from tiegym.runs.journal import Journal
-from tiegym.runs.json_files import (
-    append_line,
-    dumps,
-    finite,
-    keep_lines,
-    plain,
-    read_json,
-    read_lines,
-    write_json,
-)
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from tiegym.runs.json_files import dumps, finite, plain, read_json, write_json
+from tiegym.runs.provenance import run_facts
+from tiegym.runs.record_checks import CHECKSUMS
+from tiegym.runs.run_files import RunFiles
 
 __all__ = [
     "FORMAT",
@@ -51,20 +39,6 @@ __all__ = [
     "unique_run_folder",
     "write_json",
 ]
-
-TENSORBOARD = {
-    "train_loss": "train/loss",
-    "perplexity": "eval/perplexity",
-    "bits_per_byte": "eval/bits_per_byte",
-    "reward": "eval/reward",
-    "seconds_per_iteration": "time/seconds_per_iteration",
-    "n_independent": "tie/n_independent",
-    "trainable_params": "tie/trainable_params",
-    "model_state_bytes": "tie/model_state_bytes",
-    "test_perplexity": "test/perplexity",
-    "test_bits_per_byte": "test/bits_per_byte",
-}
-"""The columns of a row that TensorBoard shows, with their names there (as SB3 names its own)."""
 
 
 class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -120,61 +94,77 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.total_steps = total_steps
         self._journal = journal
         self._open = True
-        self._rows_before: list[Row] = []
         if journal is None:
             claim(self.folder)
-        if journal is not None and journal.resumed:
-            self._rows_before = read_lines(self.folder / "steps.jsonl")
-            self._remove_what_is_written_again()
-        if not self._has_config():
+        resumed = journal is not None and journal.resumed
+        self._files = RunFiles(self.folder, resumed)
+        # Cut off before it had its environment, a resumed run has a part of it at most.
+        if not (resumed and "env" in read_json(self.folder / "config.json")):
             write_json(self.folder / "config.json", everything)
-        self._rows: FileIO | None = None
-        self._writer: SummaryWriter | None = None
-        self._steps = 0
         self._iterations_before = 0
         self._episodes: list[Row] = []
         self._notes: dict[str, Any] = {}
-        self._episode = _Episode(number=0)
+        self._episode = EpisodeFigures(number=0)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets; an episode that was left before its end keeps its rows and gets no summary."""
         result = self.env.reset(seed=seed, options=options)
-        self._iterations_before += self._episode.iteration
-        self._episode = _Episode(self._episode.number + (self._episode.steps > 0), seed)
+        self._begin_episode(seed)
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps, then writes the row; at the end of an episode also the summary."""
-        if self._episode.begin is None:
-            self._episode.begin = time.perf_counter()
+        """Steps, then writes the row; at the end of an episode also the summary.
+
+        A step in which a wrapper inside resets by itself, as `gymnasium.wrappers.Autoreset` does,
+        trains nothing: it begins an episode and has no row.
+        """
+        begin = time.perf_counter()
         replayed = self._journal is not None and self._journal.replaying
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        values = _plain_values({k: v for k, v in info.items() if k != "action_mask"})
+        result = self.env.step(action)
+        _, reward, terminated, truncated, info = result
+        if self._episode.steps > 0 and info["iteration"] <= self._episode.iteration:
+            self._begin_episode(seed=None)
+            if info["iteration"] == 0:
+                return result
+        if self._episode.begin is None:
+            self._episode.begin = begin
         if replayed:
-            row = self._row_before()
+            row = self._files.row_before()
+            self._episode.begin = time.perf_counter() - row["seconds"]
         else:
-            row = {
-                "episode": self._episode.number,
-                "step": self._episode.steps + 1,
-                "action": plain(action),
-                "reward": finite(float(reward)),
-                "terminated": bool(terminated),
-                "truncated": bool(truncated),
-                "seconds": time.perf_counter() - self._episode.begin,
-                **values,
-                **_plain_values(self.env.unwrapped.step_stats),  # type: ignore[attr-defined]
-            }
-            self._append(row)
-        self._steps += 1
-        self._episode.add(float(reward), info["iteration"], row.get("seconds_per_iteration"))
-        self._show(row, replayed)
-        if terminated or truncated:
-            self._episodes.append({**self._episode.figures(), **values})
-        if self._episodes and (terminated or truncated or self._steps == self.total_steps):
-            self._write_summary()
-        return observation, reward, terminated, truncated, info
+            row = self._row(action, float(reward), terminated, truncated, info)
+            self._files.append(row)
+        self._episode.add(row, float(reward))
+        x = self._iterations_before + self._episode.iteration
+        self._files.show(row, not replayed, self.env, self._episode, x)
+        ended = bool(terminated or truncated)
+        if ended:
+            self._episodes.append({**_values(info, ended), **self._episode.figures()})
+        self._write_summary_after_step(ended)
+        return result
+
+    def _begin_episode(self, seed: int | None) -> None:
+        self._iterations_before += self._episode.iteration
+        self._episode = EpisodeFigures(self._episode.number + (self._episode.steps > 0), seed)
+
+    def _row(
+        self, action: Any, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]
+    ) -> Row:
+        """The row of a new step; a column of its own is never info's of the same name."""
+        assert self._episode.begin is not None
+        return {
+            **_values(info, ended=terminated or truncated),
+            **_plain_values(self.env.unwrapped.step_stats),  # type: ignore[attr-defined]
+            "episode": self._episode.number,
+            "step": self._episode.steps + 1,
+            "action": plain(action),
+            "reward": finite(reward),
+            "terminated": bool(terminated),
+            "truncated": bool(truncated),
+            "seconds": time.perf_counter() - self._episode.begin,
+        }
 
     def note(self, **values: Any) -> None:
         """Puts further entries into `summary.json`, such as the iterations spent before the run.
@@ -184,22 +174,23 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             ValueError: If the summary has an entry of that name by itself, or a number isn't
                 finite.
         """
-        if taken := sorted(values.keys() & self._summary().keys() - self._notes.keys()):
+        own = {*self._summary(), CHECKSUMS} - self._notes.keys()
+        if taken := sorted(values.keys() & own):
             raise ValueError(f"the summary has {taken} by itself: rename them")
         notes = plain(values)
         dumps(notes)
         self._notes |= notes
         if self._episodes:
-            self._write_summary()
+            self._files.write_summary(self._summary())
 
     def close(self) -> None:
         """Closes the files and the environment; a run with a journal is finished by this."""
         journal, self._open = self._journal, False
-        if journal is not None and self._episodes:
-            self._write_summary()
-            if self._summary()["finished"]:
+        if self._episodes:
+            self._files.write_summary(self._summary())
+            if journal is not None and self._finished:
                 journal.remove()
-        self._close_files()
+        self._files.close(self._finished)
         super().close()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> Literal[False]:
@@ -207,118 +198,47 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         if kind is None:
             self.close()
         else:
-            self._close_files()
+            self._files.close(finished=False)
             super().close()
         return False
 
-    def _close_files(self) -> None:
-        if self._rows is not None:
-            self._rows.close()
-        if self._writer is not None:
-            if self._summary()["finished"]:
-                tensorboard_log.end(self._writer)
-            self._writer.close()
-        self._rows = self._writer = None
-
-    def _has_config(self) -> bool:
-        """Whether a resumed run was recorded already; if not, there is a part of it at most."""
-        resumed = self._journal is not None and self._journal.resumed
-        return resumed and "env" in read_json(self.folder / "config.json")
-
-    def _remove_what_is_written_again(self) -> None:
-        """What a resumed run says of steps that it may still have to take."""
-        (self.folder / "summary.json").unlink(missing_ok=True)
-        for events in self.folder.glob("events.out.tfevents.*"):
-            events.unlink()
-
-    def _row_before(self) -> Row:
-        """The row of a step that is answered from the journal: it is written already."""
-        row = self._rows_before[self._steps] if self._steps < len(self._rows_before) else {}
-        if "seconds" not in row:
-            raise ValueError(
-                f"{self.folder / 'steps.jsonl'} is damaged: the run took step {self._steps + 1}, "
-                "but it has no row of it"
-            )
-        self._episode.begin = time.perf_counter() - row["seconds"]
-        return row
-
-    def _append(self, row: Row) -> None:
-        path = self.folder / "steps.jsonl"
-        if self._rows is None:
-            # Opened by the process that steps: the file wouldn't come through a fork whole.
-            if self._rows_before:
-                keep_lines(path, self._steps)
-                self._rows_before = []
-            self._rows = FileIO(path, "a")
-        append_line(self._rows, row)
-
-    def _show(self, row: Row, replayed: bool) -> None:
-        """Gives TensorBoard its columns of a row, and images of what is not replayed."""
-        if self._writer is None:
-            # Likewise: its thread wouldn't come through a fork at all.
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder))
-            tensorboard_log.begin(self._writer, self.folder)
-        x = self._iterations_before + self._episode.iteration
-        for key, name in TENSORBOARD.items():
-            if row.get(key) is not None:
-                self._writer.add_scalar(name, row[key], x)
-        ended = row["terminated"] or row["truncated"]
-        if not replayed and (ended or tensorboard_log.images_due(row["step"])):
-            tensorboard_log.add_images(self._writer, self.folder, self.env, x)
-        self._writer.flush()
+    @property
+    def _finished(self) -> bool:
+        """Whether the run went as far as it should, and nothing more will be written of it."""
+        enough = bool(self._episodes) and self._files.count >= (self.total_steps or 0)
+        return enough and (self._journal is None or not self._open)
 
     def _summary(self) -> dict[str, Any]:
-        seconds = sum(e["seconds"] for e in self._episodes)
         return {
             "format": FORMAT,
-            "finished": self._steps >= (self.total_steps or 0)
-            and (self._journal is None or not self._open),
-            "steps": self._steps,
-            "seconds": seconds,
+            "finished": self._finished,
+            "steps": self._files.count,
+            "seconds": sum(e["seconds"] for e in self._episodes),
             "final": self._episodes[-1] if self._episodes else None,
             "episodes": self._episodes,
             **self._notes,
         }
 
-    def _write_summary(self) -> None:
-        write_json(self.folder / "summary.json", self._summary())
+    def _write_summary_after_step(self, ended: bool) -> None:
+        last = self._files.count == self.total_steps
+        if self._episodes and (
+            last or (ended and self._files.summary_is_cheap(len(self._episodes)))
+        ):
+            self._files.write_summary(self._summary())
 
 
-@dataclasses.dataclass
-class _Episode:
-    """Running figures of one episode."""
+def _values(info: Mapping[str, Any], ended: bool) -> Row:
+    """The entries of info for a record; figures of the test split only where there are some.
 
-    number: int
-    seed: int | None = None
-    steps: int = 0
-    iteration: int = 0
-    total_reward: float = 0.0
-    training_seconds: float | None = 0.0
-    begin: float | None = None
-
-    def add(self, reward: float, iteration: int, seconds_per_iteration: Any) -> None:
-        self.steps += 1
-        self.total_reward += reward
-        if seconds_per_iteration is None:  # an environment that doesn't measure it
-            self.training_seconds = None
-        elif self.training_seconds is not None:
-            self.training_seconds += seconds_per_iteration * (iteration - self.iteration)
-        self.iteration = int(iteration)
-
-    def figures(self) -> Row:
-        per_iteration = None
-        if self.training_seconds is not None and self.iteration > 0:
-            per_iteration = self.training_seconds / self.iteration
-        return {
-            "episode": self.number,
-            "seed": self.seed,
-            "steps": self.steps,
-            "return": finite(self.total_reward),
-            "seconds": 0.0 if self.begin is None else time.perf_counter() - self.begin,
-            "seconds_per_iteration": per_iteration,
-        }
+    Args:
+        info: Of a step.
+        ended: Whether it was the last of its episode. Before, a set of keys that is always the
+            same can only say that there is no figure of the test split yet.
+    """
+    values = _plain_values({k: v for k, v in info.items() if k != "action_mask"})
+    if ended:
+        return values
+    return {k: v for k, v in values.items() if v is not None or not k.startswith("test_")}
 
 
 def _plain_values(values: Mapping[str, Any]) -> Row:
@@ -330,30 +250,3 @@ def _plain_values(values: Mapping[str, Any]) -> Row:
         except TypeError:
             continue
     return row
-
-
-def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
-    """The entries of `config.json` that every run has.
-
-    Returns:
-        `format`, `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`,
-        `versions`, `git`, `device`, `device_name` and `threads`; see `tiegym.runs.provenance`.
-
-    Raises:
-        TypeError: If `env` is no TieEnv, wrapped or not.
-    """
-    inner: Any = env.unwrapped
-    if missing := [n for n in ("config", "corpus", "step_stats") if not hasattr(inner, n)]:
-        raise TypeError(
-            f"{inner!r} has no {', '.join(missing)}: RecordRun records a TieEnv, as "
-            'gymnasium.make("TieEnv-v0") makes it, alone or in wrappers'
-        )
-    return {
-        "format": FORMAT,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "env": dataclasses.asdict(inner.config),
-        "corpus_sha256": inner.corpus.sha256,
-        "versions": provenance.versions(),
-        "git": provenance.git_revision(),
-        **provenance.device_facts(inner.config.device),
-    }

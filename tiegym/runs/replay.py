@@ -14,8 +14,12 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from tiegym.runs.journal import Journal
+from tiegym.runs.input_errors import DamagedFile, InputError
+from tiegym.runs.journal import CALLS, Journal
 from tiegym.runs.json_files import plain
+
+DTYPES = frozenset(str(np.dtype(code)) for code in "?bBhHiIlLqQefd")
+"""Of the arrays and scalars that an answer may hold: truth values and plain numbers."""
 
 
 class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -90,7 +94,14 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
         asked = plain(asked)
         if self.journal.replaying:
             self.journal.stop()
-            return decode(self.journal.replay(call, asked))
+            answer = self.journal.replay(call, asked)
+            try:
+                return decode(answer)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise DamagedFile(
+                    f"{self.journal.folder / CALLS}, line {self.journal.count}, is damaged: it "
+                    f"holds no answer of an environment ({error!r:.200})"
+                ) from error
         self._before_a_new_answer()
         answer = compute()
         self.journal.append(call, asked, encode(answer))
@@ -101,7 +112,10 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
         journal, env = self.journal, self.env.unwrapped
         if journal.checkpoint is not None:
             self.env.reset()  # wrappers of gymnasium.make want to have seen one
-            env.load_checkpoint(journal.checkpoint)  # type: ignore[attr-defined]
+            try:
+                env.load_checkpoint(journal.checkpoint)  # type: ignore[attr-defined]
+            except ValueError as error:  # damaged, or of another text or configuration
+                raise InputError(str(error)) from error
             journal.checkpoint = None
             self._steps, self._time = 0, time.monotonic()
         if journal.signals.received is not None:
@@ -141,6 +155,8 @@ def decode(value: Any) -> Any:
         return value
     if "dict" in value:
         return {key: decode(entry) for key, entry in value["dict"].items()}
+    if value["dtype"] not in DTYPES:
+        raise ValueError(f"dtype {value['dtype']!r} is none of an environment's")
     dtype = np.dtype(value["dtype"])
     return np.array(value["array"], dtype) if "array" in value else dtype.type(value["scalar"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -32,23 +33,57 @@ class Stopped(KeyboardInterrupt):
 class StopSignals:
     """Remembers that a signal came; the second one does what it did before.
 
-    Signals are the main thread's business: elsewhere this does nothing.
+    Any number of these may be open at a time, and be closed in any order: a signal is for all of
+    them. A process's handlers are the main thread's business; one that is opened in another thread
+    hears of the signals while one of the main thread's is open.
     """
 
     def __init__(self) -> None:
         """Takes over the signals, until `close`."""
         self.received: int | None = None
         """The number of the one that came."""
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._remember) for s in SIGNALS}
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self.close()
+        _open.append(self)
+        _take_or_give_back()
 
     def close(self) -> None:
-        """Gives the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None is one that C code set
-        self._before = {}
+        """Gives the signals back, once no other is open; may be called again."""
+        if self in _open:
+            _open.remove(self)
+        _take_or_give_back()
+
+
+_open: list[StopSignals] = []
+_before: dict[int, Any] = {}
+
+
+def _take_or_give_back() -> None:
+    """Makes the process's handlers those of the runs that are open, if this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # done by the next one that is opened or closed there, or by the signal itself
+    for number in SIGNALS:
+        if not _open:
+            _give_back(number)
+        elif number not in _before:
+            _before[number] = signal.signal(number, _remember)
+
+
+def _give_back(number: int) -> None:
+    # What somebody else has put over ours meanwhile stays.
+    if number in _before and signal.getsignal(number) == _remember:
+        signal.signal(number, _before[number] or signal.SIG_DFL)  # None is one that C code set
+    _before.pop(number, None)
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    waiting = [signals for signals in _open if signals.received is None]
+    for signals in waiting:
+        signals.received = number
+    if waiting:
+        return
+    # The second of its kind, or all runs were closed in other threads.
+    before = _before.get(number)
+    if callable(before):
+        before(number, frame)
+    elif before is not signal.SIG_IGN:
+        _give_back(number)
+        os.kill(os.getpid(), number)

@@ -6,13 +6,15 @@ environment, so that a run which is taken up again goes on where it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from tiegym.runs.folder import WHERE_AND_HOW, read_run
+from tiegym.runs.folder import WHERE_AND_HOW
 from tiegym.runs.json_files import flat, read_json
+from tiegym.runs.printable import printable
 from tiegym.training.fork_safety import fork_safe
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, bool | float | str]:
         **flat({"env": config["env"]}),
     }
     return {
-        name: value if isinstance(value, bool | int | float) else str(value)
+        name: value if isinstance(value, bool | int | float) else printable(str(value))
         for name, value in everything.items()
     }
 
@@ -61,26 +63,59 @@ def images_due(steps: int) -> bool:
     return steps >= _FIRST_IMAGES and steps & (steps - 1) == 0
 
 
-def add_images(writer: SummaryWriter, folder: Path, env: gymnasium.Env[Any, Any], x: int) -> None:
+def add_images(
+    writer: SummaryWriter,
+    ties: Sequence[Sequence[int]],
+    iterations: Sequence[int],
+    env: gymnasium.Env[Any, Any],
+    x: int,
+) -> None:
     """Adds the tie vector over time, and the similarity of the layers as they are.
 
     Args:
         writer: Where to.
-        folder: The run folder, whose rows are read.
+        ties: The tie vector after each step of the episode.
+        iterations: Of the episode, after each step.
         env: Its `model` is asked for the weights; without one there is no similarity.
         x: Iterations, of all episodes.
     """
     from tiegym.pictures.tie_film import draw_film, draw_similarity
     from tiegym.transformer.layer_stats import layer_similarity
 
-    steps = read_run(folder).steps
-    steps = [row for row in steps if row["episode"] == steps[-1]["episode"]]
-    film = draw_film([row["ties"] for row in steps], [row["iteration"] for row in steps])
-    writer.add_image("tie/film", film, x, dataformats="HWC")
+    writer.add_image("tie/film", draw_film(ties, iterations), x, dataformats="HWC")
     model = getattr(env.unwrapped, "model", None)
     if model is not None:
         similarity = draw_similarity(fork_safe(layer_similarity)(model))
         writer.add_image("tie/similarity", similarity, x, dataformats="HWC")
+
+
+def event_files(folder: Path) -> list[Path]:
+    """The files of a run's own events, the oldest first."""
+    return sorted(folder.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def keep_images(writer: SummaryWriter, files: Sequence[Path], before: float) -> None:
+    """Takes the images of earlier event files over, as they were drawn and when.
+
+    A resumed run writes its scalars again, from its rows; its images can't be drawn again, since
+    the weights of those steps are gone.
+
+    Args:
+        writer: Where to.
+        files: Half an event at the end of one, of a process that was killed, is left out.
+        before: Images of steps from this one on, in iterations, are left out: they come again.
+    """
+    from tensorboard.backend.event_processing import event_file_loader  # type: ignore[import-untyped]
+
+    kept = set()
+    for file in files:
+        for event in event_file_loader.LegacyEventFileLoader(str(file)).Load():
+            images = [value for value in event.summary.value if value.HasField("image")]
+            key = (event.step, *(value.tag for value in images))
+            if images and event.step < before and key not in kept:
+                kept.add(key)
+                add = writer.file_writer.add_event  # type: ignore[attr-defined]
+                add(event, event.step, event.wall_time)
 
 
 def _hparams(values: dict[str, bool | float | str]) -> tuple[Any, Any, Any]:

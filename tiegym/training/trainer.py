@@ -5,10 +5,7 @@ The trainer owns its random generators. It neither reads nor advances the global
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,60 +15,17 @@ from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.token_data import TokenData
 from tiegym.ties import Ties
+from tiegym.training.resolve import (
+    check_corpus,
+    resolve_device,
+    resolve_dtype,
+    resolve_loss_chunk,
+    transformer_shape,
+)
+from tiegym.training.schedule import rate_factor, scheduled
 from tiegym.transformer import tying
-from tiegym.transformer.gpt import Shape, TiedTransformer
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that a `TieConfig.device` stands for.
-
-    Raises:
-        ValueError: If this machine doesn't have it.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    count = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }[device.type]
-    if (device.index or 0) >= count:
-        raise ValueError(
-            f"device={name!r} is not there: this machine has {count} {device.type} device(s) "
-            'that PyTorch can use; device="auto" takes a GPU if there is one and else the CPU'
-        )
-    return device
-
-
-def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
-    """The dtypes of weights and of computation that a `TieConfig.dtype` stands for."""
-    if name == "auto":
-        capable = False
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                capable = torch.cuda.is_bf16_supported(including_emulation=False)
-        name = "bfloat16-mixed" if capable else "float32"
-    return {
-        "float32": (torch.float32, torch.float32),
-        "bfloat16-mixed": (torch.float32, torch.bfloat16),
-        "bfloat16": (torch.bfloat16, torch.bfloat16),
-    }[name]
-
-
-def resolve_loss_chunk(chunk: int | None, vocab_size: int, device: torch.device) -> int:
-    """Tokens whose logits exist at a time; 0 is all of them.
-
-    Left to choose, vocabularies below 4,096 aren't chunked: there it gains nothing. Larger ones
-    get 4 MiB of float32 logits at a time on a CPU, where they then stay in its cache, and
-    128 MiB on a GPU, which needs large matrices (667 tokens of GPT-2's vocabulary).
-    """
-    if chunk is not None:
-        return chunk
-    if vocab_size < 4096:
-        return 0
-    numbers = 2**20 if device.type == "cpu" else 2**25
-    return max(16, numbers // vocab_size)
+from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 
 class Trainer:
@@ -91,6 +45,7 @@ class Trainer:
     model: TiedTransformer
     optimizer: torch.optim.AdamW
 
+    @isolated
     def __init__(self, config: TieConfig, corpus: Corpus) -> None:
         """Copies the tokens to the device; the weights come with `reset`."""
         check_corpus(config, corpus)
@@ -106,6 +61,7 @@ class Trainer:
         """Whether there is a model yet."""
         return hasattr(self, "model")
 
+    @isolated
     def reset(self, seed: int, ties: Ties) -> None:
         """Starts a new training run.
 
@@ -119,6 +75,7 @@ class Trainer:
         for state in self.optimizer.state.values():  # as good as new, without a new allocation
             for value in state.values():
                 value.zero_()
+        self.hyperparameters = self.optimizer.defaults
         self.model.initialize(int(weights))
         self._batches.manual_seed(int(batches))
         self._dropout.manual_seed(int(dropout))
@@ -144,6 +101,7 @@ class Trainer:
                 self.config.loss_chunk, self.shape.vocab_size, self.device
             ),
         )
+        self.model.dropout_generator = self._dropout
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=self.config.learning_rate,
@@ -161,13 +119,18 @@ class Trainer:
             generator,
         )
 
+    @isolated
     def retie(self, ties: Ties) -> None:
         """Puts a tie vector into force; see `tiegym.transformer.tying.retie`."""
         tying.retie(self.model, self.optimizer, ties)
 
-    @torch.enable_grad()
-    def train(self, iterations: int) -> Tensor:
+    @isolated
+    def train(self, iterations: int, start: int = 0) -> Tensor:
         """Runs training iterations; returns their losses in nats, float32 (iterations,).
+
+        Args:
+            iterations: How many.
+            start: Iterations of the episode before these, for the learning rate's schedule.
 
         Nothing waits for the device: reading the losses does. The last gradients are kept until
         the next iteration.
@@ -181,24 +144,26 @@ class Trainer:
             )
         )
         parameters = list(self.model.parameters())
-        losses = torch.empty(iterations, device=self.device)
-        with self._own_dropout() if config.dropout else nullcontext():
-            for i in range(iterations):
-                self.optimizer.zero_grad(set_to_none=True)
-                loss = self.model.loss(inputs[i], targets[i])
-                loss.backward()  # type: ignore[no-untyped-call]
-                if config.grad_clip:
-                    torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+        losses = torch.empty(iterations, dtype=torch.float32, device=self.device)
+        for i in range(iterations):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.model.loss(inputs[i], targets[i])
+            loss.backward()  # type: ignore[no-untyped-call]
+            if config.grad_clip:
+                torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+            with scheduled(self.optimizer, rate_factor(config, start + i)):
                 self.optimizer.step()
-                losses[i] = loss.detach()
+            losses[i] = loss.detach()
         return losses
 
+    @isolated
     @torch.inference_mode()
     def validation_loss(self) -> Tensor:
         """Loss in nats on the fixed validation set, a float32 scalar; no autograd."""
         self.model.eval()
         return self.model.loss(*self.validation_set)
 
+    @isolated
     @torch.inference_mode()
     def test_loss(self) -> float:
         """Loss in nats a token over the test split, or its first `test_tokens`."""
@@ -212,23 +177,12 @@ class Trainer:
             count += targets.numel()
         return total / count
 
-    @contextmanager
-    def _own_dropout(self) -> Iterator[None]:
-        """Lends this trainer's dropout stream to the global generator, which dropout draws from."""
-        get, put = _global_generator(self.device)
-        outer = get()
-        put(self._dropout.get_state())
-        try:
-            yield
-        finally:
-            self._dropout.set_state(get())
-            put(outer)
-
     def expected_state_bytes(self, n_independent: int) -> int:
         """Bytes of model state that so many independent layers will take, without building any."""
         dtype, _ = resolve_dtype(self.config.dtype, self.device)
         return tying.expected_state_bytes(self.shape, n_independent, dtype)
 
+    @isolated
     def state(self) -> dict[str, Tensor]:
         """Everything that the next iteration depends on: the tensors themselves, not copies."""
         tensors = {
@@ -242,13 +196,15 @@ class Trainer:
                 tensors[f"optimizer.{key}.{name}"] = value
         return tensors
 
+    @isolated
     @torch.no_grad()
     def load_state(self, ties: Ties, tensors: dict[str, Tensor]) -> None:
         """Takes over copies of another trainer's `state`, in place where tensors are there.
 
         Args:
             ties: The tie vector of that state, shape (L,).
-            tensors: What `state` returned.
+            tensors: What `state` returned; from a file, check them with
+                `tiegym.training.state.check_state` first.
         """
         self._build(ties)
         self._batches.set_state(tensors["rng.batches"].cpu())
@@ -271,54 +227,40 @@ class Trainer:
                     counter = key == "step" and self.device.type != "cuda"
                     mine[key] = saved.to("cpu" if counter else self.device, copy=True)
 
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The optimiser's learning rate and the like, plain values: part of the state.
+
+        They may be changed while a run is on, and go with it into forks, snapshots and checkpoints.
+        `reset` puts back those of the configuration.
+        """
+        (group,) = self.optimizer.param_groups
+        return {
+            name: value.item() if isinstance(value, Tensor) else value
+            for name, value in group.items()
+            if name != "params"
+        }
+
+    @hyperparameters.setter
+    def hyperparameters(self, values: dict[str, Any]) -> None:
+        (group,) = self.optimizer.param_groups
+        group.update(values)
+
+    @isolated
     def fork(self) -> Trainer:
         """An independent trainer that goes on from here; both share the tokens, which are fixed."""
-        twin = copy.copy(self)
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
         twin._batches = torch.Generator(self.device)
         twin._dropout = torch.Generator(self.device)
         if self.built:
             del twin.model, twin.optimizer
             twin.load_state(self.model.ties, self.state())
+            twin.hyperparameters = self.hyperparameters
         return twin
 
+    def __copy__(self) -> Trainer:
+        return self.fork()
 
-def transformer_shape(config: TieConfig, corpus: Corpus) -> Shape:
-    """The sizes of the transformer that a configuration and a corpus's vocabulary ask for."""
-    return Shape(corpus.vocab_size, config.n_layer, config.n_head, config.n_embd, config.block_size)
-
-
-def check_corpus(config: TieConfig, corpus: Corpus) -> None:
-    """Checks that a corpus goes with a configuration.
-
-    Raises:
-        ValueError: If a split is smaller than a batch, or the loss of a uniform guess is above
-            `divergence_loss`.
-    """
-    need = config.batch_size * config.block_size + 1
-    for split, least in (("train", need), ("validation", need), ("test", 2)):
-        have = len(getattr(corpus, split))
-        if have < least:
-            raise ValueError(
-                f"the {split} split of corpus {corpus.name!r} has {have} tokens, but needs at "
-                f"least {least} (batch_size={config.batch_size} sequences of "
-                f"block_size={config.block_size}): lower these, or bring a larger corpus"
-            )
-    if config.divergence_loss <= math.log(corpus.vocab_size):
-        raise ValueError(
-            f"divergence_loss={config.divergence_loss} must be above the loss of a uniform guess, "
-            f"ln({corpus.vocab_size}) = {math.log(corpus.vocab_size):.2f} nats"
-        )
-
-
-def _global_generator(
-    device: torch.device,
-) -> tuple[Callable[[], Tensor], Callable[[Tensor], None]]:
-    """How to read and to set the state of the device's global generator."""
-    if device.type == "cuda":
-        return (
-            lambda: torch.cuda.get_rng_state(device),
-            lambda state: torch.cuda.set_rng_state(state, device),
-        )
-    if device.type == "mps":
-        return torch.mps.get_rng_state, torch.mps.set_rng_state
-    return torch.get_rng_state, torch.set_rng_state
+    def __deepcopy__(self, memo: dict[int, Any]) -> Trainer:
+        return self.fork()

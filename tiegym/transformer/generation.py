@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 
+@isolated
 @torch.no_grad()
 def generate(
     model: TiedTransformer,
@@ -59,14 +61,16 @@ def generate(
     device = model.token_embedding.device
     generator = torch.Generator(device).manual_seed(seed)
     tokens = tokens.to(device, torch.int64)
-    training = model.training
+    training, compiled = model.training, model.compiled
     model.eval()
+    model.compiled = False  # each number of sequences would be compiled anew, for a few tokens
     try:
         for _ in range(n_tokens):
             logits = model(tokens[:, -model.shape.block_size :])[:, -1].float()  # (B, V)
             tokens = torch.cat((tokens, _choose(logits, temperature, top_k, generator)), dim=1)
     finally:
         model.train(training)
+        model.compiled = compiled
     return tokens
 
 

@@ -1,16 +1,13 @@
 """A GPT-2-style transformer whose layers may share weights, in plain PyTorch.
 
-The forward pass of one block, `block`, is a pure function of weights and activations. Which
-weights a layer uses is decided outside it, by the tie vector of `TiedTransformer`. How a tie
-vector changes during training, optimiser state included, is in `tiegym.transformer.tying`.
+What one layer computes is in `tiegym.transformer.block`; which weights it uses is decided here, by
+the tie vector. How a tie vector changes during training, optimiser state included, is in
+`tiegym.transformer.tying`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,119 +17,37 @@ from torch.utils.checkpoint import checkpoint
 
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
+from tiegym.transformer.block import (
+    Block,
+    BlockWeights,
+    Shape,
+    block,
+    block_sizes,
+    cast,
+    draw_noise,
+    noise_like,
+)
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
+from tiegym.transformer.compiled import compiled_block
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a transformer.
-
-    Attributes:
-        vocab_size: Tokens in the vocabulary, V.
-        n_layer: Layers L.
-        n_head: Attention heads of each layer.
-        n_embd: Width C of the residual stream.
-        block_size: Context length T in tokens.
-    """
-
-    vocab_size: int
-    n_layer: int
-    n_head: int
-    n_embd: int
-    block_size: int
-
-    @property
-    def block_params(self) -> int:
-        """Parameters of one block: 12 C^2 + 13 C."""
-        return 12 * self.n_embd**2 + 13 * self.n_embd
-
-    def params(self, n_independent: int) -> int:
-        """Trainable parameters with that many independent layers; the head is the embedding."""
-        outside = (self.vocab_size + self.block_size + 2) * self.n_embd
-        return outside + n_independent * self.block_params
-
-
-class BlockWeights(NamedTuple):
-    """The twelve weights of one block; C is the width.
-
-    Weight and bias of `norm_1` and `norm_2`: (C,) and (C,); of `qkv`: (3C, C) and (3C,); of
-    `attention_out`: (C, C) and (C,); of `mlp_in`: (4C, C) and (4C,); of `mlp_out`: (C, 4C) and
-    (C,).
-    """
-
-    norm_1_weight: Tensor  # (C,)
-    norm_1_bias: Tensor  # (C,)
-    qkv_weight: Tensor  # (3C, C)
-    qkv_bias: Tensor  # (3C,)
-    attention_out_weight: Tensor  # (C, C)
-    attention_out_bias: Tensor  # (C,)
-    norm_2_weight: Tensor  # (C,)
-    norm_2_bias: Tensor  # (C,)
-    mlp_in_weight: Tensor  # (4C, C)
-    mlp_in_bias: Tensor  # (4C,)
-    mlp_out_weight: Tensor  # (C, 4C)
-    mlp_out_bias: Tensor  # (C,)
-
-
-def block(w: BlockWeights, x: Tensor, n_head: int, dropout: float) -> Tensor:
-    """One pre-norm transformer block as in GPT-2; (B, T, C) to (B, T, C), causal.
+def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
+    """The sizes of all weights of a transformer by their names, without building it.
 
     Args:
-        w: The weights that it uses, in the dtype of `x`.
-        x: The residual stream.
-        n_head: Attention heads.
-        dropout: Probability, 0 outside training.
+        shape: Its sizes.
+        ties: Its tie vector, (L,).
     """
-    batch, length, width = x.shape
-    h = F.layer_norm(x, (width,), w.norm_1_weight, w.norm_1_bias)
-    qkv = F.linear(h, w.qkv_weight, w.qkv_bias).view(batch, length, 3, n_head, width // n_head)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, C / heads)
-    h = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    h = h.transpose(1, 2).reshape(batch, length, width)
-    h = F.linear(h, w.attention_out_weight, w.attention_out_bias)
-    x = x + F.dropout(h, dropout, dropout > 0)
-    h = F.layer_norm(x, (width,), w.norm_2_weight, w.norm_2_bias)
-    h = F.gelu(F.linear(h, w.mlp_in_weight, w.mlp_in_bias), approximate="tanh")
-    h = F.linear(h, w.mlp_out_weight, w.mlp_out_bias)
-    return x + F.dropout(h, dropout, dropout > 0)
-
-
-class Block(nn.Module):
-    """The weights of one independent layer, named as in `BlockWeights`."""
-
-    def __init__(self, n_embd: int, device: torch.device, dtype: torch.dtype) -> None:
-        """Allocates the weights without setting their values."""
-        super().__init__()
-        c = n_embd
-        norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
-        mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
-        sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
-        for name, size in zip(BlockWeights._fields, sizes, strict=True):
-            self.register_parameter(
-                name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-            )
-
-    @property
-    def weights(self) -> BlockWeights:
-        """The parameters themselves, not copies."""
-        return BlockWeights(*self.parameters())
-
-    @torch.no_grad()
-    def copy_(self, other: Block) -> Block:
-        """Takes over the values of another block's weights, in place."""
-        for mine, its in zip(self.parameters(), other.parameters(), strict=True):
-            mine.copy_(its)
-        return self
-
-    @torch.no_grad()
-    def initialize(self, n_layer: int, generator: torch.Generator) -> None:
-        """GPT-2's initial values: normal(0, 0.02), residual projections over sqrt(2L)."""
-        for name, p in self.named_parameters():
-            if p.ndim == 1:
-                p.fill_(1.0 if name.startswith("norm") and name.endswith("weight") else 0.0)
-            else:
-                residual = name in ("attention_out_weight", "mlp_out_weight")
-                p.normal_(0, 0.02 / math.sqrt(2 * n_layer if residual else 1), generator=generator)
+    sizes: dict[str, tuple[int, ...]] = {
+        "token_embedding": (shape.vocab_size, shape.n_embd),
+        "position_embedding": (shape.block_size, shape.n_embd),
+        "final_norm_weight": (shape.n_embd,),
+        "final_norm_bias": (shape.n_embd,),
+    }
+    for layer in tie_vectors.independent_layers(ties):
+        of_block = block_sizes(shape.n_embd).items()
+        sizes |= {f"blocks.{layer}.{name}": size for name, size in of_block}
+    return sizes
 
 
 class TiedTransformer(nn.Module):
@@ -151,7 +66,8 @@ class TiedTransformer(nn.Module):
         dtype: Of the weights.
         compute_dtype: Of the activations; the weights are cast to it once a forward pass, with
             `checkpoint_activations` once for each layer that uses them.
-        compile: Whether the block runs through `torch.compile`.
+        compile: Whether the block runs through `torch.compile`, a size at a time; sequences
+            shorter than `block_size` (the rest of a split, say) run uncompiled.
         checkpoint_activations: Whether training keeps only each block's input and computes the
             rest again in the backward pass (Chen et al. 2016): less memory, about a third more
             computation.
@@ -179,19 +95,20 @@ class TiedTransformer(nn.Module):
         self.compute_dtype = compute_dtype or dtype
         self.checkpoint_activations = checkpoint_activations
         self.loss_chunk = loss_chunk
+        self.dropout_generator: torch.Generator | None = None
+        """Where dropout draws from; None is PyTorch's global generator of the device."""
         self._ties = tie_vectors.validate(ties, shape.n_layer)
         self._roots = tie_vectors.roots(self._ties).tolist()
-        self._block: Callable[[BlockWeights, Tensor, int, float], Tensor] = (
-            torch.compile(block, dynamic=False) if compile else block
-        )
+        self.compiled = compile
 
         def empty(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
 
-        self.token_embedding = empty(shape.vocab_size, shape.n_embd)
-        self.position_embedding = empty(shape.block_size, shape.n_embd)
-        self.final_norm_weight = empty(shape.n_embd)
-        self.final_norm_bias = empty(shape.n_embd)
+        sizes = parameter_sizes(shape, self._ties)
+        self.token_embedding = empty(*sizes["token_embedding"])
+        self.position_embedding = empty(*sizes["position_embedding"])
+        self.final_norm_weight = empty(*sizes["final_norm_weight"])
+        self.final_norm_bias = empty(*sizes["final_norm_bias"])
         self.blocks = nn.ModuleDict(
             {str(i): self.new_block() for i in tie_vectors.independent_layers(self._ties)}
         )
@@ -274,7 +191,9 @@ class TiedTransformer(nn.Module):
         dropout = self.dropout if self.training else 0.0
         dtype = self.compute_dtype
         x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]
-        x = F.dropout(x.to(dtype), dropout, dropout > 0)
+        x = x.to(dtype)
+        if dropout:
+            x = x * noise_like(x, dropout, self.dropout_generator)
         run = self._checkpointed if self._checkpoints else self._run
         # Without gradients there is nothing to freeze, and a compiled block no graph more to make.
         freeze = self.tie_grad == "owner" and torch.is_grad_enabled()
@@ -284,7 +203,7 @@ class TiedTransformer(nn.Module):
             if root not in own:
                 own[root] = self.independent(root).weights
                 if not self._checkpoints:  # cast once, however many layers use them
-                    own[root] = _cast(own[root], dtype)
+                    own[root] = cast(own[root], dtype)
             weights = own[root]
             if layer != root and freeze:
                 if root not in frozen:
@@ -298,13 +217,40 @@ class TiedTransformer(nn.Module):
     def _checkpoints(self) -> bool:
         return self.checkpoint_activations and self.training and torch.is_grad_enabled()
 
-    def _run(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
-        return self._block(_cast(weights, x.dtype), x, self.shape.n_head, dropout)
+    def _run(
+        self,
+        weights: BlockWeights,
+        x: Tensor,
+        dropout: float,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        generator = generator or self.dropout_generator
+        noise = draw_noise(x, self.shape.n_head, dropout, generator) if dropout else None
+        run = compiled_block if self.compiled and x.shape[1] == self.shape.block_size else block
+        return run(cast(weights, x.dtype), x, self.shape.n_head, noise)
 
     def _checkpointed(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
-        """Keeps `x` alone; the weights are cast inside so that no cast is kept either."""
+        """Keeps `x` alone; the weights are cast inside so that no cast is kept either.
+
+        What is computed again draws the same noise again: from a generator in the state that ours
+        had, or from the global one, whose state PyTorch puts back for it.
+        """
+        own = self.dropout_generator if dropout else None
+        state = None if own is None else own.get_state()
+        first = True
+
+        def run(weights: BlockWeights, x: Tensor) -> Tensor:
+            nonlocal first
+            generator = None
+            if state is not None and not first:
+                generator = torch.Generator(x.device)
+                generator.set_state(state)
+            first = False
+            return self._run(weights, x, dropout, generator)
+
+        with_global = dropout > 0 and own is None
         result: Tensor = checkpoint(
-            self._run, weights, x, dropout, use_reentrant=False, preserve_rng_state=dropout > 0
+            run, weights, x, use_reentrant=False, preserve_rng_state=with_global
         )
         return result
 
@@ -315,7 +261,3 @@ class TiedTransformer(nn.Module):
             return chunked_cross_entropy(hidden, self.token_embedding, targets, self.loss_chunk)
         logits = F.linear(hidden, self.token_embedding.to(self.compute_dtype))
         return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
-
-
-def _cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
-    return BlockWeights(*(w.to(dtype) for w in weights))

@@ -20,6 +20,7 @@ from torch import Tensor
 from tiegym.atomic_write import replacing, write_bytes
 from tiegym.data.tokenization import Tokenizer
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 LAYER_NAMES = {
     "norm_1_weight": "ln_1.weight",
@@ -35,11 +36,12 @@ LAYER_NAMES = {
     "mlp_out_weight": "mlp.c_proj.weight",
     "mlp_out_bias": "mlp.c_proj.bias",
 }
-"""The weights of `tiegym.transformer.gpt.BlockWeights` with their names in GPT-2."""
+"""The weights of `tiegym.transformer.block.BlockWeights` with their names in GPT-2."""
 
 END_OF_TEXT = "<|endoftext|>"
 
 
+@isolated
 def export_gpt2(model: TiedTransformer, tokenizer: Tokenizer, folder: str | Path) -> None:
     """Writes config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
 
@@ -105,6 +107,7 @@ def gpt2_config(model: TiedTransformer, end_of_text: int | None) -> dict[str, An
     }
 
 
+@isolated
 def gpt2_tensors(model: TiedTransformer) -> dict[str, Tensor]:
     """The weights under GPT-2's names, a copy of its own for each layer."""
     tensors: dict[str, Tensor] = {

@@ -14,22 +14,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiegym.transformer.gpt import Block, TiedTransformer
+from tiegym.episode import FEATURES
+from tiegym.transformer.block import Block
+from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
-FEATURES = ("moved", "similarity", "gradient")
-"""What `layer_stats` holds of each layer, in this order.
-
-- moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
-  step, relative to their norm before it. A tie change by itself moves nothing.
-- similarity: cosine similarity of the layer's weights with those of the layer before it; 1 where
-  both use the same weights, 1 for layer 0.
-- gradient: tanh(ln(g / g_mean)), g the norm of the last gradient of the weights that the layer
-  uses, g_mean its mean over the layers.
-"""
+__all__ = ["FEATURES", "layer_similarity", "layer_stats", "sample_weights"]
 
 _SAMPLE = 1024  # entries of each matrix
 
 
+@isolated
 @torch.no_grad()
 def sample_weights(model: TiedTransformer) -> Tensor:
     """A fixed sample of the weights that each layer uses, float32 (L, n)."""
@@ -37,6 +32,7 @@ def sample_weights(model: TiedTransformer) -> Tensor:
     return torch.stack([samples[root] for root in model.roots])
 
 
+@isolated
 @torch.no_grad()
 def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
     """The figures of `FEATURES` after an environment step, float32 (L, F), each in [-1, 1].
@@ -60,6 +56,7 @@ def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
     return torch.stack(figures, dim=1).nan_to_num(0.0).clamp(-1, 1)
 
 
+@isolated
 @torch.no_grad()
 def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
     """Cosine similarity of the weights that each two layers use, (L, L), in [-1, 1].

@@ -22,7 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tiegym.atomic_write import replacing
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.isolation import isolated
 
 if TYPE_CHECKING:
     from tiegym.data.tokenization import Tokenizer
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of both formats; raised when a reader of the last version would misread a file."""
 
-Kind = Literal["checkpoint", "model"]
+Kind = Literal["checkpoint", "model", "agent"]
 
 
 def as_json(value: Any) -> Any:
@@ -38,6 +40,7 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
 
 
+@isolated
 def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], values: Any) -> None:
     """Writes tensors and JSON values as one safetensors file, atomically.
 
@@ -49,7 +52,7 @@ def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], valu
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    tensors = _unshared(tensors)
     text = json.dumps(values, allow_nan=False)
     header = {
         "tiegym": kind,
@@ -64,6 +67,21 @@ def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], valu
             raise _io_error(error, path) from error
 
 
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors none of which shares memory with another, as safetensors wants them."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(storage.data_ptr())
+        own[name] = tensor
+    return own
+
+
+@isolated
 def read_tensors(path: str | Path, kind: Kind) -> tuple[dict[str, Tensor], Any]:
     """Reads what `write_tensors` wrote: tensors on the CPU, and the values.
 
@@ -110,6 +128,7 @@ def _io_error(error: safetensors.SafetensorError, path: Path) -> OSError:
     return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
+@isolated
 def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer) -> None:
     """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer."""
     values = {
@@ -124,6 +143,7 @@ def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer)
     write_tensors(path, "model", tensors, values)
 
 
+@isolated
 def load_model(
     path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> TiedTransformer:
@@ -154,6 +174,7 @@ def load_model(
     return model.eval()
 
 
+@isolated
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of an exported model; raises as `load_model` does."""
     from tiegym.data import tokenization

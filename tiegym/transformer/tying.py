@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
-from tiegym.transformer.gpt import Block, BlockWeights, Shape, TiedTransformer
+from tiegym.transformer.block import Block, BlockWeights, Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 
 def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:

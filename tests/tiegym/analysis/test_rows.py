@@ -56,6 +56,15 @@ def test_iterations_of_earlier_episodes_count_as_extra():
     assert row_of("a", [once, twice]).extra_iterations == 117 / 2
 
 
+def test_seconds_of_an_iteration_are_the_median_of_all_steps():
+    runs = [make_run(0, 1.0), make_run(1, 1.0)]
+    for run, seconds in zip(runs, ([9.0, 0.1, 0.2], [0.3, 0.4]), strict=True):
+        (step,) = run.steps
+        run.steps[:] = [{**step, "seconds_per_iteration": s} for s in seconds]
+    row = row_of("a", runs)
+    assert row.seconds_per_iteration == 0.3  # one step that something else held up changes nothing
+
+
 def test_a_later_episode_of_another_seed_is_refused():
     for seed in (None, 5):
         run = with_episodes(make_run(1, 1.0), 12, seed=seed)

@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tiegym.pictures import comparison as plots
-from tiegym.pictures.style import color
+from tiegym.pictures.colors import color
+from tiegym.pictures.tie_film import CELL, tie_film
 from tiegym.runs.folder import Run
 
 
@@ -101,11 +102,52 @@ def test_the_ties_over_time_are_coloured_by_the_layer_that_is_used(tmp_path, fig
     (image,) = figures[0].axes[0].get_images()
     zero, one = to_rgb(color(0)), to_rgb(color(1))
     expected = [[zero, one], [zero, one], [zero, zero]]  # layers downwards, steps to the right
-    np.testing.assert_allclose(image.get_array()[..., :3] / 255, expected)
+    np.testing.assert_allclose(image.get_array()[CELL // 2 :: CELL, :, :3] / 255, expected)
     assert image.origin == "upper"
     assert list(image.get_extent()) == [0, 8, -0.5, 2.5]
     with pytest.raises(ValueError, match="rows is empty"):
         plots.plot_ties([], tmp_path / "none.png")
+
+
+def test_own_weights_are_a_bar_and_others_a_thin_line_on_nothing():
+    film = tie_film([[0, 0, 2], [0, 1, 1]])
+    assert film.shape == (3 * CELL, 2, 4)
+    opaque = film.reshape(3, CELL, 2, 4)[..., 3] == 255
+    assert opaque.sum(axis=1).tolist() == [[5, 2], [2, 5], [5, 5]]  # layer 2 on top
+    assert set(np.unique(film[..., 3])) == {0, 255}
+
+
+def test_many_layers_have_room_for_bars_and_lines(tmp_path, figures):
+    plots.plot_ties([row("deep", run(20, ties=[range(48)] * 2))] * 4, tmp_path / "ties.png")
+    figures[0].canvas.draw()
+    assert figures[0].axes[0].get_window_extent().height >= 48 * CELL
+
+
+def test_many_policies_are_coloured_by_kind_and_the_front_is_named(tmp_path, figures):
+    def one(program, k):
+        base = run(20 + k, params=(1 + k) * 10**6)
+        return Run(
+            base.folder, {"program": program, "protocol": "online"}, base.steps, base.summary
+        )
+
+    rows = [
+        row(f"${program}$ {k}", one(program, 3 * k + place))
+        for k in range(4)
+        for place, program in enumerate(("random_tying", "fixed", "ppo"))
+    ]
+    plots.plot_pareto(rows, tmp_path / "pareto.png")
+    axes, (legend,) = figures[0].axes[0], figures[0].legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert len(names) == 12 + 3  # each policy, and each kind above its own
+    assert names[0] == "agent that learns in the run"
+    points = [line for line in axes.lines if line.get_marker() in plots.MARKERS]
+    assert len({line.get_color() for line in points}) == 3
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == 12
+    assert [text.get_text() for text in axes.texts] == [r"\$random_tying\$ 0"]
+    plots.plot_comparison(rows, tmp_path / "comparison.png")
+    right = figures[1].axes[1]
+    assert len({line.get_color() for line in right.lines}) == 3
+    assert len(right.get_legend().get_texts()) == 3
 
 
 def test_a_comparison_is_one_png_with_each_policy_and_each_run(tmp_path, figures):
@@ -128,6 +170,27 @@ def test_a_comparison_is_one_png_with_each_policy_and_each_run(tmp_path, figures
     assert curve.get_xdata().tolist() == [4 * k for k in range(1, 11)]
     expected = np.exp(np.mean(np.log([20 + 10, 22 + 10, 21 + 10])))
     assert curve.get_ydata()[-1] == pytest.approx(expected)
+
+
+def test_the_steep_beginning_of_a_curve_is_left_out_of_the_scale(tmp_path, figures):
+    steep = [1000.0] * 9 + [40.0] * 11 + [30.0] * 20  # from the first quarter on it is 40 at most
+    rows = [row("tied", run(20, 40)), row("cycle:2", run(20, 40))]
+    for policy in rows:
+        for step, perplexity in zip(policy.runs[0].steps, steep, strict=True):
+            step["perplexity"] = perplexity
+    plots.plot_comparison(rows, tmp_path / "a.png")
+    low, high = figures[0].axes[1].get_ylim()
+    assert 20 < low < 30
+    assert 40 < high < 60
+
+
+def test_a_curve_that_rises_is_shown_whole_but_for_what_lies_above_its_beginning(tmp_path, figures):
+    rising = run(20, 40)
+    for step, perplexity in zip(rising.steps, [50.0] * 20 + [9e9] * 20, strict=True):
+        step["perplexity"] = perplexity
+    plots.plot_comparison([row("wild", rising)], tmp_path / "a.png")
+    low, high = figures[0].axes[1].get_ylim()
+    assert low < 50 < high < 100
 
 
 def test_a_diverged_run_is_marked_and_does_not_squeeze_the_others(tmp_path, figures):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
+from tiegym.pictures.colors import PALETTE, text_color
 from tiegym.pictures.episode_picture import (
     SIZE,
     draw_ties,
@@ -16,7 +17,6 @@ from tiegym.pictures.episode_picture import (
     terminal_text,
     ties_text,
 )
-from tiegym.pictures.style import PALETTE
 
 TIES = np.array([0, 0, 2, 2, 0, 5])
 HISTORY = [(4, 180.0), (8, 120.0), (12, 90.0)]
@@ -101,9 +101,9 @@ def test_the_text_names_roots_by_number_when_letters_run_out():
 def test_a_terminal_shows_who_shares_weights_by_colour_and_who_owns_them_by_ground(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     text = terminal_text(ties_text(np.array([0, 0, 2]), 9.0, 4, 8))
-    blue, green = "0;114;178", "0;158;115"
-    assert f"\x1b[1;30;48;2;{blue}mA\x1b[0m\x1b[1;38;2;{blue}mA\x1b[0m" in text
-    assert text.endswith(f"\x1b[1;30;48;2;{green}mB\x1b[0m")
+    blue, green = (";".join(map(str, bytes.fromhex(text_color(k)[1:]))) for k in (0, 2))
+    assert f"\x1b[1;37;48;2;{blue}mA\x1b[0m\x1b[1;38;2;{blue}mA\x1b[0m" in text
+    assert text.endswith(f"\x1b[1;37;48;2;{green}mB\x1b[0m")
     assert "\n" not in text
 
 
@@ -124,7 +124,6 @@ def test_layers_have_the_same_letter_exactly_if_they_use_the_same_weights(seed, 
 
 
 def test_gymnasium_makes_a_film_of_a_run(tmp_path):
-    pytest.importorskip("moviepy")
     env = gymnasium.make("tiegym:TieEnv-v0", render_mode="rgb_array", **SMALL)
     film = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "film"))
     film.reset(seed=0)
@@ -132,7 +131,7 @@ def test_gymnasium_makes_a_film_of_a_run(tmp_path):
         pass
     film.close()
     (path,) = (tmp_path / "film").glob("*.mp4")
-    from moviepy import VideoFileClip
+    from moviepy import VideoFileClip  # here, as it takes a second
 
     with VideoFileClip(str(path)) as clip:
         assert clip.size == [SIZE[1], SIZE[0]]

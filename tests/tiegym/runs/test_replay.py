@@ -22,6 +22,7 @@ from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 from tiegym.runs import json_files
+from tiegym.runs.commands import python_command
 from tiegym.runs.journal import recorded_steps
 from tiegym.runs.json_files import append_line, write_json
 from tiegym.runs.options import parse_options
@@ -214,7 +215,7 @@ def test_a_stop_writes_a_checkpoint_and_says_in_one_line_how_to_go_on(tmp_path):
         out, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number
         assert out == ""
-        command = f"python -m baselines.random_tying --resume '{folder}'"
+        command = python_command("baselines.random_tying", "--resume", folder)
         assert err.splitlines() == [f"stopped; to go on: {command}"]
         rows = len(read_run(folder).steps)
         (checkpoint,) = folder.glob("checkpoint-*.safetensors")
@@ -324,7 +325,7 @@ def test_the_command_line_takes_the_recorded_options(tmp_path, kill_after):
     options = killed_run(tmp_path, kill_after, env=dataclasses.replace(ENV, initial_ties=(0,) * 4))
     read = parse_options(random_tying.Options, ["--resume", str(options.resume)])
     assert read == options
-    with pytest.raises(ValueError, match=r"python -m baselines.random_tying --resume"):
+    with pytest.raises(ValueError, match=r"-m baselines.random_tying --resume"):
         parse_options(dqn.Options, ["--resume", str(options.resume)])
     with pytest.raises(FileNotFoundError, match="is no run folder"):
         parse_options(dqn.Options, ["--resume", str(tmp_path)])

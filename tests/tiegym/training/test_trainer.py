@@ -15,7 +15,8 @@ from tiegym.config import PAPER, TieConfig
 from tiegym.data.corpora import SPLITS, load_corpus
 from tiegym.data.token_data import TokenData
 from tiegym.rewards import reward
-from tiegym.training.trainer import Trainer, resolve_device, resolve_dtype
+from tiegym.training.resolve import resolve_device, resolve_dtype
+from tiegym.training.trainer import Trainer
 from tiegym.transformer import tying
 
 

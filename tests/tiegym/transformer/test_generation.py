@@ -5,7 +5,8 @@ import torch
 
 import tiegym
 from tiegym.ties import pattern
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 SHAPE = Shape(vocab_size=11, n_layer=3, n_head=2, n_embd=8, block_size=6)
 

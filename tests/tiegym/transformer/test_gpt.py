@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
-from tiegym.training.trainer import resolve_loss_chunk
+from tiegym.training.resolve import resolve_loss_chunk
+from tiegym.transformer.block import Block, Shape, block, draw_noise
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
-from tiegym.transformer.gpt import Block, Shape, TiedTransformer, block
+from tiegym.transformer.gpt import TiedTransformer
 
 SHAPE = Shape(vocab_size=23, n_layer=4, n_head=2, n_embd=16, block_size=8)
 
@@ -80,7 +81,10 @@ def test_dropout_is_on_attention_and_on_both_residual_branches():
         weights.mlp_out_bias.fill_(100)
         x = torch.zeros(20, 8, SHAPE.n_embd)
         torch.manual_seed(0)
-        plain, dropped = (block(weights.weights, x, SHAPE.n_head, p) for p in (0.0, 0.5))
+        plain, dropped = (
+            block(weights.weights, x, SHAPE.n_head, noise)
+            for noise in (None, draw_noise(x, SHAPE.n_head, 0.5))
+        )
     assert plain.unique().tolist() == [101]
     # The first position attends to itself alone. Whatever isn't dropped counts twice.
     assert dropped[:, 0].unique().tolist() == [0, 2 * 2, 2 * 100, 2 * 2 + 2 * 100]

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from tiegym.data.tokenization import make_tokenizer
 from tiegym.ties import pattern
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.gpt2_export import export_gpt2
 
 TEXT = "the old cat sees a tree.\nsome dogs chase the bird, naïvely, \x00\x7f\xad!\n"
@@ -84,7 +85,8 @@ def test_the_written_tensors_give_a_plain_gpt2_the_same_logits(model, tokenizer,
 
 
 def test_transformers_loads_the_folder_with_the_same_logits(model, tokenizer, tokens, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     export_gpt2(model, tokenizer, tmp_path / "hf")
     theirs, info = transformers.GPT2LMHeadModel.from_pretrained(
         tmp_path / "hf", output_loading_info=True
@@ -100,7 +102,8 @@ def test_transformers_loads_the_folder_with_the_same_logits(model, tokenizer, to
 
 
 def test_transformers_loads_weights_in_the_dtype_in_which_they_were_trained(tokenizer, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     shape = Shape(tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=8, block_size=12)
     model = TiedTransformer(shape, pattern("tied", 2), dtype=torch.bfloat16)
     model.initialize(seed=0)

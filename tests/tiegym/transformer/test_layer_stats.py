@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tiegym import ties
-from tiegym.transformer.gpt import Shape, TiedTransformer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
 
 

@@ -115,11 +115,11 @@ def test_a_run_that_was_cut_off_leaves_the_same_model(tmp_path, monkeypatch, ste
     whole = fixed.train(options) / "model.safetensors"
     train, calls = Trainer.train, []
 
-    def killed(self, iterations):
+    def killed(self, iterations, start):
         calls.append(iterations)
         if len(calls) > steps_before_the_end:
             raise KeyboardInterrupt
-        return train(self, iterations)
+        return train(self, iterations, start)
 
     monkeypatch.setattr(Trainer, "train", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.tiegym.plain_reference import LIBRARY_NAMES, PlainReference
 from tiegym import ties
 from tiegym.transformer import tying
-from tiegym.transformer.gpt import Block, BlockWeights, Shape, TiedTransformer
+from tiegym.transformer.block import Block, BlockWeights, Shape
+from tiegym.transformer.gpt import TiedTransformer
 
 SHAPE = Shape(vocab_size=11, n_layer=4, n_head=2, n_embd=8, block_size=6)
 LR, WEIGHT_DECAY, CLIP = 1e-2, 0.1, 0.5

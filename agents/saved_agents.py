@@ -1,0 +1,122 @@
+"""Agents in files that hold numbers alone: nothing that is read here can run code.
+
+A run folder gets the agent twice. `agent.safetensors` has its weights and those of its optimiser;
+the program's own `make_model` makes all else anew. `agent.zip` is the archive of
+Stable-Baselines3, for its `load`, which unpickles: nothing of tiegym calls that.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
+
+from tiegym.atomic_write import replacing
+from tiegym.runs.input_errors import InputError
+from tiegym.transformer.model_file import read_tensors, write_tensors
+
+AGENT_FILE = "agent.safetensors"
+"""The agent in a run folder."""
+
+_OPTIMISER = "optimiser."
+
+
+def save_agent(model: BaseAlgorithm, folder: Path, **values: Any) -> None:
+    """Writes an agent into a run folder: `AGENT_FILE`, and `agent.zip` for Stable-Baselines3.
+
+    Both are on the disk when this returns, whatever happens to the power then.
+
+    Args:
+        model: The agent.
+        folder: Of the run.
+        **values: What else to keep with it; anything that JSON holds.
+    """
+    with replacing(folder / "agent.zip") as temporary, temporary.open("wb") as file:
+        model.save(file)
+    optimiser = model.policy.optimizer.state_dict()["state"]
+    tensors = {
+        # A network that two others share is there under both names.
+        **{name: weights.clone() for name, weights in model.policy.state_dict().items()},
+        **{
+            f"{_OPTIMISER}{parameter}.{name}": torch.as_tensor(value).clone()
+            for parameter, state in optimiser.items()
+            for name, value in state.items()
+        },
+    }
+    known = {"algorithm": type(model).__name__, "num_timesteps": model.num_timesteps}
+    write_tensors(folder / AGENT_FILE, "agent", tensors, {**known, **values})
+
+
+@dataclass(frozen=True)
+class SavedAgent:
+    """An agent as it was read from a file.
+
+    Attributes:
+        path: Where it was.
+        weights: Of its policy, by name.
+        optimiser: By parameter and name; none from an agent.zip.
+        values: What was kept with it; none from an agent.zip.
+    """
+
+    path: Path
+    weights: dict[str, Tensor]
+    optimiser: dict[int, dict[str, Tensor]]
+    values: dict[str, Any]
+
+    def give_to(self, model: BaseAlgorithm) -> None:
+        """Gives an untrained agent, as the program's `make_model` makes it, what this one learnt.
+
+        Raises:
+            InputError: If it is of another kind, or its networks are of other sizes.
+        """
+        kind = self.values.get("algorithm", type(model).__name__)
+        try:
+            if kind != type(model).__name__:
+                raise ValueError(f"it is of {kind!r}, and not of {type(model).__name__}")
+            model.policy.load_state_dict(self.weights)
+            optimiser = model.policy.optimizer
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": self.optimiser})
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path} holds no agent that can decide here: {error}") from error
+        model.num_timesteps = self.values.get("num_timesteps", 0)
+
+
+def read_agent(path: Path) -> SavedAgent:
+    """Reads an agent.
+
+    Args:
+        path: What `save_agent` wrote, or the agent.zip of tiegym 0.1, of which the weights alone
+            are taken: PyTorch's restricted reader takes tensors, and nothing that could run.
+
+    Raises:
+        InputError: If there is no such file, or it is damaged.
+    """
+    try:
+        if path.suffix == ".zip":
+            return SavedAgent(path, _weights_of_archive(path), {}, {})
+        tensors, values = read_tensors(path, "agent")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} holds no agent: {error}") from error
+    optimiser: dict[int, dict[str, Tensor]] = {}
+    for key in [name for name in tensors if name.startswith(_OPTIMISER)]:
+        parameter, _, name = key.removeprefix(_OPTIMISER).partition(".")
+        optimiser.setdefault(int(parameter), {})[name] = tensors.pop(key)
+    return SavedAgent(path, tensors, optimiser, values)
+
+
+def _weights_of_archive(path: Path) -> dict[str, Tensor]:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("policy.pth") as file:
+            weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"it is no archive of Stable-Baselines3 ({error})") from error
+    except Exception as error:  # whatever the restricted unpickler says of what it refuses
+        raise ValueError(f"its weights can't be read: {error!r:.200}") from error
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise ValueError("its weights are no tensors by name")
+    return weights

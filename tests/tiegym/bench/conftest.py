@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tiegym.bench.make import Options, make
+from tiegym.bench.table import Table, load_table
+from tiegym.config import TieConfig
+
+TINY = TieConfig(
+    n_head=2,
+    n_embd=16,
+    block_size=16,
+    batch_size=4,
+    iters_per_step=3,
+    eval_batches=1,
+    test_tokens=200,
+    learning_rate=1e-2,
+)
+
+
+def options(folder: Path, table: str, **changes: object) -> Options:
+    values = {"seeds": 2, "held_out": 1, "points": 3, "quiet": True, **changes}
+    return Options(table, corpus="synthetic:20000", out=folder, env=TINY, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def tree_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(options(tmp_path_factory.mktemp("tables"), "tree-3x2-tiny-owner"))
+
+
+@pytest.fixture
+def tree_table(tree_file: Path) -> Table:
+    return load_table(str(tree_file))
+
+
+@pytest.fixture(scope="session")
+def patterns_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(options(tmp_path_factory.mktemp("tables"), "patterns-3-tiny-sum", seeds=1))

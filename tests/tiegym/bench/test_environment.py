@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+import tiegym
+from tiegym.bench.make import one_thread
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        assert np.asarray(a[key]).dtype == np.asarray(b[key]).dtype, key
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+@pytest.mark.parametrize("reward", ["neg_log_ppl", "delta_ppl_params"])
+def test_it_is_the_real_environment_bit_for_bit(tree_file, tree_table, reward):
+    cost = {"param_cost": 0.1} if reward.endswith("params") else {}
+    recorded = gymnasium.make("TieBench-v0", table=str(tree_file), reward=reward, **cost)
+    config = {**tree_table.facts["config"], "corpus": "synthetic:20000", "reward": reward, **cost}
+    real = gymnasium.make("TieEnv-v0", **config)
+    assert recorded.action_space == real.action_space
+    assert recorded.observation_space == real.observation_space
+    with one_thread():
+        for run, seed in enumerate(tree_table.seeds["train"]):
+            observation, info = recorded.reset(options={"run": run})
+            expected_observation, expected_info = real.reset(seed=seed)
+            terminated, rng = False, np.random.default_rng(seed)
+            while True:
+                same(observation, expected_observation)
+                same(info, expected_info)
+                for key in info:
+                    assert type(info[key]) is type(expected_info[key]), key
+                masks = (env.unwrapped.action_masks() for env in (recorded, real))
+                np.testing.assert_array_equal(*masks)
+                if terminated:
+                    break
+                action = rng.integers(3)
+                observation, reward, terminated, _, info = recorded.step(action)
+                expected_observation, expected, ended, _, expected_info = real.step(action)
+                assert reward == expected
+                assert terminated == ended
+
+
+def test_both_checkers_are_clean(tree_file, recwarn):
+    env = tiegym.bench.environment.TieBench(str(tree_file))
+    check_env(env, skip_render_check=True)
+    check_env_sb3(env)
+    assert not [w for w in recwarn if "tiegym" in str(w.filename)]
+
+
+def test_a_seed_fixes_the_draws_and_splits_have_their_own_runs(tree_file):
+    env = gymnasium.make("TieBench-v0", table=str(tree_file), split="train").unwrapped
+    draws = []
+    for _ in range(2):
+        env.reset(seed=4)
+        losses = []
+        for _ in range(8):
+            env.reset()
+            losses.append(env.step(0)[4]["val_loss"])
+        draws.append(losses)
+    assert draws[0] == draws[1]
+    assert len(set(draws[0])) == 2
+    held_out = gymnasium.make("TieBench-v0", table=str(tree_file), split="held-out").unwrapped
+    held_out.reset()
+    assert held_out.step(0)[4]["val_loss"] not in draws[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"table": "nothing"}, FileNotFoundError, "table='nothing' is unknown"),
+        ({"split": "test"}, ValueError, "split='test' is unknown"),
+        ({"n_layer": 8}, ValueError, "n_layer=8: table 'tree-3x2-tiny-owner' was made with 3"),
+        ({"learning_rate": 0.1}, ValueError, "was made with 0.01"),
+        ({"nonsense": 1}, TypeError, "got an unexpected keyword argument 'nonsense'"),
+        ({"param_cost": 1.0}, ValueError, "param_cost=1.0 has no effect"),
+        ({"reward": "gold"}, ValueError, "gold"),
+    ],
+)
+def test_wrong_arguments_are_refused(tree_file, arguments, error, message):
+    given = {"table": str(tree_file), **arguments}
+    for make in (gymnasium.make, lambda *a, **k: gymnasium.make_vec(*a, num_envs=2, **k)):
+        with pytest.raises(error, match=message):
+            make("TieBench-v0", **given)
+
+
+def test_a_table_of_patterns_is_no_environment(patterns_file):
+    with pytest.raises(ValueError, match="holds fixed sharings and no decisions"):
+        gymnasium.make("TieBench-v0", table=str(patterns_file))
+
+
+def test_wrong_runs_options_and_steps_are_refused(tree_file):
+    env = gymnasium.make("TieBench-v0", table=str(tree_file)).unwrapped
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+    with pytest.raises(ValueError, match="has the runs 0 to 1"):
+        env.reset(options={"run": 2})
+    with pytest.raises(ValueError, match="reset knows run, not"):
+        env.reset(options={"seed": 2})
+    env.reset()
+    with pytest.raises(ValueError, match="action=3 is not in"):
+        env.step(3)
+    for _ in range(4):
+        env.step(0)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+
+
+def test_it_needs_no_torch(tree_file):
+    code = (
+        "import sys, gymnasium, tiegym\n"
+        f"env = gymnasium.make('TieBench-v0', table={str(tree_file)!r})\n"
+        "env.reset(); env.step(1)\n"
+        f"envs = gymnasium.make_vec('TieBench-v0', num_envs=2, table={str(tree_file)!r})\n"
+        "envs.reset(); envs.step(envs.action_space.sample())\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_many_at_once_are_many_single_ones(tree_file, mode):
+    many = gymnasium.make_vec("TieBench-v0", num_envs=5, table=str(tree_file), autoreset_mode=mode)
+    singles = [gymnasium.make("TieBench-v0", table=str(tree_file)).unwrapped for _ in range(5)]
+    rng = np.random.default_rng(0)
+    observations, _ = many.reset(seed=0)
+
+    def runs():
+        return many.unwrapped._run.tolist()
+
+    expected = [s.reset(options={"run": run})[0] for s, run in zip(singles, runs(), strict=True)]
+    ended = np.zeros(5, dtype=bool)
+    for _ in range(20):
+        for k, single in enumerate(expected):
+            for key, value in single.items():
+                np.testing.assert_array_equal(observations[key][k], value)
+        assert many.observation_space.contains(observations)
+        actions = rng.integers(3, size=5)
+        observations, rewards, terminations, truncations, infos = many.step(actions)
+        assert not truncations.any()
+        for k, env in enumerate(singles):
+            if mode is AutoresetMode.NEXT_STEP and ended[k]:
+                expected[k], info = env.reset(options={"run": runs()[k]})
+                reward, done = 0.0, False
+            else:
+                expected[k], reward, done, _, info = env.step(actions[k])
+            assert rewards[k] == reward
+            assert terminations[k] == done
+            where = infos
+            if mode is AutoresetMode.SAME_STEP and done:
+                assert infos["_final_obs"][k]
+                same(infos["final_obs"][k], expected[k])
+                where = infos["final_info"]
+            for key, value in info.items():
+                assert where[f"_{key}"][k], key
+                np.testing.assert_allclose(where[key][k], value, rtol=1e-15)
+            if mode is AutoresetMode.SAME_STEP and done:
+                expected[k], _ = env.reset(options={"run": runs()[k]})
+        ended = terminations
+    assert ended is not None
+
+
+def test_wrong_actions_of_many_are_refused(tree_file):
+    many = gymnasium.make_vec("TieBench-v0", num_envs=2, table=str(tree_file)).unwrapped
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        many.step(np.array([0, 0]))
+    many.reset()
+    for wrong in (np.array([0, 3]), np.array([-1, 0]), np.array([0]), np.array([0.5, 1.0])):
+        with pytest.raises(ValueError, match="actions="):
+            many.step(wrong)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+import tiegym
+from tests.tiegym.bench.conftest import options
+from tiegym.bench import make as program
+from tiegym.bench.make import main, make
+from tiegym.bench.table import load_table, read_table, write_table
+
+
+def real(table, **changes):
+    config = {**table.facts["config"], "corpus": "synthetic:20000", **changes}
+    return tiegym.TieEnv(**config)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with program.one_thread():
+        yield
+
+
+def test_a_path_of_the_table_is_what_the_environment_does(tree_table):
+    tree, rng = tree_table.tree, np.random.default_rng(0)
+    env = real(tree_table)
+    for leaf in rng.choice(tree.leaves, 3, replace=False):
+        for seed in tree_table.all_seeds[:2]:
+            row, node = tree_table.row_of(seed), 0
+            env.reset(seed=seed)
+            for action in tree.path(int(leaf)):
+                observation, _, terminated, _, info = env.step(action)
+                node = int(tree.children[node, action])
+                segment = tree.segment[node]
+                assert info["ties"].tolist() == tree.ties[node].tolist()
+                assert info["val_loss"] == tree_table.arrays["val"][row, segment]
+                assert info["train_loss"] == tree_table.arrays["train"][row, segment]
+                assert env.test_loss() == tree_table.arrays["test"][row, segment]
+                stats = tree_table.arrays["stats"][row, segment]
+                assert (observation["layer_stats"] == stats).all()
+            assert terminated
+
+
+def test_every_figure_is_there(tree_table):
+    for array in tree_table.arrays.values():
+        assert np.isfinite(array).all()
+
+
+def test_a_fixed_sharing_is_what_the_environment_does(tree_table):
+    env = real(tree_table, initial_ties=(0, 1, 0))
+    observation, _ = env.reset(seed=1)
+    for point in tree_table.points:
+        keep = int(observation["ties"][observation["layer"]])
+        observation, _, _, _, info = env.step(keep)
+        asked = tree_table.query((0, 1, 0), int(point), seed=1)
+        assert asked["val_loss"] == info["val_loss"]
+    assert asked["test_loss"] == pytest.approx(math.log(info["test_perplexity"]), rel=1e-12)
+
+
+def test_shallow_models_are_untied_ones_of_fewer_layers(tree_table):
+    env = real(tree_table, n_layer=2, initial_ties="independent")
+    env.reset(seed=0)
+    for _ in tree_table.points:
+        _, _, _, _, info = env.step(1)
+    assert tree_table.arrays["shallow_val"][0, 1, -1] == info["val_loss"]
+
+
+def test_tie_vectors_with_the_same_roots_ask_for_the_same_sharing(tree_table):
+    assert tree_table.query([0, 0, 1]) == tree_table.query("tied")
+    assert tree_table.query([0, 0, 1]) != tree_table.query("independent")
+    assert tree_table.trajectory("tied")["val_loss"].shape == tree_table.points.shape
+
+
+def test_without_a_seed_a_query_is_the_mean(tree_table):
+    each = [tree_table.query("tied", seed=s)["val_loss"] for s in tree_table.all_seeds]
+    assert tree_table.query("tied")["val_loss"] == pytest.approx(np.mean(each))
+
+
+def test_children_are_the_decisions_that_differ(tree_table):
+    assert tree_table.children(0) == [1, 2]
+    assert tree_table.children(int(tree_table.tree.leaves[0])) == []
+
+
+def test_a_table_of_patterns_has_no_decisions(patterns_file):
+    table = load_table(str(patterns_file))
+    assert table.query("independent", 9)["val_loss"] > 0
+    with pytest.raises(ValueError, match="holds fixed sharings and no decisions"):
+        table.tree  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: t.query([0, 0]), "2 entries, but there are 3 layers"),
+        (lambda t: t.query("tied", iteration=5), "iteration=5 is not in table"),
+        (lambda t: t.query("tied", seed=77), "seed=77 is not in table"),
+        (lambda t: t.children(10**6), "node=1000000 is not in the tree"),
+        (lambda t: t.rows_of("test"), "split='test' is unknown: choose train or held-out"),
+    ],
+)
+def test_what_is_not_recorded_is_refused(tree_table, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tree_table)
+
+
+def test_one_flipped_byte_anywhere_is_refused(tree_file):
+    content = tree_file.read_bytes()
+    for place in np.random.default_rng(0).choice(len(content), 60, replace=False):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        with pytest.raises(ValueError, match="doesn't match its checksum"):
+            read_table(bytes(damaged), "damaged")
+    for cut in (0, 10, len(content) // 2, len(content) - 1):
+        with pytest.raises(ValueError, match="doesn't match its checksum"):
+            read_table(content[:cut], "cut")
+
+
+def test_the_same_table_is_the_same_file(tree_file, tmp_path):
+    table = load_table(str(tree_file))
+    write_table(tmp_path / "again.npz", table)
+    assert (tmp_path / "again.npz").read_bytes() == tree_file.read_bytes()
+
+
+def test_arrays_of_other_shapes_are_refused(tree_table, tmp_path):
+    arrays = {**tree_table.arrays, "val": tree_table.arrays["val"][:, 1:]}
+    write_table(tmp_path / "odd.npz", dataclasses.replace(tree_table, arrays=arrays))
+    with pytest.raises(ValueError, match="its arrays are"):
+        read_table((tmp_path / "odd.npz").read_bytes(), "odd")
+
+
+def test_a_table_is_read_with_numpy_alone(tree_file):
+    with np.load(tree_file, allow_pickle=False) as file:
+        assert file["val"].dtype == np.float32
+        assert b'"corpus_sha256"' in file["facts"].tobytes()
+
+
+def test_a_stopped_program_goes_on_with_the_seeds_that_are_missing(tmp_path, monkeypatch):
+    chosen = options(tmp_path, "tree-2x2-tiny-sum")
+    recorded = []
+    original = program.record_part
+
+    def stop_after_one(parts, plan, seed):
+        if recorded:
+            raise KeyboardInterrupt
+        recorded.append(seed)
+        original(parts, plan, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(program, "record_part", stop_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            make(chosen)
+
+    def record(parts, plan, seed):
+        recorded.append(seed)
+        original(parts, plan, seed)
+
+    monkeypatch.setattr(program, "record_part", record)
+    table = load_table(str(make(chosen)))
+    assert recorded == [0, 1, 2]
+    whole = load_table(str(make(options(tmp_path / "whole", "tree-2x2-tiny-sum"))))
+    for key, array in whole.arrays.items():
+        assert (array == table.arrays[key]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "is no table's name"),
+        (["tree-9x9-stdlib-owner"], "over a million leaves"),
+        (["patterns-12-stdlib-owner"], "over 20,000 sharings"),
+        (["tree-3x2-nothing-sum"], "corpus='nothing' is unknown"),
+        (["tree-3x2-stdlib-sum", "--workers", "0"], "workers=0 must be at least 1"),
+    ],
+)
+def test_wrong_tables_end_the_program_with_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_table_names_those_that_there_are():
+    with pytest.raises(FileNotFoundError, match="table='nothing' is unknown"):
+        load_table("nothing")
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        load_table("nothing.npz")

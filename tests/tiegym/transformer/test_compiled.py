@@ -1,0 +1,64 @@
+"""Compiled blocks: any number of sizes in one process, and never uncompiled without a word."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch._dynamo.testing
+
+import tiegym
+from tests.tiegym.small import SMALL
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    torch._dynamo.reset()
+    made = torch._dynamo.testing.CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=made))
+    return made
+
+
+def play(**changes):
+    env = tiegym.TieEnv(**SMALL | changes | {"max_iters": 4}, compile=True)
+    env.reset(seed=0)
+    return [env.step(action)[1] for action in (1, 0)]
+
+
+def test_many_sizes_in_one_process_are_all_compiled(counter):
+    def graphs(n_embd, batch_size):
+        before = counter.frame_count
+        play(n_embd=n_embd, batch_size=batch_size)
+        return counter.frame_count - before
+
+    sizes = [(8, 2), (12, 2), (16, 1), (16, 3), (16, 6)]
+    first = graphs(*sizes[0])
+    assert first >= 3
+    assert all(graphs(*size) == first for size in sizes[1:])
+    assert all(graphs(*size) == 0 for size in sizes)  # what was compiled is used again
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_compiled_block_gives_the_rewards_of_a_plain_one(counter, dropout, checkpointing):
+    changes = {"dropout": dropout, "checkpoint_activations": checkpointing}
+    env = tiegym.TieEnv(**SMALL | changes | {"max_iters": 4})
+    env.reset(seed=0)
+    assert play(**changes) == [env.step(action)[1] for action in (1, 0)]
+    assert counter.frame_count >= 3
+
+
+def test_where_pytorch_compiles_no_more_it_says_so(counter):
+    with (
+        torch._dynamo.config.patch(recompile_limit=1),
+        pytest.raises(RuntimeError, match="compile=True: PyTorch refuses"),
+    ):
+        play(n_embd=32)
+
+
+def test_generation_compiles_nothing(counter):
+    env = tiegym.TieEnv(**SMALL, compile=True)
+    env.reset(seed=0)
+    tokens = tiegym.generate(env.model, torch.zeros(1, 3, dtype=torch.long), 20)
+    assert tokens.shape == (1, 23)
+    assert counter.frame_count == 0
+    assert env.model.compiled

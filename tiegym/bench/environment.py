@@ -1,0 +1,262 @@
+"""TieBench-v0: TieEnv's decisions, observations and rewards out of a table; no PyTorch.
+
+What differs from TieEnv: a run is one of the recorded ones, and there is no transformer, so nothing
+to export, fork or checkpoint. Many at once are in `tiegym.bench.vector`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from tiegym import ties as tie_vectors
+from tiegym.bench.table import Split, Table, load_table, shipped_tables
+from tiegym.bench.tree import Tree
+from tiegym.bench.values import independent_share, node_rewards
+from tiegym.config import Reward, TieConfig
+from tiegym.spaces import make_action_space, make_observation_space
+
+_LN2 = math.log(2)
+
+
+class TieBench(gymnasium.Env[dict[str, Any], Any]):
+    """Recorded training runs of one transformer under every sequence of layerwise decisions.
+
+    Spaces, observations, rewards, info, masks and end are those of TieEnv of the table's
+    configuration. `reset(seed=...)` draws one of the split's recorded seeds;
+    `reset(options={"run": k})` takes the k-th.
+
+    Args:
+        table: A shipped table's name (`tiegym.bench.table.shipped_tables`), or an .npz file's path.
+        split: "train" or "held-out": which recorded seeds.
+        reward: As of TieEnv.
+        param_cost: As of TieEnv.
+        render_mode: None alone.
+        **config: Other arguments of TieEnv; they must be the table's.
+
+    Raises:
+        FileNotFoundError: If there is no such table.
+        ValueError: If it is damaged or has no tree, if the split is unknown, or if an argument
+            isn't what the table was made with.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(
+        self,
+        table: str,
+        split: Split = "train",
+        reward: Reward = "neg_log_ppl",
+        param_cost: float = 0.0,
+        render_mode: None = None,
+        **config: Any,
+    ) -> None:
+        """Loads the table, and checks that it can give what is asked for."""
+        self.recorded = Recorded(table, split, reward, param_cost, config)
+        self.config = self.recorded.config
+        self.split = split
+        self.render_mode = render_mode
+        self.action_space = make_action_space(self.config)
+        self.observation_space = make_observation_space(self.config)
+        self.step_stats: dict[str, float | int | str] = {}
+        """Always empty: a recorded step takes no time."""
+        self._run: int | None = None
+        self._node = 0
+
+    @property
+    def table(self) -> Table:
+        """The table."""
+        return self.recorded.table
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begins an episode.
+
+        Args:
+            seed: Seeds the draws of this and later episodes.
+            options: None, or {"run": k}: the k-th recorded seed of the split.
+
+        Raises:
+            ValueError: If an option is unknown, or the split has no such run.
+        """
+        super().reset(seed=seed)
+        runs = self.recorded.runs
+        options = options or {}
+        if unknown := set(options) - {"run"}:
+            raise ValueError(f"options={options!r}: reset knows run, not {sorted(unknown)}")
+        run = options.get("run")
+        if run is None:
+            run = int(self.np_random.integers(len(runs)))
+        elif not isinstance(run, int | np.integer) or not 0 <= run < len(runs):
+            raise ValueError(
+                f'options={{"run": {run!r}}}: the {self.split} split of table '
+                f"{self.table.name!r} has the runs 0 to {len(runs) - 1}"
+            )
+        self._run, self._node = int(runs[run]), 0
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Goes on to what the table says of the action.
+
+        Raises:
+            gymnasium.error.ResetNeeded: Before the first reset and after the end of an episode.
+            ValueError: If the action isn't in the action space.
+        """
+        if self._run is None:
+            raise gymnasium.error.ResetNeeded("call env.reset() first: there is no episode yet")
+        node = self.recorded.children[self._node]
+        if node[0] < 0:
+            raise gymnasium.error.ResetNeeded("the episode ended: call env.reset()")
+        if not self.action_space.contains(action):
+            raise ValueError(f"action={action!r} is not in {self.action_space}")
+        self._node = node[int(action)]
+        reward = float(self.recorded.rewards[self._run, self._node])
+        terminated = self.recorded.children[self._node][0] < 0
+        return self._observation(), reward, terminated, False, self._info()
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """The actions that differ from each other, bool (L,); as TieEnv's."""
+        return tie_vectors.mask(int(self.recorded.tree.layer[self._node]), self.config.n_layer)
+
+    @property
+    def ties(self) -> tie_vectors.Ties:
+        """A copy of the tie vector, int64 (L,)."""
+        ties: tie_vectors.Ties = self.recorded.tree.ties[self._node].copy()
+        return ties
+
+    def _observation(self) -> dict[str, Any]:
+        assert self._run is not None
+        recorded, node = self.recorded, self._node
+        own, shared = recorded.by_run, recorded.by_node[node]
+        return {
+            "ties": shared["ties"].copy(),
+            "layer": shared["layer"],  # a NumPy scalar: it can't be changed
+            "budget": shared["budget"].copy(),
+            "loss": own["loss"][self._run, node].copy(),
+            "layer_stats": own["layer_stats"][self._run, node].copy(),
+        }
+
+    def _info(self) -> dict[str, Any]:
+        assert self._run is not None
+        return self.recorded.info(self._run, self._node)
+
+
+class Recorded:
+    """What a table says, laid out by node for quick look-up; one and many environments share it.
+
+    Args:
+        table: See `TieBench`.
+        split: See `TieBench`.
+        reward: See `TieBench`.
+        param_cost: See `TieBench`.
+        config: See `TieBench`.
+
+    Raises:
+        FileNotFoundError: See `TieBench`.
+        ValueError: See `TieBench`.
+    """
+
+    def __init__(
+        self, table: str, split: Split, reward: Reward, param_cost: float, config: dict[str, Any]
+    ) -> None:
+        """Loads and lays out."""
+        self.table = load_table(table)
+        if not self.table.is_tree:
+            trees = [name for name in shipped_tables() if name.startswith("tree-")]
+            raise ValueError(
+                f"table={table!r} holds fixed sharings and no decisions: choose {', '.join(trees)}"
+            )
+        self.config = _config(self.table, reward, param_cost, config)
+        self.tree: Tree = self.table.tree
+        self.runs = self.table.rows_of(split)
+        self.rewards = node_rewards(self.table, reward, param_cost)
+        self.children = self.tree.children.tolist()
+        self.val, self.train = self.table.losses("val"), self.table.losses("train")
+        self.test = self.table.losses("test")
+        self.by_run, self.columns = self._lay_out()
+        self.by_node = [
+            {key: values[node] for key, values in self.columns.items()}
+            for node in range(len(self.tree.ties))
+        ]
+        self._facts = [self._facts_of(node) for node in range(len(self.tree.ties))]
+
+    def _lay_out(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+        """What depends on the run and the node, (R, N, ...), and on the node alone, (N, ...)."""
+        tree, config, segment = self.tree, self.config, self.tree.segment
+        n, facts = config.n_layer, self.table.facts
+        spaces = make_observation_space(config)
+        stats = np.zeros((len(self.val), len(segment), 3 * n), dtype=np.float32)
+        stats[:, 1:] = self.table.arrays["stats"][:, segment[1:]]
+        losses = np.stack([self.train, self.val], axis=2).astype(np.float32)
+        by_run = {"loss": losses.clip(0, config.divergence_loss), "layer_stats": stats}
+        iteration = np.minimum(tree.depth * config.iters_per_step, config.max_iters)
+        independent = np.rint(independent_share(tree) * n).astype(np.int64)
+        columns = {
+            "ties": tree.ties.astype(spaces["ties"].dtype),
+            "layer": tree.layer.astype(spaces["layer"].dtype),
+            "budget": (iteration / config.max_iters).astype(np.float32)[:, None],
+            "n_independent": independent,
+            "trainable_params": np.array(facts["params"])[independent - 1],
+            "model_state_bytes": np.array(facts["model_state_bytes"])[independent - 1],
+            "iteration": iteration,
+            "tokens": iteration * config.batch_size * config.block_size,
+            "action_mask": (np.arange(n) <= tree.layer[:, None]).astype(np.int8),
+            "ended": tree.children[:, 0] < 0,
+        }
+        return by_run, columns
+
+    def _facts_of(self, node: int) -> dict[str, int]:
+        """The figures of a node that are plain numbers and the same in all runs."""
+        counts = ("n_independent", "trainable_params", "model_state_bytes", "iteration", "tokens")
+        return {key: int(self.columns[key][node]) for key in counts}
+
+    def info(self, run: int, node: int) -> dict[str, Any]:
+        """TieEnv's info of a run at a node; fresh arrays."""
+        per_token = self.table.facts["bytes_per_token"]
+        loss = self.val.item(run, node)
+        info = {
+            "perplexity": math.exp(loss),
+            "bits_per_byte": loss / _LN2 / per_token["validation"],
+            "train_loss": self.train.item(run, node),
+            "val_loss": loss,
+            "ties": self.tree.ties[node].copy(),
+            **self._facts[node],
+            "diverged": False,
+            "action_mask": self.columns["action_mask"][node].copy(),
+        }
+        if self.columns["ended"][node]:
+            test = self.test.item(run, node)
+            info["test_perplexity"] = math.exp(test)
+            info["test_bits_per_byte"] = test / _LN2 / per_token["test"]
+        return info
+
+
+def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, Any]) -> TieConfig:
+    """The table's configuration with another reward.
+
+    Raises:
+        TypeError: If an argument is none of TieEnv's.
+        ValueError: If it isn't what the table was made with.
+    """
+    recorded = table.facts["config"]
+    for name, value in given.items():
+        if name not in recorded:
+            raise TypeError(f"TieBench got an unexpected keyword argument {name!r}")
+        if value != recorded[name]:
+            raise ValueError(
+                f"{name}={value!r}: table {table.name!r} was made with {recorded[name]!r}. Leave "
+                "it out, choose another table, or make one with `python -m tiegym.bench.make`"
+            )
+    values = {**recorded, "reward": reward, "param_cost": param_cost}
+    if isinstance(values["initial_ties"], list):
+        values["initial_ties"] = tuple(values["initial_ties"])
+    text = values.pop("corpus")
+    config = TieConfig(**values)
+    # Set without a check: the text itself is not needed, and needn't be on this machine.
+    object.__setattr__(config, "corpus", text)
+    return config

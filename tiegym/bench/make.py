@@ -1,0 +1,284 @@
+"""Makes tables: trains every run of one, seed by seed, on as many processes as asked.
+
+    python -m tiegym.bench.make tree-4x2-stdlib-owner --workers 2
+    python -m tiegym.bench.make tree-3x3-mine-sum --corpus my-texts/ --env.iters-per-step 30
+
+Each seed is kept as a file of its own as soon as it is whole: stopped at any moment, the same
+command goes on. The number of processes changes nothing in the table: each computes with one
+thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import multiprocessing
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tyro
+
+from tiegym.atomic_write import replacing
+from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
+from tiegym.bench.table import Table, write_table
+from tiegym.bench.tree import grow_tree, sharings
+from tiegym.config import TieConfig, TieGrad
+from tiegym.runs import provenance
+from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.progress import Progress
+
+NAME = re.compile(r"(?:tree-(\d+)x(\d+)|patterns-(\d+))-([a-z0-9.]+(?:-[a-z0-9.]+)*)-(owner|sum)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make a table of all runs of a small transformer."""
+
+    table: tyro.conf.Positional[str]
+    """tree-LxS-TEXT-GRAD (L layers, S sweeps) or patterns-L-TEXT-GRAD; GRAD is owner or sum."""
+    corpus: str | None = None
+    """The text, as of TieEnv; None is the one that the table's name says."""
+    seeds: int = 12
+    """Recorded seeds of the split train: 0, 1, ..."""
+    held_out: int = 4
+    """Recorded seeds of the split held-out: those that follow."""
+    points: int = 20
+    """Of a table of patterns: evaluations in a run."""
+    workers: int = 1
+    """Processes; each computes with one thread."""
+    out: Path = Path("runs/tables")
+    """Where the table goes, and the seeds that are whole until then."""
+    quiet: bool = False
+    """Show no progress."""
+    env: TieConfig = field(default_factory=TieConfig)
+    """Sizes and training; layers, ties, action and max_iters follow from the table."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a table is made of; the same in every process."""
+
+    name: str
+    n_sweeps: int
+    """0: fixed sharings alone."""
+    env: TieConfig
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds, in the order of the table."""
+        return self.train + self.held_out
+
+    @property
+    def iterations_per_seed(self) -> int:
+        """Training iterations behind one seed, shallow models included."""
+        fixed = (len(sharings(self.env.n_layer)) + self.env.n_layer - 1) * self.env.max_iters
+        if not self.n_sweeps:
+            return fixed
+        tree = grow_tree(self.env.n_layer, self.n_sweeps)
+        return fixed + tree.n_segments * self.env.iters_per_step
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with all that a seed's arrays depend on, versions included."""
+        parts = [dataclasses.asdict(self.env), self.n_sweeps, provenance.versions()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(options: Options) -> Plan:
+    """Reads the name of a table.
+
+    Raises:
+        InputError: If it is none, or a number is out of range.
+    """
+    match = NAME.fullmatch(options.table)
+    if match is None:
+        raise InputError(
+            f"table={options.table!r} is no table's name: write tree-LxS-TEXT-GRAD or "
+            "patterns-L-TEXT-GRAD, such as tree-4x2-stdlib-owner or patterns-6-stdlib-sum"
+        )
+    tree_layers, sweeps, pattern_layers, text, grad = match.groups()
+    for name in ("seeds", "held_out", "workers", "points"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{name}={getattr(options, name)} must be at least 1")
+    n_layer, n_sweeps = int(tree_layers or pattern_layers), int(sweeps or 0)
+    steps = (n_layer - 1) * n_sweeps if n_sweeps else options.points
+    try:
+        env = dataclasses.replace(
+            options.env,
+            n_layer=n_layer,
+            corpus=options.corpus or text,
+            tie_grad=cast(TieGrad, grad),
+            action="layerwise",
+            initial_ties="tied",
+            max_iters=steps * options.env.iters_per_step,
+            device="cpu",
+            dtype="float32",
+        )
+        if n_sweeps:
+            grow_tree(n_layer, n_sweeps)
+        elif n_layer > 8:
+            raise ValueError(f"{n_layer} layers have over 20,000 sharings: take at most 8")
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    seeds = tuple(range(options.seeds + options.held_out))
+    return Plan(options.table, n_sweeps, env, seeds[: options.seeds], seeds[options.seeds :])
+
+
+def make(options: Options) -> Path:
+    """Makes a table; returns its file.
+
+    Raises:
+        InputError: If an option is impossible, or the text can't be read.
+    """
+    plan = make_plan(options)
+    parts = options.out / f"{plan.name}.parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    missing = [seed for seed in plan.seeds if read_part(parts, plan, seed) is None]
+    done = (len(plan.seeds) - len(missing)) * plan.iterations_per_seed
+    progress = Progress(len(plan.seeds) * plan.iterations_per_seed, plan.name, options.quiet, done)
+    with closing(progress):
+        for _ in _record(parts, plan, missing, options.workers):
+            done += plan.iterations_per_seed
+            progress.update(done)
+    path = options.out / f"{plan.name}.npz"
+    write_table(path, assemble(parts, plan))
+    return path
+
+
+def _record(parts: Path, plan: Plan, seeds: Sequence[int], workers: int) -> Iterator[int]:
+    """Records seeds, in this process or in several; yields each as it is done."""
+    if workers == 1 or len(seeds) < 2:
+        with one_thread():
+            for seed in seeds:
+                record_part(parts, plan, seed)
+                yield seed
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    try:
+        futures = {pool.submit(_record_alone, parts, plan, seed): seed for seed in seeds}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _record_alone(parts: Path, plan: Plan, seed: int) -> None:
+    with one_thread():
+        record_part(parts, plan, seed)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets PyTorch compute with one thread: sums of several depend on how many there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def part_path(parts: Path, seed: int) -> Path:
+    """Where the arrays of a seed are kept until the table is whole."""
+    return parts / f"seed-{seed}.npz"
+
+
+def record_part(parts: Path, plan: Plan, seed: int) -> None:
+    """Trains all runs of a seed and keeps their figures."""
+    arrays = record_fixed(plan.env, seed)
+    if plan.n_sweeps:
+        arrays |= record_tree(plan.env, plan.n_sweeps, seed)
+    fingerprint = np.frombuffer(plan.fingerprint.encode(), dtype=np.uint8)
+    path = part_path(parts, seed)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, fingerprint=fingerprint, **arrays)
+
+
+def read_part(parts: Path, plan: Plan, seed: int) -> Arrays | None:
+    """The arrays of a seed; None if they aren't there or belong to another plan."""
+    path = part_path(parts, seed)
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    if arrays.pop("fingerprint").tobytes().decode() != plan.fingerprint:
+        return None
+    return arrays
+
+
+def assemble(parts: Path, plan: Plan) -> Table:
+    """The table of all seeds of a plan, which must be there."""
+    by_seed = []
+    for seed in plan.seeds:
+        arrays = read_part(parts, plan, seed)
+        assert arrays is not None
+        by_seed.append(arrays)
+    seeds = {"train": list(plan.train), "held-out": list(plan.held_out)}
+    stacked = {key: np.stack([arrays[key] for arrays in by_seed]) for key in by_seed[0]}
+    points = np.array(config_points(plan.env), dtype=np.int64)
+    return Table(plan.name, _facts(plan), seeds, points, stacked)
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    from tiegym.env import TieEnv
+
+    env = TieEnv(**dataclasses.asdict(plan.env))
+    params, state = [], []
+    for n in range(1, plan.env.n_layer + 1):
+        ties = tuple(min(layer, n - 1) for layer in range(plan.env.n_layer))
+        sized = TieEnv(**dataclasses.asdict(dataclasses.replace(plan.env, initial_ties=ties)))
+        _, info = sized.reset(seed=0)
+        params.append(info["trainable_params"])
+        state.append(info["model_state_bytes"])
+    text = NAME.fullmatch(plan.name)
+    assert text is not None
+    return {
+        "n_sweeps": plan.n_sweeps,
+        "config": dataclasses.asdict(dataclasses.replace(plan.env)) | {"corpus": text[4]},
+        "vocab_size": env.corpus.vocab_size,
+        "bytes_per_token": {
+            "validation": env.corpus.bytes_per_token("validation"),
+            "test": env.corpus.bytes_per_token("test", plan.env.test_tokens),
+        },
+        "params": params,
+        "model_state_bytes": state,
+        "corpus_sha256": env.corpus.sha256,
+        "versions": provenance.versions(),
+        "threads": 1,
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    options = tyro.cli(
+        Options,
+        default=Options(table=tyro.MISSING),
+        args=sys.argv[1:] if args is None else list(args),
+        description=__doc__,
+    )
+    try:
+        with input_errors(InputError):
+            path = make(options)
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    print(f"table: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Recording one seed of a table: every segment of its tree, every fixed sharing, shallow models.
+
+Each run is TieEnv's own: reset with the seed, steps, snapshots. Whatever TieEnv would have said
+after the same decisions is what is recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tiegym.bench.tree import Tree, grow_tree, sharings
+from tiegym.config import TieConfig
+from tiegym.env import TieEnv
+from tiegym.episode import Snapshot
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+TYPES = {"train": np.float64, "val": np.float32, "test": np.float64, "stats": np.float32}
+"""Training and test losses are means in float64 of float32 numbers."""
+
+
+class Diverged(RuntimeError):
+    """A run of the table diverged: there is no table of such a setting."""
+
+
+def record_tree(config: TieConfig, n_sweeps: int, seed: int) -> Arrays:
+    """All segments of the tree of decisions: `train`, `val`, `test` (S,) and `stats` (S, L F).
+
+    Args:
+        config: With action="layerwise", initial_ties="tied" and the budget of the sweeps.
+        n_sweeps: Sweeps.
+        seed: Of the environment's reset.
+
+    Raises:
+        Diverged: If a run diverges.
+    """
+    tree = grow_tree(config.n_layer, n_sweeps)
+    env = TieEnv(**dataclasses.asdict(config))
+    env.reset(seed=seed)
+    width = len(env.observation_space["layer_stats"].sample())  # type: ignore[index]
+    arrays: Arrays = {
+        key: np.full((tree.n_segments, width) if key == "stats" else tree.n_segments, np.nan, kind)
+        for key, kind in TYPES.items()
+    }
+    _branch(env, tree, env.snapshot(), [0], arrays)
+    return arrays
+
+
+def _branch(env: TieEnv, tree: Tree, start: Snapshot, nodes: list[int], arrays: Arrays) -> None:
+    """Records what follows some nodes that come from the same segment with the same roots."""
+    ways: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for node in nodes:
+        for action in range(tree.layer[node] + 1):
+            child = int(tree.children[node, action])
+            ways[int(tree.segment[child])].append((node, action, child))
+    for segment, same in ways.items():
+        node, action, _ = same[0]
+        env.restore(_with_ties(start, tree.ties[node].tolist()))
+        observation, _, _, _, info = env.step(action)
+        _check(info)
+        arrays["train"][segment] = info["train_loss"]
+        arrays["val"][segment] = info["val_loss"]
+        arrays["test"][segment] = env.test_loss()
+        arrays["stats"][segment] = observation["layer_stats"]
+        children = sorted({child for _, _, child in same})
+        if tree.children[children[0], 0] >= 0:
+            _branch(env, tree, env.snapshot(), children, arrays)
+
+
+def _with_ties(snapshot: Snapshot, ties: list[int]) -> Snapshot:
+    """The same weights under other ties with the same roots."""
+    episode = {**snapshot.values["episode"], "ties": ties}
+    return dataclasses.replace(snapshot, values={**snapshot.values, "episode": episode})
+
+
+def record_fixed(config: TieConfig, seed: int) -> Arrays:
+    """The curves of every fixed sharing and of shallow models; see `tiegym.bench.table.Table`."""
+    vectors = sharings(config.n_layer)
+    result = _curves(
+        [dataclasses.replace(config, initial_ties=tuple(v.tolist())) for v in vectors], seed
+    )
+    shallow = [
+        dataclasses.replace(config, n_layer=n, initial_ties="independent")
+        for n in range(1, config.n_layer)
+    ]
+    curves = _curves(shallow, seed)
+    return {f"fixed_{k}": v for k, v in result.items()} | {
+        f"shallow_{k}": v for k, v in curves.items()
+    }
+
+
+def _curves(configs: list[TieConfig], seed: int) -> Arrays:
+    points = config_points(configs[0])
+    arrays: Arrays = {
+        key: np.full((len(configs), len(points)), np.nan, TYPES[key])
+        for key in ("train", "val", "test")
+    }
+    for row, config in enumerate(configs):
+        env = TieEnv(**dataclasses.asdict(config))
+        observation, info = env.reset(seed=seed)
+        for point in range(len(points)):
+            keep = int(observation["ties"][observation["layer"]])
+            observation, _, _, _, info = env.step(keep)
+            _check(info)
+            arrays["train"][row, point] = info["train_loss"]
+            arrays["val"][row, point] = info["val_loss"]
+            arrays["test"][row, point] = env.test_loss()
+    return arrays
+
+
+def config_points(config: TieConfig) -> list[int]:
+    """The iterations after which an environment of this configuration evaluates."""
+    steps = math.ceil(config.max_iters / config.iters_per_step)
+    return [min((k + 1) * config.iters_per_step, config.max_iters) for k in range(steps)]
+
+
+def _check(info: dict[str, Any]) -> None:
+    if info["diverged"]:
+        raise Diverged(
+            f"the run with ties {info['ties'].tolist()} diverged after {info['iteration']} "
+            "iterations: lower the learning rate"
+        )

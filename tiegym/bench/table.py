@@ -1,0 +1,281 @@
+"""A table: every run of a small transformer, recorded; reading, checking and asking it.
+
+One file in NumPy's npz format, whose ZIP comment holds the SHA-256 of all bytes before it. Nothing
+in it is pickled. How tables are made is in `tiegym.bench.make`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tiegym import ties as tie_vectors
+from tiegym.atomic_write import write_bytes
+from tiegym.bench.tree import Ints, Tree, grow_tree, sharings
+
+FORMAT = 1
+"""Raised when a reader of the last version would misread a table."""
+
+Split = Literal["train", "held-out"]
+SPLITS = ("train", "held-out")
+
+Floats = npt.NDArray[np.float64]
+
+_MARK = b"sha256:"
+_LARGEST = 2**28  # bytes, unpacked: the shipped ones have a few MB
+
+
+@dataclass(frozen=True)
+class Table:
+    """Recorded runs. Losses are in nats a token; the first axis of each array is the seed.
+
+    Attributes:
+        name: Such as tree-4x2-stdlib-owner.
+        facts: How it was made: `config` (all fields of the TieConfig), `versions`, `threads`,
+            `corpus_sha256`, `created`; and what TieEnv says besides losses: `vocab_size`,
+            `bytes_per_token`, `params` and `model_state_bytes` (by independent layers, from 1 on).
+        seeds: The recorded seeds of each split: of `TieEnv.reset(seed=...)`.
+        points: Iterations at which fixed sharings are evaluated, (P,).
+        arrays: `fixed_train`, `fixed_val`, `fixed_test` (R, Bell(L), P) of every fixed sharing in
+            the order of `tiegym.bench.tree.sharings`; `shallow_train`, `shallow_val`,
+            `shallow_test` (R, L-1, P) of untied transformers of 1 to L-1 layers. Of a tree also
+            `train`, `val`, `test` (R, S) and `stats` (R, S, L F) of each of its segments: the
+            figures after it.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    seeds: dict[str, list[int]]
+    points: Ints
+    arrays: dict[str, npt.NDArray[Any]]
+
+    @property
+    def n_layer(self) -> int:
+        """Layers L."""
+        return int(self.facts["config"]["n_layer"])
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """Those of train, then those of held-out: the first axis of the arrays."""
+        return [seed for split in SPLITS for seed in self.seeds[split]]
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether it holds decisions, or fixed sharings alone."""
+        return "val" in self.arrays
+
+    @property
+    def tree(self) -> Tree:
+        """The tree of decisions.
+
+        Raises:
+            ValueError: If the table holds fixed sharings alone.
+        """
+        if not self.is_tree:
+            raise ValueError(
+                f"table {self.name!r} holds fixed sharings and no decisions: ask query() or "
+                "trajectory(), or take a table whose name begins with tree-"
+            )
+        return grow_tree(self.n_layer, int(self.facts["n_sweeps"]))
+
+    @property
+    def uniform_loss(self) -> float:
+        """The loss of a uniform guess, ln(vocabulary size): where every run begins."""
+        return float(np.log(self.facts["vocab_size"]))
+
+    def rows_of(self, split: str) -> Ints:
+        """The rows of the arrays that belong to a split.
+
+        Raises:
+            ValueError: If it is unknown.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split={split!r} is unknown: choose train or held-out")
+        first = 0 if split == "train" else len(self.seeds["train"])
+        return first + np.arange(len(self.seeds[split]))
+
+    def row_of(self, seed: int) -> int:
+        """The row of a recorded seed.
+
+        Raises:
+            ValueError: If it isn't recorded.
+        """
+        if seed not in self.all_seeds:
+            raise ValueError(
+                f"seed={seed!r} is not in table {self.name!r}: it has {self.all_seeds}"
+            )
+        return self.all_seeds.index(seed)
+
+    def sharing_of(self, ties: tie_vectors.TiesLike) -> int:
+        """The place of the sharing that a tie vector or a pattern's name stands for.
+
+        Raises:
+            ValueError: If it is none, or has another number of layers.
+        """
+        roots = tie_vectors.roots(tie_vectors.parse(ties, self.n_layer))
+        return int(np.flatnonzero((sharings(self.n_layer) == roots).all(axis=1))[0])
+
+    def query(
+        self, ties: tie_vectors.TiesLike, iteration: int | None = None, seed: int | None = None
+    ) -> dict[str, float]:
+        """The losses of a fixed sharing: `train_loss`, `val_loss`, `test_loss`.
+
+        Args:
+            ties: A tie vector (any with the same roots asks for the same) or a pattern's name.
+            iteration: After how many; None is the end.
+            seed: A recorded one; None is the mean over all.
+
+        Raises:
+            ValueError: If there is no such sharing, iteration or seed.
+        """
+        curve = self.trajectory(ties, seed)
+        point = len(self.points) - 1
+        if iteration is not None:
+            if iteration not in self.points:
+                raise ValueError(
+                    f"iteration={iteration!r} is not in table {self.name!r}: it has "
+                    f"{self.points.tolist()}"
+                )
+            point = int(np.flatnonzero(self.points == iteration)[0])
+        return {key: float(values[point]) for key, values in curve.items() if key != "iteration"}
+
+    def trajectory(
+        self, ties: tie_vectors.TiesLike, seed: int | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The curves of a fixed sharing, (P,) each: `iteration` and the losses of `query`."""
+        rows = slice(None) if seed is None else slice(self.row_of(seed), self.row_of(seed) + 1)
+        place = self.sharing_of(ties)
+        result: dict[str, npt.NDArray[Any]] = {"iteration": self.points.copy()}
+        for key in ("train", "val", "test"):
+            values = self.arrays[f"fixed_{key}"][rows, place]
+            result[f"{key}_loss"] = values.astype(np.float64).mean(axis=0)
+        return result
+
+    def children(self, node: int = 0) -> list[int]:
+        """The nodes after each decision that differs at a node of the tree; [] behind a leaf.
+
+        Raises:
+            ValueError: If there is no such node, or no tree.
+        """
+        tree = self.tree
+        if not 0 <= node < len(tree.ties):
+            raise ValueError(f"node={node!r} is not in the tree: it has 0 to {len(tree.ties) - 1}")
+        row = tree.children[node, : tree.layer[node] + 1].tolist()
+        return [] if row[0] < 0 else row
+
+    def losses(self, kind: Literal["train", "val", "test"]) -> Floats:
+        """A loss at each node of the tree, (R, N); at the root that of a uniform guess."""
+        tree = self.tree
+        values = np.empty((len(self.all_seeds), len(tree.ties)))
+        values[:, 0] = self.uniform_loss
+        values[:, 1:] = self.arrays[kind][:, tree.segment[1:]]
+        return values
+
+
+def shipped_tables() -> list[str]:
+    """The names of the tables that come with tiegym."""
+    folder = resources.files("tiegym.bench") / "tables"
+    if not folder.is_dir():
+        return []
+    return sorted(f.name.removesuffix(".npz") for f in folder.iterdir() if f.name.endswith(".npz"))
+
+
+@lru_cache(maxsize=4)
+def load_table(name: str) -> Table:
+    """Reads a table and checks it.
+
+    Args:
+        name: Of a shipped table, or the path of a file that ends in .npz.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, no table, or of another format.
+    """
+    if name.endswith(".npz"):
+        path = Path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"table={name!r}: there is no such file")
+        return read_table(path.read_bytes(), name)
+    if name not in shipped_tables():
+        raise FileNotFoundError(
+            f"table={name!r} is unknown: choose one of {', '.join(shipped_tables())}, or give the "
+            "path of an .npz file that `python -m tiegym.bench.make` wrote"
+        )
+    file = resources.files("tiegym.bench") / "tables" / f"{name}.npz"
+    return read_table(file.read_bytes(), name)
+
+
+def read_table(content: bytes, name: str) -> Table:
+    """The table that the bytes of a file hold; raises as `load_table` does.
+
+    Args:
+        content: The whole file.
+        name: What errors call it.
+    """
+    digest = hashlib.sha256(content[:-64]).hexdigest().encode()
+    if content[-64 - len(_MARK) : -64] != _MARK or content[-64:] != digest:
+        raise ValueError(
+            f"table {name!r} is damaged or no table: its content doesn't match its checksum"
+        )
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
+            raise ValueError(f"table {name!r} would take more than {_LARGEST} bytes of memory")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    facts = json.loads(arrays.pop("facts").tobytes())
+    if facts.get("format") != FORMAT:
+        raise ValueError(
+            f"table {name!r} has format {facts.get('format')!r}, but this tiegym reads {FORMAT}: "
+            "use the version that made it"
+        )
+    for array in arrays.values():
+        array.setflags(write=False)
+    table = Table(
+        facts.pop("name"), facts, facts.pop("seeds"), arrays.pop("points").astype(np.int64), arrays
+    )
+    _check_shapes(table)
+    return table
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Writes a table, whole or not at all; the same table gives the same bytes."""
+    facts = {"format": FORMAT, "name": table.name, "seeds": table.seeds, **table.facts}
+    text = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
+    arrays: dict[str, Any] = {
+        "facts": np.frombuffer(text, dtype=np.uint8),
+        "points": table.points,
+        **table.arrays,
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = _MARK + bytes(64)
+    content = buffer.getvalue()[:-64]
+    write_bytes(path, content + hashlib.sha256(content).hexdigest().encode())
+
+
+def _check_shapes(table: Table) -> None:
+    r, n, p = len(table.all_seeds), table.n_layer, len(table.points)
+    expected: dict[str, tuple[int, ...]] = {}
+    for key in ("train", "val", "test"):
+        expected[f"fixed_{key}"] = (r, len(sharings(n)), p)
+        expected[f"shallow_{key}"] = (r, n - 1, p)
+        if table.is_tree:
+            expected[key] = (r, table.tree.n_segments)
+    if table.is_tree:
+        expected["stats"] = (r, table.tree.n_segments, 3 * n)
+    shapes = {key: array.shape for key, array in table.arrays.items()}
+    if shapes != expected:
+        raise ValueError(
+            f"table {table.name!r} is damaged: its arrays are {shapes}, but must be {expected}"
+        )

@@ -1,0 +1,188 @@
+"""Many TieBench-v0 at once: one NumPy look-up a step for all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from tiegym.bench.environment import Recorded
+from tiegym.bench.table import Split
+from tiegym.config import Reward
+from tiegym.spaces import make_action_space, make_observation_space
+
+_COUNTS = (
+    *("n_independent", "trainable_params", "model_state_bytes"),
+    *("iteration", "tokens", "action_mask"),
+)
+
+
+class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
+    """`num_envs` recorded runs at once; arguments as of `tiegym.bench.environment.TieBench`.
+
+    Args:
+        num_envs: Members.
+        table: A tree's name or path.
+        split: "train" or "held-out".
+        reward: As of TieEnv.
+        param_cost: As of TieEnv.
+        autoreset_mode: NEXT_STEP: the step after an end begins the next episode, whatever its
+            action, with reward 0. SAME_STEP: the last step of an episode returns the observation
+            of the next one, and its own in `infos["final_obs"]` and `infos["final_info"]`.
+        **config: Other arguments of TieEnv; they must be the table's.
+
+    Raises:
+        ValueError: See `TieBench`; or if there is no member, or the mode is another.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int,
+        table: str,
+        split: Split = "train",
+        reward: Reward = "neg_log_ppl",
+        param_cost: float = 0.0,
+        render_mode: None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        **config: Any,
+    ) -> None:
+        """Loads the table once for all."""
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs} must be at least 1")
+        self.mode = AutoresetMode(autoreset_mode)
+        if self.mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+            raise ValueError(f"autoreset_mode={autoreset_mode!r}: choose NEXT_STEP or SAME_STEP")
+        self.metadata = {**self.metadata, "autoreset_mode": self.mode}
+        self.recorded = Recorded(table, split, reward, param_cost, config)
+        self.config = self.recorded.config
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.single_action_space = make_action_space(self.config)
+        self.single_observation_space = make_observation_space(self.config)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._run = np.zeros(num_envs, dtype=np.int64)
+        self._node = np.zeros(num_envs, dtype=np.int64)
+        self._ended = np.zeros(num_envs, dtype=np.bool_)
+        self._begun = False
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode for every member.
+
+        Args:
+            seed: A number seeds the draws of all members; a list of numbers each member's first.
+            options: None, or {"run": k} or {"run": (k_1, ..., k_n)}: recorded runs of the split.
+
+        Raises:
+            ValueError: If an option is unknown, or the split has no such run.
+        """
+        runs = self.recorded.runs
+        given = (options or {}).get("run")
+        if unknown := set(options or {}) - {"run"}:
+            raise ValueError(f"options={options!r}: reset knows run, not {sorted(unknown)}")
+        draws: npt.NDArray[np.int64]
+        if isinstance(seed, list):
+            draws = np.array([np.random.default_rng(s).integers(len(runs)) for s in seed])
+            super().reset(seed=next((s for s in seed if s is not None), None))
+        else:
+            super().reset(seed=seed)
+            draws = self.np_random.integers(len(runs), size=self.num_envs)
+        if given is not None:
+            draws = np.broadcast_to(np.asarray(given), self.num_envs)
+            if not (draws.min() >= 0 and draws.max() < len(runs)):
+                raise ValueError(
+                    f'options={{"run": {given!r}}}: the split has the runs 0 to {len(runs) - 1}'
+                )
+        self._run, self._node = runs[draws], np.zeros(self.num_envs, dtype=np.int64)
+        self._ended = np.zeros(self.num_envs, dtype=np.bool_)
+        self._begun = True
+        return self._observation(), self._infos(np.ones(self.num_envs, dtype=np.bool_))
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps every member; see `autoreset_mode` for those whose episode has ended.
+
+        Raises:
+            gymnasium.error.ResetNeeded: Before the first reset.
+            ValueError: If an action isn't in the action space.
+        """
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("call reset() first: there is no episode yet")
+        actions = np.asarray(actions)
+        n_layer = self.config.n_layer
+        if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions={actions!r} must be {self.num_envs} integers from 0 to {n_layer - 1}"
+            )
+        if actions.min() < 0 or actions.max() >= n_layer:
+            raise ValueError(f"actions={actions!r} must be from 0 to {n_layer - 1}")
+        recorded, begins = self.recorded, self._ended
+        node = recorded.tree.children[self._node, actions]
+        node[begins] = 0  # of an episode that ended at the step before
+        self._node = node
+        self._draw(begins)
+        rewards = recorded.rewards[self._run, node]  # 0 at the root
+        ended = recorded.columns["ended"][node]
+        everyone = np.ones(self.num_envs, dtype=np.bool_)
+        if self.mode is AutoresetMode.NEXT_STEP or not ended.any():
+            infos = self._infos(everyone)
+            self._ended = ended
+        else:
+            final_obs = np.full(self.num_envs, None, dtype=object)
+            observations = self._observation()
+            for k in np.flatnonzero(ended):
+                final_obs[k] = {key: value[k].copy() for key, value in observations.items()}
+            final = self._infos(ended)
+            self._node = np.where(ended, 0, node)
+            self._draw(ended)
+            infos = self._infos(everyone)
+            infos |= {"final_obs": final_obs, "_final_obs": ended.copy()}
+            infos |= {"final_info": final, "_final_info": ended.copy()}
+        truncated = np.zeros(self.num_envs, dtype=np.bool_)
+        return self._observation(), rewards, ended, truncated, infos
+
+    def _draw(self, members: npt.NDArray[np.bool_]) -> None:
+        """Gives members another recorded run, from the stream of the vector environment."""
+        runs, count = self.recorded.runs, int(members.sum())
+        if count:
+            self._run = self._run.copy()
+            self._run[members] = runs[self.np_random.integers(len(runs), size=count)]
+
+    def _observation(self) -> dict[str, npt.NDArray[Any]]:
+        recorded, run, node = self.recorded, self._run, self._node
+        return {
+            **{key: recorded.columns[key][node] for key in ("ties", "layer", "budget")},
+            **{key: values[run, node] for key, values in recorded.by_run.items()},
+        }
+
+    def _infos(self, members: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        """Gymnasium's form of many infos: an array for each key, and `_key`, who has it."""
+        recorded, run, node = self.recorded, self._run, self._node
+        per_token = recorded.table.facts["bytes_per_token"]
+        loss = recorded.val[run, node]
+        infos: dict[str, Any] = {
+            "perplexity": np.exp(loss),
+            "bits_per_byte": loss / np.log(2) / per_token["validation"],
+            "train_loss": recorded.train[run, node],
+            "val_loss": loss,
+            "ties": recorded.tree.ties[node],
+            **{key: recorded.columns[key][node] for key in _COUNTS},
+            "diverged": np.zeros(self.num_envs, dtype=np.bool_),
+        }
+        for key in tuple(infos):
+            infos[f"_{key}"] = members.copy()
+        ended = members & recorded.columns["ended"][node]
+        if ended.any():
+            test = np.where(ended, recorded.test[run, node], 0.0)
+            infos["test_perplexity"] = np.where(ended, np.exp(test), 0.0)
+            infos["test_bits_per_byte"] = test / np.log(2) / per_token["test"]
+            infos["_test_perplexity"] = ended
+            infos["_test_bits_per_byte"] = ended.copy()
+        return infos

@@ -1,0 +1,159 @@
+"""Copies of a training run: snapshots, forks and checkpoints of an environment.
+
+What belongs to a copy is in `tiegym.episode` and `tiegym.training.trainer`; the files are in
+`tiegym.transformer.model_file`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+import torch
+
+from tiegym.config import TieConfig, default_arguments
+from tiegym.data.corpora import Corpus
+from tiegym.episode import Episode, Snapshot, check_same, read_episode, read_hyperparameters
+from tiegym.training.entry import entry
+from tiegym.training.resolve import resolved_config
+from tiegym.training.state import check_state
+from tiegym.training.trainer import Trainer
+from tiegym.transformer import model_file
+
+
+class Copies(gymnasium.Env[Any, Any]):
+    """What of a `TieEnv` copies it."""
+
+    config: TieConfig
+    corpus: Corpus
+    _trainer: Trainer
+    _episode: Episode | None
+
+    @entry
+    def snapshot(self) -> Snapshot:
+        """A copy of the episode as it stands; costs one copy of the model state."""
+        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        return Snapshot(tensors, self._values())
+
+    @entry
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes back, in place, to where a snapshot of the same configuration was taken.
+
+        The snapshot stays valid: it can be restored any number of times.
+
+        Raises:
+            ValueError: If the snapshot is of another configuration, text or type of device. The
+                environment is then as it was.
+        """
+        self._take_over(snapshot, "this is a snapshot")
+
+    @entry
+    def fork(self) -> Self:
+        """An independent environment that goes on from here; copies the model state once.
+
+        `copy.copy` and `copy.deepcopy` of this environment do the same. (Of an environment in
+        wrappers use `copy.deepcopy`: `copy.copy` copies the outermost wrapper alone.)
+        """
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._trainer = self._trainer.fork()
+        twin._episode = copy.deepcopy(self._episode)
+        twin.np_random = copy.deepcopy(self.np_random)
+        twin.action_space = copy.deepcopy(self.action_space)
+        twin.observation_space = copy.deepcopy(self.observation_space)
+        return twin
+
+    def __copy__(self) -> Self:
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.fork()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles arguments and state; the text is read anew, and must be the same."""
+        arguments = dataclasses.asdict(self.config) | {"render_mode": self.render_mode}
+        copied = self.snapshot()
+        tensors = {name: tensor.cpu() for name, tensor in copied.tensors.items()}
+        others = {name: self.__dict__[name] for name in ("action_space", "_spec", "step_stats")}
+        return _unpickled, (type(self), arguments, Snapshot(tensors, copied.values), others)
+
+    @entry
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Writes the episode as it stands to one file, whole or not at all."""
+        model_file.write_tensors(path, "checkpoint", self._tensors(), self._values())
+
+    @entry
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Goes on from a checkpoint of the same configuration on a device of the same type.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged, of another kind, of another configuration or text, or of
+                another type of device, whose random streams this one doesn't have. The
+                environment is then as it was.
+        """
+        tensors, values = model_file.read_tensors(path, "checkpoint")
+        self._take_over(Snapshot(tensors, values), f"{path} is a checkpoint")
+
+    def _take_over(self, snapshot: Snapshot, what: str) -> None:
+        """Checks everything, then goes on from a copy."""
+        values = copy.deepcopy(snapshot.values)
+        damaged = f"{what} that is damaged: "
+        if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
+            raise ValueError(f"{damaged}it has no configuration")
+        mine = self._configuration()
+        unsaid = model_file.as_json(default_arguments()) | {"corpus_sha256": mine["corpus_sha256"]}
+        check_same(what, unsaid | values["config"], mine)  # 0.1 had fewer arguments and no hash
+        scratch = copy.deepcopy(self.np_random)
+        try:
+            scratch.bit_generator.state = values["np_random"]
+            episode = read_episode(values["episode"], self.config) if values["episode"] else None
+            hyperparameters = read_hyperparameters(values.get("optimizer"))
+            if episode is not None and episode.started:
+                ties = np.array(episode.ties, dtype=np.int64)
+                check_state(self._trainer, ties, snapshot.tensors)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{damaged}{error}") from error
+        self.np_random.bit_generator.state = values["np_random"]
+        self._episode = episode
+        if episode is not None and episode.started:
+            self._trainer.load_state(ties, snapshot.tensors)
+            self._trainer.hyperparameters = self._trainer.optimizer.defaults | hyperparameters
+
+    def _configuration(self) -> dict[str, Any]:
+        """What a copy and the environment that goes on from it have in common, as JSON has it."""
+        found = resolved_config(self.config, self._trainer.device, self.corpus)
+        configuration: dict[str, Any] = model_file.as_json(found)
+        return configuration
+
+    def _known_episode(self) -> Episode:
+        if self._episode is None:
+            raise gymnasium.error.ResetNeeded("call env.reset() first: there is no episode yet")
+        return self._episode
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        started = self._episode is not None and self._episode.started
+        return self._trainer.state() if started else {}
+
+    def _values(self) -> dict[str, Any]:
+        started = self._episode is not None and self._episode.started
+        values = {
+            "config": self._configuration(),
+            "np_random": self.np_random.bit_generator.state,
+            "episode": dataclasses.asdict(self._episode) if self._episode else None,
+            "optimizer": self._trainer.hyperparameters if started else None,
+        }
+        return copy.deepcopy(values)
+
+
+def _unpickled(
+    kind: type[Copies], arguments: dict[str, Any], snapshot: Snapshot, others: dict[str, Any]
+) -> Copies:
+    env = kind(**arguments)
+    env.restore(snapshot)
+    env.__dict__.update(others)
+    return env

@@ -1,0 +1,67 @@
+"""What `info` says of an episode: figures for researchers, not for agents."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiegym import ties as tie_vectors
+from tiegym.config import TieConfig
+from tiegym.data.corpora import Corpus
+from tiegym.episode import Episode
+from tiegym.training.trainer import Trainer
+from tiegym.transformer import tying
+
+
+def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, Any]:
+    """The entries of `info` at every step: plain scalars and fresh arrays.
+
+    Args:
+        episode: As it stands.
+        trainer: Its trainer; nothing is built.
+        corpus: Its corpus.
+    """
+    config, ties = trainer.config, np.array(episode.ties, dtype=np.int64)
+    n_independent = tie_vectors.n_independent(ties)
+    if episode.iteration:
+        state_bytes = tying.model_state_bytes(trainer.model, trainer.optimizer)
+    else:  # as it will be after the first iteration
+        state_bytes = trainer.expected_state_bytes(n_independent)
+    info = {
+        "perplexity": math.exp(episode.loss),
+        "bits_per_byte": episode.loss / math.log(2) / corpus.bytes_per_token("validation"),
+        "train_loss": episode.train_loss,
+        "val_loss": episode.loss,
+        "ties": ties,
+        "n_independent": n_independent,
+        "trainable_params": trainer.shape.params(n_independent),
+        "model_state_bytes": state_bytes,
+        "iteration": episode.iteration,
+        "tokens": episode.iteration * config.batch_size * config.block_size,
+        "diverged": episode.diverged,
+    }
+    if config.action != "joint":
+        info["action_mask"] = action_mask(episode, config).astype(np.int8)
+    return info
+
+
+def action_mask(episode: Episode, config: TieConfig) -> npt.NDArray[np.bool_]:
+    """The actions that differ from each other; see `TieEnv.action_masks`."""
+    if config.action == "joint":
+        raise AttributeError('action="joint" has no action mask: all its actions differ')
+    n = config.n_layer
+    if config.action == "pair":
+        return np.ones(n * (n + 1) // 2, dtype=np.bool_)
+    return tie_vectors.mask(episode.layer, n)
+
+
+def test_figures(loss: float, config: TieConfig, corpus: Corpus) -> dict[str, float]:
+    """`test_perplexity` and `test_bits_per_byte` of a test loss in nats a token."""
+    bytes_per_token = corpus.bytes_per_token("test", config.test_tokens)
+    return {
+        "test_perplexity": math.exp(loss),
+        "test_bits_per_byte": loss / math.log(2) / bytes_per_token,
+    }

@@ -1,0 +1,54 @@
+"""Lines for the user, which are printed whatever became of the terminal and of the text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from tiegym.runs.printable import printable
+
+
+def say(text: str, stream: TextIO | None) -> bool:
+    """Prints a line; that nobody can read it ends no program.
+
+    A daemon has no stderr, the reader of a pipe may have gone (`| head`), and the disk of a log
+    may be full. Names of files need not be text that the stream can write, and what comes from a
+    file may hold escape sequences, with which it could write over what a terminal shows: such
+    characters are printed as Python writes them.
+
+    Args:
+        text: The line.
+        stream: `sys.stdout` or `sys.stderr` as it is now; None is one that was closed.
+
+    Returns:
+        Whether it could be printed.
+    """
+    if stream is None:
+        return False
+    lines = [printable(line) for line in text.split("\n")]
+    line = "\n".join(lines) + "\n"
+    try:
+        try:
+            stream.write(line)
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: the stream is closed
+        _silence(stream)
+        return False
+    return True
+
+
+def _silence(stream: TextIO) -> None:
+    """Lets what the stream still holds go nowhere: Python complains at its exit otherwise."""
+    if stream not in (sys.stdout, sys.stderr):
+        return
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):  # it stands for no file
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)

@@ -1,0 +1,188 @@
+"""One transformer block: its sizes, its weights, and its forward pass, a pure function of both.
+
+Which weights a layer uses is decided elsewhere, by the tie vector of
+`tiegym.transformer.gpt.TiedTransformer`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a transformer.
+
+    Attributes:
+        vocab_size: Tokens in the vocabulary, V.
+        n_layer: Layers L.
+        n_head: Attention heads of each layer.
+        n_embd: Width C of the residual stream.
+        block_size: Context length T in tokens.
+    """
+
+    vocab_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+
+    @property
+    def block_params(self) -> int:
+        """Parameters of one block: 12 C^2 + 13 C."""
+        return 12 * self.n_embd**2 + 13 * self.n_embd
+
+    def params(self, n_independent: int) -> int:
+        """Trainable parameters with that many independent layers; the head is the embedding."""
+        outside = (self.vocab_size + self.block_size + 2) * self.n_embd
+        return outside + n_independent * self.block_params
+
+
+class BlockWeights(NamedTuple):
+    """The twelve weights of one block; C is the width.
+
+    Weight and bias of `norm_1` and `norm_2`: (C,) and (C,); of `qkv`: (3C, C) and (3C,); of
+    `attention_out`: (C, C) and (C,); of `mlp_in`: (4C, C) and (4C,); of `mlp_out`: (C, 4C) and
+    (C,).
+    """
+
+    norm_1_weight: Tensor  # (C,)
+    norm_1_bias: Tensor  # (C,)
+    qkv_weight: Tensor  # (3C, C)
+    qkv_bias: Tensor  # (3C,)
+    attention_out_weight: Tensor  # (C, C)
+    attention_out_bias: Tensor  # (C,)
+    norm_2_weight: Tensor  # (C,)
+    norm_2_bias: Tensor  # (C,)
+    mlp_in_weight: Tensor  # (4C, C)
+    mlp_in_bias: Tensor  # (4C,)
+    mlp_out_weight: Tensor  # (C, 4C)
+    mlp_out_bias: Tensor  # (C,)
+
+
+class Noise(NamedTuple):
+    """What dropout multiplies by in one block: 0, or 1 / (1 - p) with probability 1 - p."""
+
+    attention: Tensor  # (B, heads, T, T), in float32 or wider
+    attention_out: Tensor  # (B, T, C)
+    mlp_out: Tensor  # (B, T, C)
+
+
+def draw_noise(
+    x: Tensor, n_head: int, dropout: float, generator: torch.Generator | None = None
+) -> Noise:
+    """The noise of one block.
+
+    Args:
+        x: The residual stream that it will work on, (B, T, C).
+        n_head: Attention heads.
+        dropout: Probability p.
+        generator: Of the device of `x`; None is PyTorch's global one.
+    """
+    batch, length, _ = x.shape
+    wide = torch.promote_types(x.dtype, torch.float32)
+    scores = torch.empty((batch, n_head, length, length), dtype=wide, device=x.device)
+    return Noise(*(noise_like(t, dropout, generator) for t in (scores, x, x)))
+
+
+def noise_like(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
+    """Noise of the shape of a tensor: what `torch.nn.functional.dropout` multiplies it by."""
+    noise = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return noise.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
+
+
+def block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None = None) -> Tensor:
+    """One pre-norm transformer block as in GPT-2; (B, T, C) to (B, T, C), causal.
+
+    It draws nothing at random: the noise of dropout is drawn outside it, so that a compiled block
+    and one that is computed twice see the same.
+
+    Args:
+        w: The weights that it uses, in the dtype of `x`.
+        x: The residual stream.
+        n_head: Attention heads.
+        noise: Of dropout, on the attention and on both residual branches; None drops nothing.
+    """
+    batch, length, width = x.shape
+    h = F.layer_norm(x, (width,), w.norm_1_weight, w.norm_1_bias)
+    qkv = F.linear(h, w.qkv_weight, w.qkv_bias).view(batch, length, 3, n_head, width // n_head)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, C / heads)
+    if noise is None:
+        h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:
+        h = _attention(q, k, v, noise.attention)
+    h = h.transpose(1, 2).reshape(batch, length, width)
+    h = F.linear(h, w.attention_out_weight, w.attention_out_bias)
+    x = x + (h if noise is None else h * noise.attention_out)
+    h = F.layer_norm(x, (width,), w.norm_2_weight, w.norm_2_bias)
+    h = F.gelu(F.linear(h, w.mlp_in_weight, w.mlp_in_bias), approximate="tanh")
+    h = F.linear(h, w.mlp_out_weight, w.mlp_out_bias)
+    return x + (h if noise is None else h * noise.mlp_out)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
+    """Causal attention with dropout, (B, heads, T, C / heads) each; noise (B, heads, T, T).
+
+    PyTorch's fused kernels draw from its global generator and take no other. Step by step and bit
+    by bit this is what `torch.nn.functional.scaled_dot_product_attention` computes without them.
+    """
+    dtype, length = q.dtype, q.shape[2]
+    q, k, v = (t.to(noise.dtype) for t in (q, k, v))
+    scale = math.sqrt(1 / math.sqrt(q.shape[3]))  # of each side, which keeps the product small
+    future = torch.full((length, length), -math.inf, dtype=q.dtype, device=q.device).triu(1)
+    scores = (q * scale) @ (k.transpose(2, 3) * scale) + future
+    return ((torch.softmax(scores, 3) * noise) @ v).to(dtype)
+
+
+def block_sizes(n_embd: int) -> dict[str, tuple[int, ...]]:
+    """The sizes of a block's weights by their names, as `BlockWeights` lists them."""
+    c = n_embd
+    norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
+    mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
+    sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
+    return dict(zip(BlockWeights._fields, sizes, strict=True))
+
+
+class Block(nn.Module):
+    """The weights of one independent layer, named as in `BlockWeights`."""
+
+    def __init__(self, n_embd: int, device: torch.device, dtype: torch.dtype) -> None:
+        """Allocates the weights without setting their values."""
+        super().__init__()
+        for name, size in block_sizes(n_embd).items():
+            self.register_parameter(
+                name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+            )
+
+    @property
+    def weights(self) -> BlockWeights:
+        """The parameters themselves, not copies."""
+        return BlockWeights(*self.parameters())
+
+    @torch.no_grad()
+    def copy_(self, other: Block) -> Block:
+        """Takes over the values of another block's weights, in place."""
+        for mine, its in zip(self.parameters(), other.parameters(), strict=True):
+            mine.copy_(its)
+        return self
+
+    @torch.no_grad()
+    def initialize(self, n_layer: int, generator: torch.Generator) -> None:
+        """GPT-2's initial values: normal(0, 0.02), residual projections over sqrt(2L)."""
+        for name, p in self.named_parameters():
+            if p.ndim == 1:
+                p.fill_(1.0 if name.startswith("norm") and name.endswith("weight") else 0.0)
+            else:
+                residual = name in ("attention_out_weight", "mlp_out_weight")
+                p.normal_(0, 0.02 / math.sqrt(2 * n_layer if residual else 1), generator=generator)
+
+
+def cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
+    """The same weights in another dtype; themselves where they have it already."""
+    return BlockWeights(*(w.to(dtype) for w in weights))
