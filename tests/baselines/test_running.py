@@ -305,6 +305,7 @@ def test_runs_of_a_program_that_has_changed_have_another_source(tmp_path, monkey
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_comparison_with_one_line_and_its_status(number, capsys):
     before = signal.getsignal(number)
+
     def stopped():
         with stoppable():
             os.kill(os.getpid(), number)
