@@ -245,7 +245,7 @@ class RewardDifferences(gymnasium.Wrapper[Any, Any, Any, Any]):
     A reward such as the negative log-perplexity is a level: far from zero, about the same
     whatever the agent does, and rising by itself while the transformer learns. A critic needs
     far more steps than a training run has to learn such values. The difference is what an action
-    changed. The first reward of an episode is held against the first of the episode before; in the
+    changed. The first reward of an episode is compared with the first of the episode before; in the
     first episode there is none, and the agent gets 0.
 
     It is another aim than the level's. With the discount gamma, the differences of an episode add

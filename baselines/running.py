@@ -96,8 +96,8 @@ def stoppable() -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         raise StopAsked(number)
 
-    heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
-    before = {number: signal.signal(number, ask) for number in heard}
+    unheard = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {n: signal.signal(n, ask) for n in SIGNALS if n not in unheard}  # nohup ignores it
     try:
         yield
     except KeyboardInterrupt as stopped:
@@ -105,7 +105,7 @@ def stoppable() -> Iterator[None]:
         sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None is one that C code set
 
 
 def run_missing(

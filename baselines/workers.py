@@ -90,19 +90,17 @@ class Workers:
 
 
 _stop: Connection
+_threads: int
 _running = threading.Lock()
 
 
 def _start(threads: int, stop: Connection) -> None:
     """Prepares a process: it ends when the comparison says so or is gone, and by no signal."""
-    global _stop
-    import torch
-
+    global _stop, _threads
     for number in SIGNALS:  # while a run goes on, it has handlers of its own for these
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    _stop = stop
-    torch.set_num_threads(threads)
+    _stop, _threads = stop, threads
     threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -146,6 +144,9 @@ def _run(task: Task) -> Outcome:
 
 def _train(task: Task) -> None:
     """Runs what is missing of a run, which no other process can begin meanwhile."""
+    import torch
+
+    torch.set_num_threads(_threads)  # a run that was resumed before had those that it began with
     folder = task.folder
     if not task.anew and is_finished(folder):  # by another comparison, since this one looked
         return

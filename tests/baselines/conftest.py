@@ -21,7 +21,7 @@ class InProcess:
 
     def __init__(self, count, threads):
         type(self).started += 1
-        self.count, self.threads = count, threads
+        workers._threads = threads
 
     def submit(self, task):
         future = Future()
@@ -37,11 +37,11 @@ def in_process(monkeypatch):
     """Comparisons run in this process; the class counts how many began to run something."""
     monkeypatch.setattr(running, "Workers", InProcess)
     monkeypatch.setattr(workers, "_stop", Open(), raising=False)
+    monkeypatch.setattr(workers, "_threads", 1, raising=False)
     monkeypatch.setattr(running.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(InProcess, "started", 0)
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield InProcess
     torch.set_num_threads(before)
