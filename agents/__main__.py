@@ -6,9 +6,11 @@ python -m agents
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 from tiegym.runs.commands import python_command
+from tiegym.runs.messages import say
 
 
 def programs(folder: Path) -> dict[str, str]:
@@ -26,9 +28,9 @@ def main() -> None:
     """Prints a line for each agent."""
     found = programs(Path(__file__).parent)
     width = max(map(len, found))
-    for name, says in found.items():
-        print(f"{name:<{width}}  {says}")
-    print(f"\nrun one:  {python_command('agents.NAME')} --help")
+    lines = [f"{name:<{width}}  {says}" for name, says in found.items()]
+    lines += ["", f"run one:  {python_command('agents.NAME')} --help"]
+    say("\n".join(lines), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,8 @@ from tiegym.runs.json_files import append_line, plain
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import begin_run, open_run, run_policy, run_program
 from tiegym.runs.progress import Progress
+from tiegym.runs.regular_files import open_to_write
+from tiegym.runs.same_run import check_corpus
 from tiegym.ties import Ties
 from tiegym.training.trainer import Trainer
 
@@ -184,6 +185,8 @@ class TrainingRuns:
             self.trainer = Trainer(self.config, corpus)
         except (OSError, ValueError) as error:
             raise InputError(str(error)) from error
+        self.sha256 = corpus.sha256
+        """Of the text."""
         self.iterations = 0
         """Run so far, over all candidates."""
 
@@ -219,7 +222,7 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
     expected = options.evaluations * budget
     with (
         closing(Progress(expected, "evolution: search", options.quiet)) as progress,
-        FileIO(journal.folder / "search.jsonl", "w") as file,
+        open_to_write(journal.folder / "search.jsonl", "w") as file,
     ):
         figures = ""
 
@@ -228,6 +231,7 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
             journal.stop()
 
         runs = TrainingRuns(options.env, budget, int(rng.integers(2**48)), show)
+        check_corpus(journal.folder, options.env.corpus, runs.sha256)
         total = 0
 
         def cost(ties: Ties) -> float:

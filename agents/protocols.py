@@ -29,6 +29,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.saved_agents import save_agent
+from tiegym.runs import tensorboard_log
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy
 from tiegym.runs.progress import ShowProgress
@@ -130,7 +131,8 @@ def learn(model: BaseAlgorithm, steps: int, seed: int, folder: Path) -> None:
     model.get_env().seed(seed)  # type: ignore[union-attr]
     # A resumed run logs again what it logged before it was cut off.
     shutil.rmtree(folder / "agent", ignore_errors=True)
-    model.set_logger(configure(str(folder / "agent"), ["tensorboard"]))
+    events = ["tensorboard"] if tensorboard_log.can_write(folder) else []
+    model.set_logger(configure(str(folder / "agent"), events))
     rollout = rollout_length(model)
     callbacks: list[BaseCallback] = [StopAfter(steps, rollout), LogEveryNTimesteps(rollout)]
     model.learn(steps, callbacks, log_interval=None)  # type: ignore[arg-type]

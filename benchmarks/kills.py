@@ -35,10 +35,14 @@ import tyro
 from tqdm.auto import tqdm
 
 import tiegym
+from agents.saved_agents import AGENT_FILE
 from tiegym.env import TieEnv
+from tiegym.runs.commands import python_command
+from tiegym.runs.journal import remove_leftovers
 from tiegym.runs.json_files import whole_lines
 from tiegym.runs.options import parse_options
 from tiegym.runs.recorder import is_finished, read_run
+from tiegym.transformer.model_file import read_tensors
 
 PROGRAMS = (
     "baselines.random_tying",
@@ -99,6 +103,8 @@ def facts(folder: Path) -> dict[str, Any]:
         "extra iterations": run.summary.get("extra_iterations"),
         "transformer": _transformer(folder / "weights.safetensors"),
         "agent": _agent(folder / "agent.zip"),
+        "saved agent": _saved_agent(folder / AGENT_FILE),
+        "files": sorted(path.name for path in folder.iterdir() if ".tfevents." not in path.name),
     }
 
 
@@ -119,6 +125,16 @@ def _agent(path: Path) -> str | None:
         for name in ("policy.pth", "policy.optimizer.pth"):
             content = torch.load(io.BytesIO(archive.read(name)), weights_only=True)
             digest.update(json.dumps(_lists(content), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _saved_agent(path: Path) -> str | None:
+    """A hash of the tensors that agents are read from."""
+    if not path.exists():
+        return None
+    digest = hashlib.sha256()
+    for name, tensor in sorted(read_tensors(path, "agent")[0].items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -161,7 +177,7 @@ def _moment(folder: Path) -> str:
         return "before the run folder"
     if is_finished(folder):
         return "after the end"
-    if list(folder.glob(".checkpoint-*")):
+    if list(folder.glob(".checkpoint-*.tmp")):
         return "while a checkpoint was written"
     calls = len(whole_lines(folder / "calls.jsonl"))
     return "before the first call" if not calls else "between checkpoints"
@@ -169,7 +185,7 @@ def _moment(folder: Path) -> str:
 
 def main() -> None:
     """Prints where kills came and what was compared."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, prog=python_command("benchmarks.kills"), description=__doc__)
     rng = random.Random(options.seed)
     os.environ["OMP_NUM_THREADS"] = "1"
     PROCESSES.set_forkserver_preload(["benchmarks.kills", *(p.split()[0] for p in PROGRAMS)])
@@ -187,6 +203,7 @@ def main() -> None:
             longest = time.perf_counter() - begin
             came = disturbed(program, runs / f"{name}-killed", share, longest, rng)
             where += came
+            remove_leftovers(runs / f"{name}-killed")  # as --resume of a finished run does
             whole, killed = facts(runs / f"{name}-whole"), facts(runs / f"{name}-killed")
             wrong = [key for key in whole if whole[key] != killed[key]]
             different += wrong

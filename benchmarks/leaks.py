@@ -18,6 +18,7 @@ import tyro
 from tqdm.auto import tqdm
 
 from tiegym import TieEnv
+from tiegym.runs.commands import python_command
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def growth(options: Options) -> float:
 
 def main() -> None:
     """Prints the growth."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, prog=python_command("benchmarks.leaks"), description=__doc__)
     grown = growth(options)
     print(
         f"{options.resets} resets, {options.resets * options.steps} steps: resident memory grew by "

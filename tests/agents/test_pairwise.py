@@ -107,3 +107,32 @@ def test_a_source_that_cannot_be_used_is_refused(tmp_path):
         options(tmp_path, source=other, pretrain_runs=2)
     with pytest.raises(ValueError, match=r"decides layer by layer, but env\.action='pair'"):
         options(tmp_path, env=dataclasses.replace(ENV, action="pair"))
+
+
+def test_the_critic_sees_the_losses_the_budget_the_share_and_the_mean_layer():
+    model = make(KnownAnswer(), seed=0)
+
+    def value(**changes):
+        batch, _ = model.policy.obs_to_tensor(observation(5, 3) | changes)
+        return model.policy.predict_values(batch).item()
+
+    before = value()
+    for k in range(2):  # the loss in training, and that of validation
+        loss = np.array([3.0, 3.1], dtype=np.float32)
+        loss[k] += 1
+        assert value(loss=loss) != before
+    assert value(budget=np.array([0.6], dtype=np.float32)) != before
+    assert value(ties=np.arange(5)) != before
+    stats = observation(5, 3)["layer_stats"]
+    assert value(layer_stats=-stats) != before
+    swapped = np.roll(stats, len(FEATURES))
+    assert value(layer_stats=swapped) == pytest.approx(before)
+
+
+def test_the_actor_sees_the_validation_loss_and_the_budget():
+    model = make(KnownAnswer(), seed=0)
+    before = scores(model, observation(5, 3))
+    other = observation(5, 3) | {"loss": np.array([3.0, 4.1], dtype=np.float32)}
+    assert not torch.equal(scores(model, other), before)
+    other = observation(5, 3) | {"budget": np.array([0.6], dtype=np.float32)}
+    assert not torch.equal(scores(model, other), before)

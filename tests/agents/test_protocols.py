@@ -303,3 +303,25 @@ def test_help_documents_every_option(program, capsys):
 def test_a_negative_number_of_pretraining_runs_is_refused():
     with pytest.raises(ValueError, match=r"pretrain_runs=-1 must be"):
         AgentOptions(pretrain_runs=-1)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.7, 1.0])
+def test_differences_add_up_to_levels_of_which_the_last_is_kept_for_ever(gamma):
+    levels = np.random.default_rng(0).normal(size=9)  # r_0, which the first is held against, to r_T
+    k = np.arange(8)
+    differences = (gamma**k * np.diff(levels)).sum()
+    kept = (1 - gamma) * (gamma**k * levels[1:]).sum() + gamma**8 * levels[-1] - levels[0]
+    assert differences == pytest.approx(kept)
+
+
+def test_differences_can_prefer_another_policy_than_the_levels():
+    def worth(rewards):
+        return rewards[0] + 0.7 * rewards[1]
+
+    def differences(levels):
+        return np.diff([0.0, *levels])
+
+    early, late = (1.0, 0.0), (0.0, 1.0)
+    assert worth(early) > worth(late)
+    assert worth(differences(late)) > worth(differences(early))
+    assert "another aim" in RewardDifferences.__doc__

@@ -29,6 +29,7 @@ from tiegym.runs.messages import say
 from tiegym.runs.options import Options, RunOptions, module_name, parse_options
 from tiegym.runs.progress import ShowProgress
 from tiegym.runs.recorder import RecordRun
+from tiegym.runs.regular_files import check_folder
 from tiegym.runs.replay import Resumable
 from tiegym.runs.same_run import check_corpus, check_options, check_tokenizer
 from tiegym.runs.signals import Stopped
@@ -107,10 +108,13 @@ def _begin(options: RunOptions, record: dict[str, Any]) -> Journal:
         folder = unique_run_folder(options.runs_dir, name)
     except FileNotFoundError as error:  # a link to nowhere, say
         raise UnusableFolder(f"{options.runs_dir} can't be made: {error.strerror}") from error
+    journal = None
     try:
         journal = Journal(folder, module=record["module"])
         write_json(folder / "config.json", record)
     except BaseException:  # it holds no run yet
+        if journal is not None:
+            journal.close()
         shutil.rmtree(folder)
         raise
     return journal
@@ -118,6 +122,7 @@ def _begin(options: RunOptions, record: dict[str, Any]) -> Journal:
 
 def _go_on(folder: Path, record: dict[str, Any]) -> Journal:
     config = read_config(folder)
+    check_folder(folder)
     if is_finished(folder):
         remove_leftovers(folder)
         raise AlreadyFinished(folder)

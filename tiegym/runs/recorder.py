@@ -227,6 +227,14 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._files.write_summary(self._summary())
 
 
+_NOT_OF_INFO = {
+    *("episode", "step", "action", "reward", "terminated", "truncated", "seconds"),
+    *("seed", "steps", "return"),
+    "action_mask",
+}
+"""What rows and summaries have of their own, and what takes space and says nothing new."""
+
+
 def _values(info: Mapping[str, Any], ended: bool) -> Row:
     """The entries of info for a record; figures of the test split only where there are some.
 
@@ -235,7 +243,7 @@ def _values(info: Mapping[str, Any], ended: bool) -> Row:
         ended: Whether it was the last of its episode. Before, a set of keys that is always the
             same can only say that there is no figure of the test split yet.
     """
-    values = _plain_values({k: v for k, v in info.items() if k != "action_mask"})
+    values = _plain_values({k: v for k, v in info.items() if k not in _NOT_OF_INFO})
     if ended:
         return values
     return {k: v for k, v in values.items() if v is not None or not k.startswith("test_")}

@@ -65,9 +65,10 @@ def check_folder(folder: Path) -> None:
         DamagedFile: If so; the message names it.
         OSError: If the folder can't be read.
     """
-    for entry in os.scandir(folder):
-        if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-            raise _refused(Path(entry.path))
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                raise _refused(Path(entry.path))
 
 
 def _check(handle: int, path: Path) -> None:

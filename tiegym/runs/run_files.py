@@ -65,6 +65,7 @@ class RunFiles:
         self._checksum = rows_checksum()
         self._rows: FileIO | None = None
         self._writer: SummaryWriter | None = None
+        self._can_show = tensorboard_log.can_write(folder)
         self._written, self._took = -1.0, 0.0  # when the summary was, and how long that took
         if resumed:
             self._before = whole_lines(self._path)
@@ -121,6 +122,8 @@ class RunFiles:
             episode: Likewise.
             x: Iterations, of all episodes.
         """
+        if not self._can_show:
+            return
         if self._writer is None:
             # Likewise: its thread wouldn't come through a fork at all.
             from torch.utils.tensorboard import SummaryWriter

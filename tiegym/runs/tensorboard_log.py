@@ -6,6 +6,7 @@ environment, so that a run which is taken up again goes on where it was.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _FIRST_IMAGES = 128  # steps
+
+
+def can_write(folder: Path) -> bool:
+    """Whether TensorBoard can write into a folder: it takes names in UTF-8 only."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        warnings.warn(
+            f"{printable(str(folder))}: TensorBoard takes no names that aren't UTF-8, so that it "
+            "gets no events of this run; all else is recorded",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def begin(writer: SummaryWriter, folder: Path) -> None:
