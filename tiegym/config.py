@@ -227,8 +227,8 @@ MOST = 2**31 - 1
 MOST_LAYERS = 2**15 - 1
 """The largest `n_layer`: layers are 16-bit integers in observations."""
 
-MOST_WEIGHTS = 2**40
-"""The most weights of all layers together: a trillion, more than any machine trains like this."""
+MOST_WEIGHTS = 2**50
+"""The most weights of all layers together: more than any machine has, and few enough to count."""
 
 
 def _make_plain(config: TieConfig) -> None:

@@ -22,7 +22,7 @@ from tiegym.training.entry import entry
 from tiegym.training.resolve import resolved_config
 from tiegym.training.state import check_state
 from tiegym.training.trainer import Trainer
-from tiegym.transformer import model_file
+from tiegym.transformer.tensor_file import as_json, read_tensors, write_tensors
 
 
 class Copies(gymnasium.Env[Any, Any]):
@@ -84,7 +84,7 @@ class Copies(gymnasium.Env[Any, Any]):
     @entry
     def save_checkpoint(self, path: str | Path) -> None:
         """Writes the episode as it stands to one file, whole or not at all."""
-        model_file.write_tensors(path, "checkpoint", self._tensors(), self._values())
+        write_tensors(path, "checkpoint", self._tensors(), self._values())
 
     @entry
     def load_checkpoint(self, path: str | Path) -> None:
@@ -96,17 +96,30 @@ class Copies(gymnasium.Env[Any, Any]):
                 another type of device, whose random streams this one doesn't have. The
                 environment is then as it was.
         """
-        tensors, values = model_file.read_tensors(path, "checkpoint")
-        self._take_over(Snapshot(tensors, values), f"{path} is a checkpoint")
+        what = f"{path} is a checkpoint"
+        tensors, values = read_tensors(
+            path, "checkpoint", lambda values, empty: self._check(Snapshot(empty, values), what)
+        )
+        self._take_over(Snapshot(tensors, values), what)
 
     def _take_over(self, snapshot: Snapshot, what: str) -> None:
         """Checks everything, then goes on from a copy."""
+        episode, hyperparameters = self._check(snapshot, what)
+        self.np_random.bit_generator.state = copy.deepcopy(snapshot.values["np_random"])
+        self._episode = episode
+        if episode is not None and episode.started:
+            ties = np.array(episode.ties, dtype=np.int64)
+            self._trainer.load_state(ties, snapshot.tensors)
+            self._trainer.hyperparameters = self._trainer.optimizer.defaults | hyperparameters
+
+    def _check(self, snapshot: Snapshot, what: str) -> tuple[Episode | None, dict[str, Any]]:
+        """The episode and the optimiser's values of a snapshot that fits; changes nothing."""
         values = copy.deepcopy(snapshot.values)
         damaged = f"{what} that is damaged: "
         if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
             raise ValueError(f"{damaged}it has no configuration")
         mine = self._configuration()
-        unsaid = model_file.as_json(default_arguments()) | {"corpus_sha256": mine["corpus_sha256"]}
+        unsaid = as_json(default_arguments()) | {"corpus_sha256": mine["corpus_sha256"]}
         check_same(what, unsaid | values["config"], mine)  # 0.1 had fewer arguments and no hash
         scratch = copy.deepcopy(self.np_random)
         try:
@@ -118,16 +131,12 @@ class Copies(gymnasium.Env[Any, Any]):
                 check_state(self._trainer, ties, snapshot.tensors)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{damaged}{error}") from error
-        self.np_random.bit_generator.state = values["np_random"]
-        self._episode = episode
-        if episode is not None and episode.started:
-            self._trainer.load_state(ties, snapshot.tensors)
-            self._trainer.hyperparameters = self._trainer.optimizer.defaults | hyperparameters
+        return episode, hyperparameters
 
     def _configuration(self) -> dict[str, Any]:
         """What a copy and the environment that goes on from it have in common, as JSON has it."""
         found = resolved_config(self.config, self._trainer.device, self.corpus)
-        configuration: dict[str, Any] = model_file.as_json(found)
+        configuration: dict[str, Any] = as_json(found)
         return configuration
 
     def _known_episode(self) -> Episode:

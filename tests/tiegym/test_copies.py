@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import tiegym
 from tests.tiegym.small import SMALL
-from tiegym.transformer import model_file
+from tiegym.transformer import tensor_file
 
 
 def begun(**changes):
@@ -179,9 +179,9 @@ def test_a_snapshot_of_another_text_is_refused(tmp_path):
 def test_a_checkpoint_of_0_1_goes_on(tmp_path):
     env = begun()
     env.save_checkpoint(tmp_path / "c")
-    tensors, values = model_file.read_tensors(tmp_path / "c", "checkpoint")
+    tensors, values = tensor_file.read_tensors(tmp_path / "c", "checkpoint")
     del values["optimizer"], values["config"]["corpus_sha256"]
-    model_file.write_tensors(tmp_path / "old", "checkpoint", tensors, values)
+    tensor_file.write_tensors(tmp_path / "old", "checkpoint", tensors, values)
     twin = tiegym.TieEnv(**SMALL, dropout=0.1)
     twin.load_checkpoint(tmp_path / "old")
     assert future(twin) == future(env)
@@ -189,9 +189,9 @@ def test_a_checkpoint_of_0_1_goes_on(tmp_path):
 
 def damage(path, change):
     """Writes a checkpoint anew, its checksum right, its content changed."""
-    tensors, values = model_file.read_tensors(path, "checkpoint")
+    tensors, values = tensor_file.read_tensors(path, "checkpoint")
     change(tensors, values)
-    model_file.write_tensors(path, "checkpoint", tensors, values)
+    tensor_file.write_tensors(path, "checkpoint", tensors, values)
 
 
 def replace(name, value):
@@ -258,8 +258,8 @@ def test_a_checkpoint_of_a_single_sequence_can_be_written(tmp_path):
 def test_tensors_that_share_memory_are_written_each_by_itself(tmp_path):
     whole = torch.arange(6.0)
     parts = {"whole": whole, "same": whole, "view": whole[1:4], "turned": whole.view(2, 3).T}
-    model_file.write_tensors(tmp_path / "t", "model", parts, {})
-    read, _ = model_file.read_tensors(tmp_path / "t", "model")
+    tensor_file.write_tensors(tmp_path / "t", "model", parts, {})
+    read, _ = tensor_file.read_tensors(tmp_path / "t", "model")
     assert all(torch.equal(read[name], parts[name]) for name in parts)
     with safe_open(tmp_path / "t", framework="pt") as file:
         assert sorted(file.keys()) == sorted(parts)

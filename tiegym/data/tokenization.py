@@ -157,10 +157,18 @@ def from_json(text: str) -> Tokenizer:
     try:
         values = json.loads(text)
         name, inner = values["name"], values["tokenizer"]
-        made = None if inner is None else tokenizers.Tokenizer.from_str(inner)
-    except Exception as error:  # the library raises nothing more specific
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError("this is no tokenizer that tiegym wrote") from error
+    if not isinstance(name, str) or not isinstance(inner, str | None):
+        raise ValueError("this is no tokenizer that tiegym wrote: its entries are no text")
+    if inner is None:
+        return Tokenizer(name, 256)
+    try:
+        return _wrap(name, tokenizers.Tokenizer.from_str(inner))
+    except BaseException as error:  # the library raises Exception, and panics with less than that
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise ValueError(f"this is no tokenizer that tiegym wrote: {error}") from error
-    return Tokenizer(name, 256) if made is None else _wrap(name, made)
 
 
 def make_tokenizer(name: str, train_text: str) -> Tokenizer:

@@ -17,7 +17,7 @@ def check_state(trainer: Trainer, ties: Ties, tensors: dict[str, Tensor]) -> Non
     Args:
         trainer: Whose configuration it is; it need not be built.
         ties: The tie vector of that state, (L,).
-        tensors: Such as a file has them.
+        tensors: Such as a file has them; those without content are judged by size and type.
 
     Raises:
         ValueError: Naming a tensor that is missing, needless or of another size or type.
@@ -50,6 +50,8 @@ def check_state(trainer: Trainer, ties: Ties, tensors: dict[str, Tensor]) -> Non
         ):
             raise ValueError(f"{name} has tokens beyond the vocabulary")
     for name in streams:
+        if tensors[name].is_meta:
+            continue
         try:
             stream.set_state(tensors[name].cpu())
         except RuntimeError as error:

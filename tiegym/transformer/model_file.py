@@ -1,131 +1,29 @@
-"""Files of tensors: checkpoints and exported models. Safetensors with JSON in the header.
+"""Exported models: files that load without the environment, and runs that leave one.
 
-Nothing that is loaded runs code. A file is written beside its destination and then renamed, so
-that a reader sees the old file or the new one, never half of one.
+What such a file looks like is in `tiegym.transformer.tensor_file`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import hashlib
-import json
-import re
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from tiegym.atomic_write import replacing
+from tiegym import ties as tie_vectors
+from tiegym.config import MOST, MOST_LAYERS
 from tiegym.transformer.block import Shape
-from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.gpt import TiedTransformer, parameter_sizes
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from tiegym.data.tokenization import Tokenizer
-
-FORMAT = 2
-"""Version of both formats; raised when a reader of the last version would misread a file."""
-
-Kind = Literal["checkpoint", "model", "agent"]
-
-
-def as_json(value: Any) -> Any:
-    """What a value becomes by way of JSON: tuples turn into lists."""
-    return json.loads(json.dumps(value, allow_nan=False))
-
-
-@isolated
-def write_tensors(path: str | Path, kind: Kind, tensors: dict[str, Tensor], values: Any) -> None:
-    """Writes tensors and JSON values as one safetensors file, atomically.
-
-    Args:
-        path: Where to; its folder is made if need be.
-        kind: Stands in the header.
-        tensors: By name; each gets its own copy in the file.
-        values: Anything that JSON holds.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = _unshared(tensors)
-    text = json.dumps(values, allow_nan=False)
-    header = {
-        "tiegym": kind,
-        "format": str(FORMAT),
-        "values": text,
-        "sha256": _checksum(text, tensors),
-    }
-    with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=header)
-        except safetensors.SafetensorError as error:
-            raise _io_error(error, path) from error
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors none of which shares memory with another, as safetensors wants them."""
-    seen: set[int] = set()
-    own = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen:
-            tensor = tensor.clone()
-        seen.add(storage.data_ptr())
-        own[name] = tensor
-    return own
-
-
-@isolated
-def read_tensors(path: str | Path, kind: Kind) -> tuple[dict[str, Tensor], Any]:
-    """Reads what `write_tensors` wrote: tensors on the CPU, and the values.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, not tiegym's, of another kind, or of another format.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is damaged or no safetensors file: {error}") from error
-    if header.get("tiegym") != kind:
-        raise ValueError(
-            f"{str(path)!r} holds {header.get('tiegym', 'something foreign')!r}, not a {kind}"
-        )
-    if header.get("format") != str(FORMAT):
-        raise ValueError(
-            f"{str(path)!r} has format {header.get('format')!r}, but this tiegym reads {FORMAT}: "
-            "use the version that wrote it"
-        )
-    text = header.get("values", "")
-    if header.get("sha256") != _checksum(text, tensors):
-        raise ValueError(f"{str(path)!r} is damaged: its content doesn't match its checksum")
-    return tensors, json.loads(text)
-
-
-def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _io_error(error: safetensors.SafetensorError, path: Path) -> OSError:
-    """What a full disk and the like are everywhere else; safetensors has its own error for it."""
-    number = re.search(r"os error (\d+)", str(error))
-    return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
 @isolated
@@ -160,7 +58,7 @@ def load_model(
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or not an exported model.
     """
-    tensors, values = read_tensors(path, "model")
+    tensors, values = read_tensors(path, "model", partial(_check_model, path))
     model = TiedTransformer(
         Shape(**values["shape"]),
         np.array(values["ties"]),
@@ -168,10 +66,67 @@ def load_model(
         dropout=values["dropout"],
         device=device,
         dtype=tensors["token_embedding"].dtype,
-        compute_dtype=dtype or getattr(torch, values["compute_dtype"]),
+        compute_dtype=dtype or _COMPUTE_DTYPES[values["compute_dtype"]],
     )
     model.load_state_dict(tensors)
     return model.eval()
+
+
+_COMPUTE_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+    "float16": torch.float16,
+}
+
+
+def _check_model(path: str | Path, values: Any, tensors: dict[str, Tensor]) -> None:
+    """Checks each value of an exported model, and that its tensors are those that they ask for."""
+    try:
+        if not isinstance(values, dict):
+            raise ValueError("its values are no dictionary")
+        shape, ties = _read_shape(values["shape"]), values["ties"]
+        if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
+            raise ValueError(f"ties={ties!r} is no list of integers")
+        sizes = parameter_sizes(shape, tie_vectors.validate(ties, shape.n_layer))
+        if values["tie_grad"] not in ("owner", "sum"):
+            raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
+        if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:
+            raise ValueError(f"dropout={values['dropout']!r} is no number in [0, 1)")
+        if values["compute_dtype"] not in list(_COMPUTE_DTYPES):
+            raise ValueError(
+                f"compute_dtype={values['compute_dtype']!r} is none of {', '.join(_COMPUTE_DTYPES)}"
+            )
+        if not isinstance(values["tokenizer"], str):
+            raise ValueError("its tokenizer is no text")
+        have = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if wrong := [n for n in sizes.keys() | have.keys() if sizes.get(n) != have.get(n)]:
+            name = min(wrong)
+            raise ValueError(
+                f"{len(wrong)} tensor(s) don't fit its sizes and ties: {name} is "
+                f"{have.get(name)}, but should be {sizes.get(name)}"
+            )
+        dtypes = {tensor.dtype for tensor in tensors.values()}
+        if len(dtypes) > 1 or not dtypes <= set(_COMPUTE_DTYPES.values()):
+            raise ValueError(f"its weights are of the types {sorted(map(str, dtypes))}, not of one")
+    except KeyError as error:
+        raise ValueError(f"{str(path)!r} is damaged: it has no {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+
+
+def _read_shape(values: Any) -> Shape:
+    names = [field.name for field in dataclasses.fields(Shape)]
+    if not isinstance(values, dict) or sorted(values) != sorted(names):
+        raise ValueError(f"its shape has other entries than {', '.join(names)}")
+    for name, value in values.items():
+        most = MOST_LAYERS if name == "n_layer" else MOST
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name}={value!r} is no integer from 1 to {most}")
+    shape = Shape(**values)
+    if shape.n_embd % shape.n_head:
+        raise ValueError(f"n_embd={shape.n_embd} is not divisible by n_head={shape.n_head}")
+    return shape
 
 
 @isolated
@@ -179,8 +134,14 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of an exported model; raises as `load_model` does."""
     from tiegym.data import tokenization
 
-    _, values = read_tensors(path, "model")
-    return tokenization.from_json(values["tokenizer"])
+    _, values = read_tensors(path, "model", partial(_check_model, path))
+    tokenizer = tokenization.from_json(values["tokenizer"])
+    if tokenizer.vocab_size != values["shape"]["vocab_size"]:
+        raise ValueError(
+            f"{str(path)!r} is damaged: its tokenizer has {tokenizer.vocab_size} tokens, its model "
+            f"{values['shape']['vocab_size']}"
+        )
+    return tokenizer
 
 
 MODEL_FILE = "model.safetensors"

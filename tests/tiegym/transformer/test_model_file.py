@@ -17,7 +17,7 @@ from tiegym import cli
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 from tiegym.training.trainer import Trainer
-from tiegym.transformer.model_file import read_tensors
+from tiegym.transformer.tensor_file import read_tensors
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16-mixed", "bfloat16"])
