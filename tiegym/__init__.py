@@ -20,14 +20,23 @@ if TYPE_CHECKING:
     from tiegym.runs.recorder import RecordRun, read_run
     from tiegym.transformer.generation import generate
     from tiegym.transformer.model_file import load_model, load_tokenizer
+    from tiegym.wrappers import MaskInObservation
 
 __version__ = "0.1.0"
 
-ENVIRONMENTS: dict[str, dict[str, Any]] = {"TieEnv-v0": {}, "TieEnvPaper-v0": PAPER}
+ENVIRONMENTS: dict[str, dict[str, Any]] = {
+    "TieEnv-v0": {},
+    "TieEnvFlat-v0": {},
+    "TieEnvPaper-v0": PAPER,
+}
 """Each registered id with the arguments in which it differs from `TieConfig`'s defaults."""
+
+_ENTRY_POINTS = {"TieEnvFlat-v0": "tiegym.flat_env:FlatTieEnv"}
+"""The ids whose environment isn't `TieEnv` itself."""
 
 _LAZY = {
     "Snapshot": "tiegym.episode",
+    "MaskInObservation": "tiegym.wrappers",
     "TieEnv": "tiegym.env",
     "generate": "tiegym.transformer.generation",
     "load_model": "tiegym.transformer.model_file",
@@ -39,6 +48,7 @@ _LAZY = {
 __all__ = [
     "ENVIRONMENTS",
     "PAPER",
+    "MaskInObservation",
     "RecordRun",
     "Snapshot",
     "TieConfig",
@@ -50,7 +60,8 @@ __all__ = [
 ]
 
 for _id, _arguments in ENVIRONMENTS.items():
-    gymnasium.register(_id, entry_point="tiegym.env:TieEnv", kwargs=_arguments)
+    _entry_point = _ENTRY_POINTS.get(_id, "tiegym.env:TieEnv")
+    gymnasium.register(_id, entry_point=_entry_point, kwargs=_arguments)
 gymnasium.register(
     "TieBench-v0",
     entry_point="tiegym.bench.environment:TieBench",

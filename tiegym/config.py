@@ -86,7 +86,8 @@ class TieConfig:
     eval_batches: int = 2
     """Batches of the fixed validation set behind each reward."""
     test_tokens: int | None = 65_536
-    """Tokens of the test split read at the end of an episode; None reads it whole."""
+    """Tokens of the test split read at the end of an episode, in windows of block_size that are
+    spread evenly over it; None reads it whole."""
     divergence_loss: float = 20.0
     """Loss in nats at which an episode counts as diverged; above ln(vocabulary size)."""
     device: str = "auto"

@@ -28,7 +28,7 @@ from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space, observe, ties_after
 from tiegym.ties import Ties
 from tiegym.training.entry import entry
-from tiegym.training.step_stats import Stopwatch, peak_memory, reset_peak_memory
+from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
 from tiegym.training.trainer import Trainer
 from tiegym.transformer import model_file
 from tiegym.transformer.gpt import TiedTransformer
@@ -53,7 +53,7 @@ class TieEnv(Copies):
 
     **Observation space**: a `Dict` of
 
-    - `ties`: the tie vector, int64 (L,).
+    - `ties`: the tie vector, int16 (L,).
     - `layer`: the cursor; 0 where the action names the layer itself.
     - `budget`: share of the iterations used, float32 (1,).
     - `loss`: last training and validation loss in nats, float32 (2,); ln(vocabulary size) twice
@@ -102,6 +102,7 @@ class TieEnv(Copies):
                 + ", ".join(self.metadata["render_modes"])
             )
         self._spec: EnvSpec | None = None
+        self._printed: tuple[int, str] | None = None
         self.render_mode = render_mode
         self.config = TieConfig(**config)
         self.corpus: Corpus = load_corpus(self.config.corpus, self.config.tokenizer)
@@ -153,7 +154,7 @@ class TieEnv(Copies):
             ties=tie_vectors.parse(config.initial_ties, config.n_layer).tolist(),
             layer=min(1, config.n_layer - 1) if config.action == "layerwise" else 0,
         )
-        self.step_stats = {}
+        self.step_stats, self._printed = {}, None
         return self._observation(), self._info()
 
     @entry
@@ -193,12 +194,7 @@ class TieEnv(Copies):
         )
         previous_loss = episode.loss
         episode.advance(ties, train_losses, loss, figures, config)
-        self.step_stats = {
-            "seconds_training": watch.seconds(0),
-            "seconds_evaluation": watch.seconds(1),
-            "seconds_per_iteration": watch.seconds(0) / iterations,
-            **peak_memory(trainer.device),
-        }
+        self.step_stats = step_stats(watch, iterations)
         value = reward(
             config.reward,
             episode.loss,
@@ -231,7 +227,9 @@ class TieEnv(Copies):
             return None
         text = episode_picture.ties_text(ties, math.exp(episode.loss), episode.iteration, total)
         if self.render_mode == "human":
-            episode_picture.print_text(text)
+            if (line := (episode.seed, str(text))) != self._printed:  # `step` does it by itself
+                episode_picture.print_text(text)
+                self._printed = line
             return None
         return episode_picture.terminal_text(text)
 
@@ -255,10 +253,8 @@ class TieEnv(Copies):
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """The actions that differ from each other, as mask-aware agents want it, bool.
 
-        layerwise: (L,), the targets up to the layer under the cursor. pair: all ones.
-
-        Raises:
-            AttributeError: For "joint": every entry of its action has a range of its own.
+        layerwise: (L,), the targets up to the layer under the cursor. pair: all ones. joint: all
+        ones, an entry for each choice of each layer, (2 + 3 + ... + L,).
         """
         return action_mask(self._known_episode(), self.config)
 

@@ -17,7 +17,11 @@ from tiegym.transformer import tying
 
 
 def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, Any]:
-    """The entries of `info` at every step: plain scalars and fresh arrays.
+    """The entries of `info` at every step and reset: plain scalars and fresh arrays.
+
+    The keys are always the same, since many a library stacks infos. The test figures are infinite
+    before the end, where nothing has read the test split (not NaN, which is unlike itself: equal
+    runs must have equal infos).
 
     Args:
         episode: As it stands.
@@ -42,6 +46,8 @@ def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, A
         "iteration": episode.iteration,
         "tokens": episode.iteration * config.batch_size * config.block_size,
         "diverged": episode.diverged,
+        "test_perplexity": math.inf,
+        "test_bits_per_byte": math.inf,
     }
     if config.action != "joint":
         info["action_mask"] = action_mask(episode, config).astype(np.int8)
@@ -50,9 +56,9 @@ def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, A
 
 def action_mask(episode: Episode, config: TieConfig) -> npt.NDArray[np.bool_]:
     """The actions that differ from each other; see `TieEnv.action_masks`."""
-    if config.action == "joint":
-        raise AttributeError('action="joint" has no action mask: all its actions differ')
     n = config.n_layer
+    if config.action == "joint":  # one entry for each choice of each layer, as MaskablePPO has it
+        return np.ones(n * (n + 1) // 2 - 1, dtype=np.bool_)
     if config.action == "pair":
         return np.ones(n * (n + 1) // 2, dtype=np.bool_)
     return tie_vectors.mask(episode.layer, n)
@@ -60,7 +66,7 @@ def action_mask(episode: Episode, config: TieConfig) -> npt.NDArray[np.bool_]:
 
 def test_figures(loss: float, config: TieConfig, corpus: Corpus) -> dict[str, float]:
     """`test_perplexity` and `test_bits_per_byte` of a test loss in nats a token."""
-    bytes_per_token = corpus.bytes_per_token("test", config.test_tokens)
+    bytes_per_token = corpus.bytes_per_token("test", config.test_tokens, config.block_size)
     return {
         "test_perplexity": math.exp(loss),
         "test_bits_per_byte": loss / math.log(2) / bytes_per_token,

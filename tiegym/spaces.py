@@ -29,8 +29,9 @@ def make_observation_space(config: TieConfig) -> spaces.Dict:
     n = config.n_layer
     return spaces.Dict(
         {
-            "ties": spaces.MultiDiscrete(np.arange(1, n + 1)),
-            "layer": spaces.Discrete(n),
+            # 16 bits, so that all of it flattened is float32 and not float64.
+            "ties": spaces.MultiDiscrete(np.arange(1, n + 1), dtype=np.int16),
+            "layer": spaces.Discrete(n, dtype=np.int16),
             "budget": spaces.Box(0, 1, (1,)),
             "loss": spaces.Box(0, np.float32(config.divergence_loss), (2,)),
             "layer_stats": spaces.Box(-1, 1, (n * len(FEATURES),)),
@@ -61,8 +62,8 @@ def observe(episode: Episode, config: TieConfig) -> dict[str, Any]:
     share = episode.iteration / config.max_iters
     losses = [episode.train_loss, episode.loss]
     return {
-        "ties": np.array(episode.ties, dtype=np.int64),
-        "layer": np.int64(episode.layer),
+        "ties": np.array(episode.ties, dtype=np.int16),
+        "layer": np.int16(episode.layer),
         "budget": np.array([share], dtype=np.float32),
         "loss": np.array(losses, dtype=np.float32).clip(0, config.divergence_loss),
         "layer_stats": np.array(episode.stats, dtype=np.float32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,20 +39,52 @@ class Corpus:
         """Number of token ids."""
         return self.tokenizer.vocab_size
 
-    def bytes_per_token(self, split: str, limit: int | None = None) -> float:
+    def bytes_per_token(
+        self, split: str, limit: int | None = None, block_size: int | None = None
+    ) -> float:
         """UTF-8 bytes a token, with which nats a token become bits a byte.
 
         Args:
             split: "train", "validation" or "test".
-            limit: Count the first `limit` tokens after the first one, which nothing predicts. They
+            limit: Count exactly the tokens that `TokenData.windows` predicts with this limit. They
                 can be counted for tokenizers with `Tokenizer.byte_lengths`; for others this is
                 the figure of the whole split.
+            block_size: Tokens of its windows; None is one window of all.
         """
         tokens: Tokens = getattr(self, split)
         lengths = None if limit is None else self.tokenizer.byte_lengths()
         if limit is None or lengths is None:
             return self.n_bytes[split] / len(tokens)
-        return float(lengths[tokens[1 : limit + 1]].mean())
+        total = n_bytes = 0
+        for start, length in spread_windows(len(tokens) - 1, limit, block_size or limit):
+            total += length
+            n_bytes += int(lengths[tokens[start + 1 : start + 1 + length]].sum())
+        return n_bytes / total
+
+
+def spread_windows(total: int, limit: int | None, block_size: int) -> Iterator[tuple[int, int]]:
+    """Windows spread evenly over a text: where each begins, and how many tokens it predicts.
+
+    They don't overlap. All but the last predict block_size tokens. Between them, before the first
+    and after the last lie gaps that add up to what isn't read.
+
+    Args:
+        total: Tokens that can be predicted: all but the first.
+        limit: How many of them to predict; None is all.
+        block_size: Tokens a window.
+
+    Examples:
+        >>> list(spread_windows(total=10, limit=None, block_size=4))
+        [(0, 4), (4, 4), (8, 2)]
+        >>> list(spread_windows(total=100, limit=6, block_size=2))
+        [(15, 2), (49, 2), (82, 2)]
+    """
+    read = total if limit is None else min(total, limit)
+    n = -(-read // block_size)
+    for k in range(n):
+        start = k * block_size
+        gap = (total - read) * (2 * k + 1) // (2 * n)  # each in the middle of its share
+        yield start + gap, min(block_size, read - start)
 
 
 def load_corpus(name: str, tokenizer: str = "bytes", cache_dir: Path | None = None) -> Corpus:

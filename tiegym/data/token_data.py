@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiegym.data.corpora import Corpus
+from tiegym.data.corpora import Corpus, spread_windows
 from tiegym.data.sources import SPLITS
 
 
@@ -50,28 +50,28 @@ class TokenData:
     def windows(
         self, split: str, block_size: int, batch_size: int, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Consecutive windows that predict each token of a split but its first exactly once.
+        """Windows over a split that predict no token twice: all but the first, or some of them.
 
         Args:
             split: Which one.
             block_size: Tokens a window; what remains at the end is one shorter window.
             batch_size: Windows at a time.
-            limit: Read only the first `limit` tokens' predictions.
+            limit: Predict no more than `limit` tokens, in windows that are spread evenly over the
+                split: a text's first tokens are one file's, or one article's.
 
         Yields:
             Inputs and targets, int64 (up to batch_size, up to block_size).
         """
-        total = self.length[split] - 1
-        total = total if limit is None else min(total, limit)
-        device = self.tokens.device
-        full = torch.arange(total // block_size, device=device)[:, None] * block_size
-        for starts in torch.split(full, batch_size):
-            if len(starts):
-                yield self._gather(self._start[split] + starts, block_size)
-        rest = total % block_size
-        if rest:
-            start = torch.tensor([[self._start[split] + total - rest]], device=device)
-            yield self._gather(start, rest)
+        windows = list(spread_windows(self.length[split] - 1, limit, block_size))
+        full = [start for start, length in windows if length == block_size]
+        device, first = self.tokens.device, self._start[split]
+        starts = first + torch.tensor(full, dtype=torch.int64, device=device)[:, None]
+        for batch in torch.split(starts, batch_size):
+            if len(batch):
+                yield self._gather(batch, block_size)
+        start, length = windows[-1]
+        if length < block_size:
+            yield self._gather(torch.tensor([[first + start]], device=device), length)
 
     def _gather(self, starts: Tensor, length: int) -> tuple[Tensor, Tensor]:
         offsets = torch.arange(length + 1, device=self.tokens.device)

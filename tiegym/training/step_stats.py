@@ -17,7 +17,7 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         """Makes the first mark."""
-        self._device = device
+        self.device = device
         self._gpu = device.type == "cuda"
         self._events: list[torch.cuda.Event] = []
         self._times: list[float] = []
@@ -27,7 +27,7 @@ class Stopwatch:
         """Marks this point in the device's work."""
         if self._gpu:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(self._device))
+            event.record(torch.cuda.current_stream(self.device))
             self._events.append(event)
         else:
             self._times.append(time.perf_counter())
@@ -58,3 +58,18 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return {"peak_process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def step_stats(watch: Stopwatch, iterations: int) -> dict[str, float | int | str]:
+    """What a step took, by three marks: before training, after it, and after the evaluation.
+
+    Args:
+        watch: After the device's work was waited for.
+        iterations: Of training.
+    """
+    return {
+        "seconds_training": watch.seconds(0),
+        "seconds_evaluation": watch.seconds(1),
+        "seconds_per_iteration": watch.seconds(0) / iterations,
+        **peak_memory(watch.device),
+    }

@@ -166,7 +166,7 @@ class Trainer:
     @isolated
     @torch.inference_mode()
     def test_loss(self) -> float:
-        """Loss in nats a token over the test split, or its first `test_tokens`."""
+        """Loss in nats a token over the test split, or `test_tokens` spread evenly over it."""
         self.model.eval()
         config = self.config
         total, count = 0.0, 0

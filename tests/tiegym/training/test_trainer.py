@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from tests.tiegym.small import SMALL
 from tiegym import ties
 from tiegym.config import PAPER, TieConfig
-from tiegym.data.corpora import SPLITS, load_corpus
+from tiegym.data.corpora import SPLITS, load_corpus, spread_windows
 from tiegym.data.token_data import TokenData
 from tiegym.rewards import reward
 from tiegym.training.resolve import resolve_device, resolve_dtype
@@ -51,13 +51,39 @@ def record_reads(trainer):
 
 def test_windows_predict_every_token_of_a_split_but_the_first_once(corpus):
     data = TokenData(corpus, torch.device("cpu"))
-    for limit in (None, 100, 16, 7):
+    for limit in (None, 10**9, len(corpus.test) - 1):
         batches = list(data.windows("test", 16, 3, limit))
         targets = torch.cat([t.flatten() for _, t in batches])
-        expected = corpus.test[1:] if limit is None else corpus.test[1 : 1 + limit]
-        assert targets.tolist() == expected.tolist()
+        assert targets.tolist() == corpus.test[1:].tolist()
         for inputs, its in batches:
             assert torch.equal(inputs[:, 1:], its[:, :-1])
+
+
+@pytest.mark.parametrize("limit", [1, 7, 16, 17, 100, 500])
+def test_a_limit_spreads_windows_evenly_over_the_split(corpus, limit):
+    n = len(corpus.test)
+    numbered = dataclasses.replace(corpus, test=np.arange(n, dtype=np.uint16))
+    batches = list(TokenData(numbered, torch.device("cpu")).windows("test", 16, 3, limit))
+    rows = [row for _, targets in batches for row in targets.tolist()]
+    for row in rows:
+        assert row == list(range(row[0], row[0] + len(row)))
+    read = sorted(token for row in rows for token in row)
+    assert len(read) == len(set(read)) == limit
+    assert read[0] >= 1
+    assert read[-1] < n
+    gaps = np.diff([0, *[row[0] for row in rows], n])  # half a share, shares, half a share
+    assert gaps[1:-1].max(initial=0) - gaps[1:-1].min(initial=n) <= 1
+    assert abs(read[0] - (n - 1 - read[-1])) <= 2
+
+
+def test_bits_a_byte_count_the_bytes_of_exactly_the_tokens_that_are_read():
+    corpus = load_corpus(SMALL["corpus"], "bpe-300")
+    lengths = corpus.tokenizer.byte_lengths()
+    for limit in (7, 16, 100):
+        windows = TokenData(corpus, torch.device("cpu")).windows("test", 16, 3, limit)
+        read = torch.cat([targets.flatten() for _, targets in windows]).numpy()
+        expected = pytest.approx(lengths[read].mean())
+        assert corpus.bytes_per_token("test", limit, 16) == expected
 
 
 def test_samples_come_from_their_split_alone(corpus):
@@ -98,9 +124,9 @@ def test_training_lowers_the_loss(trainer):
 
 def test_the_test_loss_is_the_mean_over_its_tokens(trainer, corpus):
     total = 0.0
-    tokens = torch.from_numpy(corpus.test[:101].astype(np.int64))
-    for start in range(0, 100, 16):
-        window = tokens[start : min(start + 17, 101)]
+    tokens = torch.from_numpy(corpus.test.astype(np.int64))
+    for start, length in spread_windows(len(tokens) - 1, 100, 16):
+        window = tokens[start : start + length + 1]
         logits = trainer.model(window[None, :-1])[0]
         total += F.cross_entropy(logits, window[1:], reduction="sum").item()
     assert trainer.test_loss() == pytest.approx(total / 100)
