@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tiegym.atomic_write import replacing
 from tiegym.runs.input_errors import InputError
-from tiegym.transformer.model_file import read_tensors, write_tensors
+from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
 AGENT_FILE = "agent.safetensors"
 """The agent in a run folder."""
