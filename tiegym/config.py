@@ -91,7 +91,7 @@ class TieConfig:
     divergence_loss: float = 20.0
     """Loss in nats at which an episode counts as diverged; above ln(vocabulary size)."""
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, cuda, cuda:N or mps."""
+    """auto (a GPU if there is one: cuda, else mps), cpu, cuda, cuda:N or mps."""
     dtype: Dtype = "auto"
     """float32; bfloat16-mixed (float32 weights, bfloat16 computation); bfloat16 (weights too);
     auto is bfloat16-mixed on a GPU that has it and float32 elsewhere."""

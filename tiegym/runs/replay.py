@@ -145,8 +145,8 @@ def encode(value: Any) -> Any:
         return {"dict": {key: encode(entry) for key, entry in value.items()}}
     if isinstance(value, tuple):
         return [encode(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"scalar": str(value), "dtype": "float"}  # JSON has no such numbers
+    if isinstance(value, float) and not math.isfinite(value):  # which JSON doesn't have
+        return {"float": str(value)}
     return value
 
 
@@ -158,8 +158,8 @@ def decode(value: Any) -> Any:
         return value
     if "dict" in value:
         return {key: decode(entry) for key, entry in value["dict"].items()}
-    if value["dtype"] == "float":
-        return float(value["scalar"])
+    if "float" in value:
+        return float(value["float"])
     if value["dtype"] not in DTYPES:
         raise ValueError(f"dtype {value['dtype']!r} is none of an environment's")
     dtype = np.dtype(value["dtype"])

@@ -44,11 +44,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def advice(config: Any, error: BaseException) -> str:
     """What to change in a `TieConfig`, with the values it has."""
     less = [f"batch_size={config.batch_size}", f"block_size={config.block_size}"]
+    more = [f"eval_batches={config.eval_batches}", f"iters_per_step={config.iters_per_step}"]
     size = [f"n_embd={config.n_embd}", f"n_layer={config.n_layer}"]
     return (
-        f"out of memory: lower {' or '.join(less)} (activations), or {' or '.join(size)} "
-        "(weights); checkpoint_activations=True and a small loss_chunk take less for the same "
-        f"result, and dtype='bfloat16' halves the weights. PyTorch said: {_first_line(error)}"
+        f"out of memory: lower {' or '.join(less)} (activations), {' or '.join(more)} "
+        f"(batches that are there at a time), or {' or '.join(size)} (weights); "
+        "checkpoint_activations=True and a small loss_chunk take less for the same result, and "
+        f"dtype='bfloat16' halves the weights. PyTorch said: {_first_line(error)}"
     )
 
 

@@ -23,7 +23,9 @@ def resolve_device(name: str) -> torch.device:
         ValueError: If this machine doesn't have it.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(name)
     count = {
         "cpu": 1,

@@ -15,6 +15,7 @@ from tiegym.config import PAPER, TieConfig
 from tiegym.data.corpora import SPLITS, load_corpus, spread_windows
 from tiegym.data.token_data import TokenData
 from tiegym.rewards import reward
+from tiegym.training.out_of_memory import advice
 from tiegym.training.resolve import resolve_device, resolve_dtype
 from tiegym.training.trainer import Trainer
 from tiegym.transformer import tying
@@ -252,6 +253,22 @@ def test_reset_allocates_no_model_state(trainer):
 def test_an_unknown_reward_is_refused():
     with pytest.raises(ValueError, match="reward='x' is unknown"):
         reward("x", 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_a_gpu_of_any_kind(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resolve_device("auto").type == expected
+
+
+def test_too_little_memory_names_all_that_takes_memory():
+    message = advice(TieConfig(**SMALL), MemoryError("none"))
+    sizes = ("batch_size", "block_size", "eval_batches", "iters_per_step", "n_embd", "n_layer")
+    assert all(f"{name}={SMALL[name]}" in message for name in sizes)
 
 
 def test_devices_and_dtypes_resolve():

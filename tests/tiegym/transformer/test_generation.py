@@ -40,6 +40,15 @@ def test_temperature_zero_takes_the_likeliest_token_and_sees_the_last_block_only
     assert model.training  # as it was, though dropout played no part
 
 
+def test_each_token_is_predicted_from_all_before_it_up_to_block_size(model):
+    seen = []
+    model.register_forward_hook(lambda module, args, output: seen.append(args[0].clone()))
+    result = tiegym.generate(model, torch.tensor([[1, 2]]), n_tokens=9)
+    assert len(seen) == 9
+    for end, tokens in enumerate(seen, start=2):
+        assert torch.equal(tokens, result[:, max(0, end - SHAPE.block_size) : end])
+
+
 def test_tokens_are_drawn_with_the_probabilities_that_the_model_gives(model):
     tokens = torch.tensor([[7, 1, 5]])
     many = tiegym.generate(model, tokens.expand(20_000, -1), 1, temperature=0.7)

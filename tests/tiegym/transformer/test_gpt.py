@@ -47,6 +47,45 @@ def test_a_layers_initial_weights_do_not_depend_on_the_ties():
             assert torch.equal(p, full.get_parameter(name))
 
 
+def test_embeddings_and_each_layer_have_streams_of_their_own():
+    shape = Shape(vocab_size=48, n_layer=3, n_head=2, n_embd=16, block_size=8)
+    model = TiedTransformer(shape, ties.pattern("independent", 3))
+    model.initialize(5)
+    matrices = [model.token_embedding, *(model.independent(k).qkv_weight for k in range(3))]
+    assert len({m.shape for m in matrices}) == 1  # the same numbers, were it the same stream
+    for k, one in enumerate(matrices):
+        for other in matrices[:k]:
+            pair = torch.stack((one.flatten(), other.flatten()))
+            assert abs(torch.corrcoef(pair)[0, 1].item()) < 0.2
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vector", ["tied", "cycle:2", "independent"])
+def test_summed_gradients_in_bfloat16_are_within_two_percent(vector, dtype, checkpointing):
+    """Of float64's, at 24 layers; docs/performance.md says so. Sums are no worse than the rest."""
+    shape = Shape(64, 24, 2, 32, 32)
+    torch.manual_seed(0)
+    options = {"tie_grad": "sum", "checkpoint_activations": checkpointing}
+    exact = TiedTransformer(shape, ties.parse(vector, 24), dtype=torch.float64, **options)
+    rounded = TiedTransformer(
+        shape, ties.parse(vector, 24), dtype=dtype, compute_dtype=torch.bfloat16, **options
+    )
+    exact.initialize(0)
+    with torch.no_grad():
+        for mine, its in zip(rounded.parameters(), exact.parameters(), strict=True):
+            mine.copy_(its + 0.01 * torch.randn_like(its))
+            its.copy_(mine)
+    tokens = torch.randint(64, (4, 33))
+    for model in (rounded, exact):
+        model.train().loss(tokens[:, :-1], tokens[:, 1:]).backward()
+    pairs = list(zip(rounded.parameters(), exact.parameters(), strict=True))
+    error = sum((p.grad.double() - q.grad).square().sum() for p, q in pairs).sqrt()
+    assert error < 0.02 * torch.nn.utils.get_total_norm([q.grad for _, q in pairs])
+    for p, q in pairs:
+        assert (p.grad.double() - q.grad).norm() < 0.06 * q.grad.norm()
+
+
 def test_initial_weights_are_gpt_2s_with_residual_projections_scaled_by_depth():
     model = TiedTransformer(Shape(200, 8, 2, 64, 64), ties.pattern("sequence:2", 8))
     model.initialize(0)

@@ -50,3 +50,19 @@ def test_gradient_is_the_norm_relative_to_the_mean_over_the_layers(model):
     small, large = math.tanh(math.log(1.0 / mean)), math.tanh(math.log(5.0 / mean))
     gradient = figures(model, sample_weights(model))["gradient"]
     assert gradient == pytest.approx([small, small, large, small], rel=1e-4)
+
+
+@pytest.mark.parametrize("n_embd", [16, 64, 96, 128])
+@torch.no_grad()
+def test_the_sample_is_of_all_columns_of_all_matrices(n_embd):
+    made = TiedTransformer(Shape(11, 2, 2, n_embd, 8), ties.pattern("tied", 2))
+    made.initialize(0)
+    before = sample_weights(made)
+    matrices = [p for p in made.independent(0).parameters() if p.ndim == 2]
+    assert len(matrices) == 4
+    for matrix in matrices:
+        for column in range(0, matrix.shape[1], 7 if n_embd > 64 else 1):
+            matrix[:, column] += 1
+            assert not torch.equal(sample_weights(made), before)
+            matrix[:, column] -= 1
+            before = sample_weights(made)
