@@ -48,7 +48,7 @@ def test_what_is_none_of_these_is_named(wrong):
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("qlearnin", "qlearning"), ("randm", "random"), ("independant", "independent")],
+    [("qlearnin", "qlearning"), ("randm", "random"), ("sandwic", "sandwich")],
 )
 def test_a_slip_gets_a_suggestion_programs_and_patterns(typed, meant):
     with pytest.raises(InputError, match=f"did you mean '{meant}'") as caught:

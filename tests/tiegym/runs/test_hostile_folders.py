@@ -219,5 +219,5 @@ def test_answers_that_no_environment_gives_are_refused(tmp_path, line):
 def test_messages_move_no_cursor(capsys):
     import sys
 
-    say("runs/\x1b]0;title\x07 \r a\tb", sys.stdout)
-    assert capsys.readouterr().out == "runs/\\x1b]0;title\\x07 \\r a\tb\n"
+    say("runs/\x1b]0;title\x07\ra\nb", sys.stdout)
+    assert capsys.readouterr().out == "runs/\\x1b]0;title\\x07 a\nb\n"
