@@ -165,7 +165,7 @@ def test_a_run_goes_on_with_an_export_that_it_began_without(tmp_path):
             raise ZeroDivisionError
     except ZeroDivisionError:
         (folder,) = tmp_path.iterdir()
-    random_tying.main(["--resume", str(folder), "--export", "--sample=20"])
+    random_tying.main(["--resume", str(folder), "--export", "--sample-tokens=20"])
     assert (folder / "model.safetensors").is_file()
     assert len((folder / "sample.txt").read_text()) > 20
 
@@ -177,7 +177,7 @@ def test_a_run_is_the_same_whatever_is_shown_of_it(tmp_path, capsys):
         )
         return [(row["action"], row["val_loss"]) for row in read_run(folder).steps]
 
-    assert run("quiet", quiet=True) == run("shown", render=True, sample=8, export=True)
+    assert run("quiet", quiet=True) == run("shown", render=True, sample_tokens=8, export=True)
     shown = capsys.readouterr().out
     assert shown.count("perplexity") >= ENV.steps_per_episode
     sample = (tmp_path / "shown" / "sample.txt").read_text()

@@ -130,7 +130,7 @@ def test_shallow_needs_a_number_of_layers():
 def test_what_changes_nothing_that_a_run_does_belongs_to_no_identity(tmp_path, name):
     policy = parse_policy("dqn", ENV)
     before = getattr(policy.options, name)
-    numbers = {"checkpoint_every_steps": 7, "checkpoint_every_minutes": 7.0, "sample": 7}
+    numbers = {"checkpoint_every_steps": 7, "checkpoint_every_minutes": 7.0, "sample_tokens": 7}
     other = numbers.get(name, tmp_path / "x")
     if isinstance(before, bool):
         other = not before

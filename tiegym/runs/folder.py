@@ -28,7 +28,7 @@ FORMAT = 1
 WHERE_AND_HOW = {
     *("runs_dir", "name", "quiet", "resume", "render"),
     *("checkpoint_every_steps", "checkpoint_every_minutes"),
-    *("export", "sample"),  # what is left of the model at the end
+    *("export", "sample_tokens"),  # what is left of the model at the end
     "paper",  # where the environment's values came from, which are all recorded themselves
 }
 """Options that change nothing in what a run does: they belong to no identity of a run."""

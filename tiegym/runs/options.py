@@ -40,7 +40,7 @@ class RunOptions:
     """Show no progress."""
     export: bool = False
     """Write the trained transformer into the run folder, as model.safetensors."""
-    sample: int = 0
+    sample_tokens: int = 0
     """Tokens of text that the trained transformer writes at the end, printed and kept in the run
     folder as sample.txt; 0 is none."""
     render: bool = False
@@ -67,8 +67,8 @@ class RunOptions:
             raise ValueError(f"seed={self.seed} must be from 0 to 2**32 - 1")
         if self.total_steps is not None and self.total_steps < 1:
             raise ValueError(f"total_steps={self.total_steps} must be at least 1 environment step")
-        if self.sample < 0:
-            raise ValueError(f"sample={self.sample} must be a number of tokens, 0 or more")
+        if self.sample_tokens < 0:
+            raise ValueError(f"sample_tokens={self.sample_tokens} must be a number of tokens, 0 or more")
         for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
             value = getattr(self, name)
             if value is not None and value <= 0:

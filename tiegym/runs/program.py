@@ -191,8 +191,8 @@ def open_run(
         # Within what replays: answers from the journal leave no model behind.
         if options.export:
             env = ExportModel(env, journal.folder / MODEL_FILE)
-        if options.sample:
-            env = WriteSample(env, journal.folder, options.sample, options.quiet)
+        if options.sample_tokens:
+            env = WriteSample(env, journal.folder, options.sample_tokens, options.quiet)
         env = Resumable(
             env, journal, options.checkpoint_every_steps, options.checkpoint_every_minutes
         )
