@@ -63,7 +63,7 @@ def observe(episode: Episode, config: TieConfig) -> dict[str, Any]:
     losses = [episode.train_loss, episode.loss]
     return {
         "ties": np.array(episode.ties, dtype=np.int16),
-        "layer": np.int64(episode.layer),
+        "layer": episode.layer,
         "budget": np.array([share], dtype=np.float32),
         "loss": np.array(losses, dtype=np.float32).clip(0, config.divergence_loss),
         "layer_stats": np.array(episode.stats, dtype=np.float32),

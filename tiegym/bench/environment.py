@@ -135,7 +135,7 @@ class TieBench(gymnasium.Env[dict[str, Any], Any]):
         own, shared = recorded.by_run, recorded.by_node[node]
         return {
             "ties": shared["ties"].copy(),
-            "layer": shared["layer"],  # a NumPy scalar: it can't be changed
+            "layer": int(shared["layer"]),  # the checkers ask for a plain integer
             "budget": shared["budget"].copy(),
             "loss": own["loss"][self._run, node].copy(),
             "layer_stats": own["layer_stats"][self._run, node].copy(),
@@ -227,6 +227,8 @@ class Recorded:
             "ties": self.tree.ties[node].copy(),
             **self._facts[node],
             "diverged": False,
+            "test_perplexity": math.inf,  # the same keys at every step, as TieEnv's
+            "test_bits_per_byte": math.inf,
             "action_mask": self.columns["action_mask"][node].copy(),
         }
         if self.columns["ended"][node]:

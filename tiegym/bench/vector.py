@@ -139,6 +139,7 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
             observations = self._observation()
             for k in np.flatnonzero(ended):
                 final_obs[k] = {key: value[k].copy() for key, value in observations.items()}
+                final_obs[k]["layer"] = int(observations["layer"][k])  # as a single one has it
             final = self._infos(ended)
             self._node = np.where(ended, 0, node)
             self._draw(ended)
@@ -176,13 +177,10 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
             **{key: recorded.columns[key][node] for key in _COUNTS},
             "diverged": np.zeros(self.num_envs, dtype=np.bool_),
         }
+        ended = recorded.columns["ended"][node]
+        test = np.where(ended, recorded.test[run, node], np.inf)  # the same keys at every step
+        infos["test_perplexity"] = np.exp(test)
+        infos["test_bits_per_byte"] = test / np.log(2) / per_token["test"]
         for key in tuple(infos):
             infos[f"_{key}"] = members.copy()
-        ended = members & recorded.columns["ended"][node]
-        if ended.any():
-            test = np.where(ended, recorded.test[run, node], 0.0)
-            infos["test_perplexity"] = np.where(ended, np.exp(test), 0.0)
-            infos["test_bits_per_byte"] = test / np.log(2) / per_token["test"]
-            infos["_test_perplexity"] = ended
-            infos["_test_bits_per_byte"] = ended.copy()
         return infos
