@@ -54,7 +54,7 @@ class TieEnv(Copies):
     **Observation space**: a `Dict` of
 
     - `ties`: the tie vector, int16 (L,).
-    - `layer`: the cursor; 0 where the action names the layer itself.
+    - `layer`: the cursor, an int; 0 where the action names the layer itself.
     - `budget`: share of the iterations used, float32 (1,).
     - `loss`: last training and validation loss in nats, float32 (2,); ln(vocabulary size) twice
       before the first step.

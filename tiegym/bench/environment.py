@@ -227,9 +227,10 @@ class Recorded:
             "ties": self.tree.ties[node].copy(),
             **self._facts[node],
             "diverged": False,
+            "test_perplexity": math.inf,  # the same keys at every step, as TieEnv's
+            "test_bits_per_byte": math.inf,
             "action_mask": self.columns["action_mask"][node].copy(),
         }
-        info |= {"test_perplexity": math.inf, "test_bits_per_byte": math.inf}
         if self.columns["ended"][node]:
             test = self.test.item(run, node)
             info["test_perplexity"] = math.exp(test)

@@ -139,6 +139,7 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
             observations = self._observation()
             for k in np.flatnonzero(ended):
                 final_obs[k] = {key: value[k].copy() for key, value in observations.items()}
+                final_obs[k]["layer"] = int(observations["layer"][k])  # as a single one has it
             final = self._infos(ended)
             self._node = np.where(ended, 0, node)
             self._draw(ended)
