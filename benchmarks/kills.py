@@ -42,7 +42,7 @@ from tiegym.runs.journal import remove_leftovers
 from tiegym.runs.json_files import whole_lines
 from tiegym.runs.options import parse_options
 from tiegym.runs.recorder import is_finished, read_run
-from tiegym.transformer.model_file import read_tensors
+from tiegym.transformer.tensor_file import read_tensors
 
 PROGRAMS = (
     "baselines.random_tying",
