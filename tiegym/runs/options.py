@@ -68,7 +68,7 @@ class RunOptions:
         if self.total_steps is not None and self.total_steps < 1:
             raise ValueError(f"total_steps={self.total_steps} must be at least 1 environment step")
         if self.sample_tokens < 0:
-            raise ValueError(f"sample_tokens={self.sample_tokens} must be a number of tokens, 0 or more")
+            raise ValueError(f"sample_tokens={self.sample_tokens} must be 0 or more tokens")
         for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
