@@ -5,6 +5,7 @@ The trainer owns its random generators. It neither reads nor advances the global
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.token_data import TokenData
 from tiegym.ties import Ties
+from tiegym.training.lent_stream import lent
 from tiegym.training.resolve import (
     check_corpus,
     resolve_device,
@@ -145,15 +147,17 @@ class Trainer:
         )
         parameters = list(self.model.parameters())
         losses = torch.empty(iterations, dtype=torch.float32, device=self.device)
-        for i in range(iterations):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self.model.loss(inputs[i], targets[i])
-            loss.backward()  # type: ignore[no-untyped-call]
-            if config.grad_clip:
-                torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
-            with scheduled(self.optimizer, rate_factor(config, start + i)):
-                self.optimizer.step()
-            losses[i] = loss.detach()
+        fused = config.dropout > 0 and self.model.fused_dropout
+        with lent(self._dropout) if fused else nullcontext():
+            for i in range(iterations):
+                self.optimizer.zero_grad(set_to_none=True)
+                loss = self.model.loss(inputs[i], targets[i])
+                loss.backward()  # type: ignore[no-untyped-call]
+                if config.grad_clip:
+                    torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+                with scheduled(self.optimizer, rate_factor(config, start + i)):
+                    self.optimizer.step()
+                losses[i] = loss.detach()
         return losses
 
     @isolated

@@ -67,11 +67,15 @@ class BlockWeights(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """What dropout multiplies by in one block: 0, or 1 / (1 - p) with probability 1 - p."""
+    """What dropout multiplies by in one block: 0, or 1 / (1 - p) with probability 1 - p.
 
-    attention: Tensor  # (B, heads, T, T), in float32 or wider
-    attention_out: Tensor  # (B, T, C)
-    mlp_out: Tensor  # (B, T, C)
+    A number instead of a tensor is p itself: PyTorch's own kernels then draw the noise, from its
+    global generator of the device.
+    """
+
+    attention: Tensor | float  # (B, heads, T, T), in float32 or wider
+    attention_out: Tensor | float  # (B, T, C)
+    mlp_out: Tensor | float  # (B, T, C)
 
 
 def draw_noise(
@@ -100,8 +104,8 @@ def noise_like(x: Tensor, dropout: float, generator: torch.Generator | None) -> 
 def block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None = None) -> Tensor:
     """One pre-norm transformer block as in GPT-2; (B, T, C) to (B, T, C), causal.
 
-    It draws nothing at random: the noise of dropout is drawn outside it, so that a compiled block
-    and one that is computed twice see the same.
+    It draws nothing at random unless it is told to by numbers in `noise`: noise that is drawn
+    outside it is the same for a compiled block and for one that is computed twice.
 
     Args:
         w: The weights that it uses, in the dtype of `x`.
@@ -113,17 +117,23 @@ def block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None = None) -
     h = F.layer_norm(x, (width,), w.norm_1_weight, w.norm_1_bias)
     qkv = F.linear(h, w.qkv_weight, w.qkv_bias).view(batch, length, 3, n_head, width // n_head)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, C / heads)
-    if noise is None:
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    if noise is None or isinstance(noise.attention, float):
+        p = 0.0 if noise is None else float(noise.attention)
+        h = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
     else:
         h = _attention(q, k, v, noise.attention)
     h = h.transpose(1, 2).reshape(batch, length, width)
     h = F.linear(h, w.attention_out_weight, w.attention_out_bias)
-    x = x + (h if noise is None else h * noise.attention_out)
+    x = x + (h if noise is None else drop(h, noise.attention_out))
     h = F.layer_norm(x, (width,), w.norm_2_weight, w.norm_2_bias)
     h = F.gelu(F.linear(h, w.mlp_in_weight, w.mlp_in_bias), approximate="tanh")
     h = F.linear(h, w.mlp_out_weight, w.mlp_out_bias)
-    return x + (h if noise is None else h * noise.mlp_out)
+    return x + (h if noise is None else drop(h, noise.mlp_out))
+
+
+def drop(x: Tensor, noise: Tensor | float) -> Tensor:
+    """Dropout by noise that is there, or by a probability; see `Noise`."""
+    return F.dropout(x, noise) if isinstance(noise, float) else x * noise
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:

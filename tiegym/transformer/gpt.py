@@ -20,11 +20,13 @@ from tiegym.ties import Ties
 from tiegym.transformer.block import (
     Block,
     BlockWeights,
+    Noise,
     Shape,
     block,
     block_sizes,
     cast,
     draw_noise,
+    drop,
     noise_like,
 )
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
@@ -97,6 +99,9 @@ class TiedTransformer(nn.Module):
         self.loss_chunk = loss_chunk
         self.dropout_generator: torch.Generator | None = None
         """Where dropout draws from; None is PyTorch's global generator of the device."""
+        self.fused_dropout = torch.device(device).type == "cuda"
+        """Whether PyTorch's own kernels drop: they draw from the global generator alone, and keep
+        no attention weights, which on a GPU would take gigabytes."""
         self._ties = tie_vectors.validate(ties, shape.n_layer)
         self._roots = tie_vectors.roots(self._ties).tolist()
         self.compiled = compile
@@ -193,7 +198,8 @@ class TiedTransformer(nn.Module):
         x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]
         x = x.to(dtype)
         if dropout:
-            x = x * noise_like(x, dropout, self.dropout_generator)
+            fused = self.fused_dropout
+            x = drop(x, dropout if fused else noise_like(x, dropout, self.dropout_generator))
         run = self._checkpointed if self._checkpoints else self._run
         # Without gradients there is nothing to freeze, and a compiled block no graph more to make.
         freeze = self.tie_grad == "owner" and torch.is_grad_enabled()
@@ -225,7 +231,11 @@ class TiedTransformer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         generator = generator or self.dropout_generator
-        noise = draw_noise(x, self.shape.n_head, dropout, generator) if dropout else None
+        noise = None
+        if dropout and self.fused_dropout:
+            noise = Noise(dropout, dropout, dropout)
+        elif dropout:
+            noise = draw_noise(x, self.shape.n_head, dropout, generator)
         run = compiled_block if self.compiled and x.shape[1] == self.shape.block_size else block
         return run(cast(weights, x.dtype), x, self.shape.n_head, noise)
 
@@ -235,7 +245,7 @@ class TiedTransformer(nn.Module):
         What is computed again draws the same noise again: from a generator in the state that ours
         had, or from the global one, whose state PyTorch puts back for it.
         """
-        own = self.dropout_generator if dropout else None
+        own = self.dropout_generator if dropout and not self.fused_dropout else None
         state = None if own is None else own.get_state()
         first = True
 

@@ -112,3 +112,21 @@ def test_dropout_asks_the_global_generator_for_nothing(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before)
     twin = env.fork()
     assert twin.model.dropout_generator is not env.model.dropout_generator
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_kernels_of_a_gpu_drop_the_same_from_a_stream_that_is_lent(monkeypatch, checkpointing):
+    changes = {"dropout": 0.2, "checkpoint_activations": checkpointing}
+    expected = [rewards(seed, **changes) for seed in range(2)]
+    init = TiedTransformer.__init__
+
+    def as_on_a_gpu(self, *arguments, **options):
+        init(self, *arguments, **options)
+        self.fused_dropout = True
+
+    monkeypatch.setattr(TiedTransformer, "__init__", as_on_a_gpu)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(2) as pool:
+        fused = list(pool.map(lambda seed: rewards(seed, **changes), range(2)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert fused == expected

@@ -1,0 +1,45 @@
+"""A run's own stream of random numbers, lent to PyTorch's global generator for a while.
+
+PyTorch's fused kernels draw from the global generator of their device and take no other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_turn = threading.Lock()
+
+
+@contextmanager
+def lent(stream: torch.Generator) -> Iterator[None]:
+    """Lets the global generator of a stream's device go on with the stream within the block.
+
+    The stream is then where the block left it, and the global generator where it was. Runs in
+    several threads take turns; what else draws from the global generator meanwhile is not kept out.
+    """
+    get, put = _global_generator(stream.device)
+    with _turn:
+        outer = get()
+        put(stream.get_state())
+        try:
+            yield
+        finally:
+            stream.set_state(get())
+            put(outer)
+
+
+def _global_generator(
+    device: torch.device,
+) -> tuple[Callable[[], Tensor], Callable[[Tensor], None]]:
+    """How to read and to set the state of the device's global generator."""
+    if device.type == "cuda":
+        return (
+            lambda: torch.cuda.get_rng_state(device),
+            lambda state: torch.cuda.set_rng_state(state, device),
+        )
+    return torch.get_rng_state, torch.set_rng_state
