@@ -80,7 +80,7 @@ def config_of(cell: str, env: TieConfig) -> TieConfig:
 def final_losses(env: TieEnv, seed: int) -> dict[str, float]:
     """Validation and test loss in nats after a whole run whose ties never change."""
     observation, _ = env.reset(seed=seed)
-    terminated, info = False, {}
+    terminated = False
     while not terminated:
         keep = int(observation["ties"][observation["layer"]])
         observation, _, terminated, _, info = env.step(keep)
