@@ -80,7 +80,7 @@ class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):
     def _observation(self) -> dict[str, Any]:
         return {
             "ties": self.ties.copy(),
-            "layer": np.int64(self.layer),
+            "layer": self.layer,
             "budget": np.array([self.steps / self.length], dtype=np.float32),
             "loss": np.array([self.loss, self.loss], dtype=np.float32),
             "layer_stats": np.zeros(len(self.best) * len(FEATURES), dtype=np.float32),
