@@ -79,7 +79,7 @@ class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):
 
     def _observation(self) -> dict[str, Any]:
         return {
-            "ties": self.ties.copy(),
+            "ties": self.ties.astype(np.int16),
             "layer": self.layer,
             "budget": np.array([self.steps / self.length], dtype=np.float32),
             "loss": np.array([self.loss, self.loss], dtype=np.float32),
