@@ -225,6 +225,22 @@ def check_comparable(rows: Sequence[Row]) -> None:
                     f"{run.folder} and {first.folder} can't be compared: {key} is {value!r} in one "
                     f"and {expected[key]!r} in the other. Run one of them again with the other's"
                 )
+    _check_same_tokens(rows)
+
+
+def _check_same_tokens(rows: Sequence[Row]) -> None:
+    """A tokenizer.json may be another under the same name; some runs don't say which they had."""
+    had: dict[str, Run] = {}
+    for run in (run for row in rows for run in row.runs):
+        if run.config.get("tokenizer_sha256") is not None:
+            had.setdefault(run.config["tokenizer_sha256"], run)
+    if len(had) > 1:
+        (one, first), (other, second) = list(had.items())[:2]
+        raise InputError(
+            f"{first.folder} and {second.folder} can't be compared: their tokenizers are others "
+            f"(sha256 {one} and {other}), and perplexity is that of a token. Run one of them again "
+            "with the other's"
+        )
 
 
 def is_shallow(row: Row) -> bool:

@@ -234,3 +234,12 @@ def test_an_integer_that_is_no_float_is_no_figure(place, key):
     {"env": run.config["env"], "step": run.steps[0]}[place][key] = 10**400
     with pytest.raises(InputError, match=rf"{key} is 1000"):
         row_of("a", [run])
+
+
+def test_runs_with_another_tokenizer_of_the_same_name_are_not_compared():
+    rows = [make_row([1.0, 1.0]), make_row([1.0, 1.0], "other")]
+    rows[0].runs[0].config["tokenizer_sha256"] = "x"
+    check_comparable(rows)  # the others are of a version that doesn't say it
+    rows[1].runs[1].config["tokenizer_sha256"] = "y"
+    with pytest.raises(InputError, match=r"tokenizers are others \(sha256 x and y\)"):
+        check_comparable(rows)
