@@ -62,7 +62,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     threads = config.get("threads", 1)
     if not _is_count(threads) or not 1 <= threads <= 2**16:
         raise _wrong(path, "threads", threads, "a number of threads")
-    seed = (config.get("options") or {}).get("seed")
+    seed: Any = (config.get("options") or {}).get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise _wrong(path, "options.seed", seed, "an integer, 0 or more")
     _check_env(path, config.get("env", {}))
@@ -71,7 +71,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
 def _check_env(path: Path, env: Mapping[str, Any]) -> None:
     """Checks the arguments of the environment that are there: versions know more and fewer."""
     for name in default_arguments():
-        value = env.get(name)
+        value: Any = env.get(name)
         where = f"env.{name}"
         if name in ("n_layer", "max_iters"):
             if name in env and not (_is_count(value) and 1 <= value <= MOST):
