@@ -1,12 +1,13 @@
-"""PPO that chooses among the actions that differ only, by sb3-contrib; layerwise or pair actions.
+"""PPO that chooses among the actions that differ only, by sb3-contrib.
 
     python -m agents.maskable_ppo --seed 1
 
 Huang and Ontanon 2022, *A Closer Look at Invalid Action Masking in Policy Gradient Algorithms*,
 arXiv 2006.14171. No action of the environment is invalid, but with layerwise actions all that
 make a layer independent are one: with the others masked, the untrained agent ties the layer to
-each of the earlier ones as often as it makes it independent. The masks are the environment's
-`action_masks()`, and have to be given to `predict` too. Everything else is as in `agents.ppo`.
+each of the earlier ones as often as it makes it independent. Pair and joint actions all differ:
+there it is `agents.ppo` under another name. The masks are the environment's `action_masks()`, and
+have to be given to `predict` too. Everything else is as in `agents.ppo`.
 """
 
 from __future__ import annotations
@@ -24,20 +25,7 @@ from tiegym.runs.program import run_program
 
 @dataclass(frozen=True)
 class Options(ppo.Options):
-    """Train a transformer under PPO with action masks; layerwise or pair actions."""
-
-    def __post_init__(self) -> None:
-        """Checks the options.
-
-        Raises:
-            ValueError: If the environment's actions are joint, or a value is out of range.
-        """
-        super().__post_init__()
-        if self.env.action == "joint":
-            raise ValueError(
-                'agents.maskable_ppo needs action masks, and env.action="joint" has none: all its '
-                "actions differ. Use agents.ppo, or layerwise or pair actions"
-            )
+    """Train a transformer under PPO with action masks."""
 
 
 def make_model(options: Options, env: Env) -> MaskablePPO:

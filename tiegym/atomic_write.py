@@ -6,6 +6,7 @@ power cut. Whatever writes a file in one go writes it with this.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -26,7 +27,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path: The destination; its folder must be there.
 
     Raises:
-        OSError: If it can't be written.
+        OSError: If it can't be written, or `path` is there and no ordinary file: root's rename
+            would put a file in the place of a device such as /dev/null.
 
     Examples:
         >>> import tempfile
@@ -37,6 +39,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ['answer.txt']
     """
     path = Path(path)
+    _check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     # Not tempfile's: those are readable by their owner alone, and a result is to be shared.
     temporary.touch(0o666, exist_ok=False)
@@ -52,6 +55,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _check_replaceable(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # it isn't there, or what makes the temporary file says what is wrong
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "It is a pipe or a device, and no ordinary file", str(path))
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -7,7 +7,8 @@ that make runs are in agents/ and baselines/ of the checkout.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +42,8 @@ def report(
         found = find_runs(runs, skip)
         if not out.parent.is_dir():
             raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
-    write_report(found, out, skipped)
+    with _writing(out):
+        write_report(found, out, skipped)
     print(f"report: {printable(out)}")
 
 
@@ -68,6 +70,16 @@ def compare(
 
 def _say(message: str) -> None:
     print(printable(message), file=sys.stderr)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Says in one line that a result can't be written; a full disk is no mistake of ours."""
+    with input_errors(InputError):
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"--out {out} can't be written: {error.strerror or error}") from error
 
 
 def film(
@@ -98,7 +110,8 @@ def film(
                 f"--out {out} must be a name that ends in .gif, in a folder that exists"
             )
     test = final(read).get("test_perplexity")
-    write_film(steps, out, title=policy_name(read), test_perplexity=test, theme=theme)
+    with _writing(out):
+        write_film(steps, out, title=policy_name(read), test_perplexity=test, theme=theme)
     print(f"film: {printable(out)}")
 
 

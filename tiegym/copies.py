@@ -46,9 +46,12 @@ class Copies(gymnasium.Env[Any, Any]):
         The snapshot stays valid: it can be restored any number of times.
 
         Raises:
-            ValueError: If the snapshot is of another configuration, text or type of device. The
-                environment is then as it was.
+            TypeError: If it is no snapshot.
+            ValueError: If the snapshot is of another configuration, text, tokenizer or type of
+                device. The environment is then as it was.
         """
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"restore takes what snapshot() returned, and not {snapshot!r:.80}")
         self._take_over(snapshot, "this is a snapshot")
 
     @entry
@@ -92,9 +95,9 @@ class Copies(gymnasium.Env[Any, Any]):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, of another kind, of another configuration or text, or of
-                another type of device, whose random streams this one doesn't have. The
-                environment is then as it was.
+            ValueError: If it is damaged, of another kind, of another configuration, text or
+                tokenizer, or of another type of device, whose random streams this one doesn't
+                have. The environment is then as it was.
         """
         what = f"{path} is a checkpoint"
         tensors, values = read_tensors(
@@ -119,8 +122,9 @@ class Copies(gymnasium.Env[Any, Any]):
         if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
             raise ValueError(f"{damaged}it has no configuration")
         mine = self._configuration()
-        unsaid = as_json(default_arguments()) | {"corpus_sha256": mine["corpus_sha256"]}
-        check_same(what, unsaid | values["config"], mine)  # 0.1 had fewer arguments and no hash
+        hashes = {name: mine[name] for name in ("corpus_sha256", "tokenizer_sha256")}
+        unsaid = as_json(default_arguments()) | hashes  # 0.1 had fewer arguments and no hashes
+        check_same(what, unsaid | values["config"], mine)
         scratch = copy.deepcopy(self.np_random)
         try:
             scratch.bit_generator.state = values["np_random"]

@@ -1,4 +1,4 @@
-"""MaskablePPO learns, chooses among the actions that differ only, and says what it can't do."""
+"""MaskablePPO learns, and chooses among the actions that differ only."""
 
 import gymnasium
 import pytest
@@ -9,7 +9,6 @@ from agents.protocols import Greedy
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.runs.options import parse_options
 from tiegym.runs.recorder import read_run
 
 BEST = [0, 1, 0, 1, 4]
@@ -49,9 +48,16 @@ def test_the_masks_reach_it_through_wrappers():
     assert masks.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
 
 
-def test_joint_actions_are_refused_with_the_agent_to_use_instead(capsys):
-    with pytest.raises(ValueError, match=r'env\.action="joint" has none.*Use agents\.ppo'):
-        maskable_ppo.Options(env=TieConfig(**SMALL | {"action": "joint"}))
-    with pytest.raises(SystemExit):
-        parse_options(maskable_ppo.Options, ["--env.action=joint"])
-    assert "agents.ppo" in capsys.readouterr().err
+@pytest.mark.parametrize("runs", [0, 1])
+def test_joint_actions_are_played_under_masks_that_allow_all(tmp_path, runs):
+    options = maskable_ppo.Options(
+        runs_dir=tmp_path,
+        quiet=True,
+        pretrain_runs=runs,
+        n_steps=4,
+        n_epochs=1,
+        env=TieConfig(**SMALL | {"action": "joint"}),
+    )
+    run = read_run(maskable_ppo.train(options))
+    assert run.summary["finished"]
+    assert [len(row["action"]) for row in run.steps] == [SMALL["n_layer"] - 1] * len(run.steps)

@@ -171,3 +171,22 @@ def test_a_folder_is_synced_and_its_handle_closed(tmp_path):
     assert set(os.listdir("/proc/self/fd")) == handles
     with pytest.raises(FileNotFoundError):
         sync_folder(tmp_path / "nowhere")
+
+
+def _raise(reason):
+    raise OSError(reason)
+
+
+@writers
+def test_a_pipe_a_device_or_a_folder_is_not_replaced_by_a_file(write, tmp_path, monkeypatch):
+    if write is export:
+        pytest.skip("it writes into a folder")
+    monkeypatch.setattr(token_cache, "warn", _raise)  # a cache that can't be written ends no run
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(OSError, match=name):
+            write(tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert names(tmp_path) == ["folder", "link", "pipe"]

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 
 import tiegym
@@ -122,3 +125,35 @@ def test_paths_in_messages_steer_no_terminal(runs, capsys, name):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "out", "writer"),
+    [
+        ("report", "page.html", "tiegym.report.page.write_bytes"),
+        ("film", "film.gif", "tiegym.pictures.run_film.write_bytes"),
+        ("compare", "judged", "tiegym.analysis.comparison.plot_ties"),
+        ("compare", "judged", "tiegym.analysis.comparison.write_bytes"),
+    ],
+)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_an_out_that_cannot_be_written_is_one_line_and_status_2(
+    runs, monkeypatch, capsys, command, out, writer, number
+):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number), ".out.0000.tmp")
+
+    monkeypatch.setattr(writer, fail)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([command, "runs/r0" if command == "film" else "runs", "--out", out])
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"{out} can't be written" in message
+    assert os.strerror(number) in message
+
+
+@pytest.mark.parametrize(("command", "out"), [("report", "taken.html"), ("film", "taken.gif")])
+def test_an_out_that_is_a_folder_is_one_line_and_status_2(runs, capsys, command, out):
+    (runs / out).mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([command, "runs/r0", "--out", out])
+    assert f"--out {out} can't be written: Is a directory" in capsys.readouterr().err

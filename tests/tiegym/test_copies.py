@@ -7,6 +7,7 @@ import pickle
 import gymnasium
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -180,7 +181,8 @@ def test_a_checkpoint_of_0_1_goes_on(tmp_path):
     env = begun()
     env.save_checkpoint(tmp_path / "c")
     tensors, values = tensor_file.read_tensors(tmp_path / "c", "checkpoint")
-    del values["optimizer"], values["config"]["corpus_sha256"]
+    del values["optimizer"]
+    del values["config"]["corpus_sha256"], values["config"]["tokenizer_sha256"]
     tensor_file.write_tensors(tmp_path / "old", "checkpoint", tensors, values)
     twin = tiegym.TieEnv(**SMALL, dropout=0.1)
     twin.load_checkpoint(tmp_path / "old")
@@ -279,3 +281,34 @@ def test_step_stats_of_the_last_episode_are_gone_after_reset():
     env.reset()
     assert env.step_stats == {}
     assert np.isfinite(list(future(env)[0][:2])).all()
+
+
+def test_a_copy_of_another_tokenizer_under_the_same_name_is_refused(tmp_path):
+    """The words are numbered the other way round: as many as before, of the same text."""
+    words = [f"w{k}" for k in range(20)]
+    (tmp_path / "text.txt").write_text(" ".join(words) * 1000)
+    path = tmp_path / "tokenizer.json"
+
+    def save(words):
+        vocabulary = {word: k for k, word in enumerate(["<unk>", " ", *words])}
+        made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+        made.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "isolated")
+        made.decoder = tokenizers.decoders.Fuse()
+        made.save(str(path))
+
+    save(words)
+    files = {"corpus": str(tmp_path / "text.txt"), "tokenizer": str(path)}
+    env = begun(**files)
+    env.save_checkpoint(tmp_path / "c")
+    begun(**files).load_checkpoint(tmp_path / "c")
+    save(words[::-1])
+    with pytest.raises(ValueError, match="another configuration; different are tokenizer_sha256"):
+        begun(**files).restore(env.snapshot())
+    with pytest.raises(ValueError, match="another configuration; different are tokenizer_sha256"):
+        begun(**files).load_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("wrong", [None, "checkpoint.safetensors", {"config": {}}])
+def test_what_is_no_snapshot_is_refused_by_name(wrong):
+    with pytest.raises(TypeError, match=r"restore takes what snapshot\(\) returned, and not"):
+        begun().restore(wrong)

@@ -87,12 +87,12 @@ def write(judged: Judged, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / "comparison.md", text.encode("utf-8", "backslashreplace"))
         forms.write_csv(judged.table, folder / "comparison.csv")
+        plot_comparison(judged.rows, folder / "comparison.png")
+        if any(row.diverged < len(row.runs) for row in judged.rows):
+            plot_pareto(judged.rows, folder / "pareto.png")
+        plot_ties(judged.rows, folder / "ties.png")
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error}") from error
-    plot_comparison(judged.rows, folder / "comparison.png")
-    if any(row.diverged < len(row.runs) for row in judged.rows):
-        plot_pareto(judged.rows, folder / "pareto.png")
-    plot_ties(judged.rows, folder / "ties.png")
 
 
 def show(judged: Judged, folder: Path) -> None:

@@ -19,6 +19,7 @@ from tiegym.analysis import groups
 from tiegym.analysis.intervals import interquartile_mean
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.record_checks import is_number
 
 NO_LEARNING = "none"
 SHALLOW = "shallow-"
@@ -135,9 +136,9 @@ def _check_run(run: Run) -> None:
             "iterations, so it has no test perplexity of the whole budget. Run it again without "
             "what truncates it"
         )
-    if final["seed"] != _seed(run):
+    if final.get("seed") != _seed(run):
         raise InputError(
-            f"{run.folder} reports an episode of seed {final['seed']}, but the run has seed "
+            f"{run.folder} reports an episode of seed {final.get('seed')}, but the run has seed "
             f"{_seed(run)}: its last episode is not the one that others with that seed had. Give "
             "each run one episode (no --total-steps); an agent that is to learn over several gets "
             "--pretrain-runs"
@@ -157,12 +158,16 @@ def _check_figures(run: Run) -> None:
     places: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
         ("config.json", env, ("n_layer", "max_iters"))
     ]
+    if not final:
+        raise InputError(
+            f"{run.folder} is no record of a TieEnv's run: it has no figures at its end"
+        )
     needed = FIGURES if "test_perplexity" in final else ()
     places.append(("summary.json", final, ("episode", "iteration", *needed)))
     places += [("steps.jsonl", step, ("episode", "iteration", "perplexity")) for step in run.steps]
     for name, values, keys in places:
         for key in keys:
-            if not _is_number(values.get(key)):
+            if not is_number(values.get(key)):
                 raise InputError(
                     f"{run.folder / name} is no record of a TieEnv's run: its {key} is "
                     f"{values.get(key)!r}, and must be a number"
@@ -175,15 +180,11 @@ def _check_figures(run: Run) -> None:
                 f"{run.folder / 'steps.jsonl'} is no record of a TieEnv's run: {error}"
             ) from error
     perplexity = final.get("test_perplexity", 1.0)
-    if not (_is_number(perplexity) and perplexity > 0):
+    if not (is_number(perplexity) and perplexity > 0):
         raise InputError(
             f"{run.folder / 'summary.json'}: its test_perplexity is {perplexity!r}, and must be a "
             "positive number"
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 MEASURED_ON = (
@@ -224,6 +225,22 @@ def check_comparable(rows: Sequence[Row]) -> None:
                     f"{run.folder} and {first.folder} can't be compared: {key} is {value!r} in one "
                     f"and {expected[key]!r} in the other. Run one of them again with the other's"
                 )
+    _check_same_tokens(rows)
+
+
+def _check_same_tokens(rows: Sequence[Row]) -> None:
+    """A tokenizer.json may be another under the same name; some runs don't say which they had."""
+    had: dict[str, Run] = {}
+    for run in (run for row in rows for run in row.runs):
+        if run.config.get("tokenizer_sha256") is not None:
+            had.setdefault(run.config["tokenizer_sha256"], run)
+    if len(had) > 1:
+        (one, first), (other, second) = list(had.items())[:2]
+        raise InputError(
+            f"{first.folder} and {second.folder} can't be compared: their tokenizers are others "
+            f"(sha256 {one} and {other}), and perplexity is that of a token. Run one of them again "
+            "with the other's"
+        )
 
 
 def is_shallow(row: Row) -> bool:

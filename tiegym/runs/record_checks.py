@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiegym.config import MOST, default_arguments
 from tiegym.runs.input_errors import DamagedFile
 
 COUNTS = {
@@ -27,6 +28,9 @@ NUMBERS = {
     *("seconds_training", "seconds_evaluation", "peak_process_bytes", "peak_device_bytes"),
 }
 """Entries that are numbers, or null where there was none, or none that is finite."""
+
+PERPLEXITIES = {"perplexity", "test_perplexity"}
+"""Those of them that are positive: exp(loss), which is shown on a logarithmic axis."""
 
 TRUTHS = {"terminated", "truncated", "diverged", "finished"}
 """Entries that are true or false."""
@@ -58,9 +62,25 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     threads = config.get("threads", 1)
     if not _is_count(threads) or not 1 <= threads <= 2**16:
         raise _wrong(path, "threads", threads, "a number of threads")
-    seed = (config.get("options") or {}).get("seed")
-    if seed is not None and not _is_count(seed):
+    seed: Any = (config.get("options") or {}).get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise _wrong(path, "options.seed", seed, "an integer, 0 or more")
+    _check_env(path, config.get("env", {}))
+
+
+def _check_env(path: Path, env: Mapping[str, Any]) -> None:
+    """Checks the arguments of the environment that are there: versions know more and fewer."""
+    for name in default_arguments():
+        value: Any = env.get(name)
+        where = f"env.{name}"
+        if name in ("n_layer", "max_iters"):
+            if name in env and not (_is_count(value) and 1 <= value <= MOST):
+                raise _wrong(path, where, value, f"an integer from 1 to {MOST}")
+        elif isinstance(value, list):
+            if name != "initial_ties" or not all(map(_is_count, value)):
+                raise _wrong(path, where, value, "a plain value")
+        elif not (value is None or isinstance(value, str | bool) or is_number(value)):
+            raise _wrong(path, where, value, "text, a finite number, true, false or null")
 
 
 def check_figures(where: Path | str, figures: Mapping[str, Any]) -> None:
@@ -78,8 +98,10 @@ def check_figures(where: Path | str, figures: Mapping[str, Any]) -> None:
             if not _is_count(value):
                 raise _wrong(where, name, value, "an integer, 0 or more")
         elif name in NUMBERS:
-            if value is not None and not _is_number(value):
+            if value is not None and not is_number(value):
                 raise _wrong(where, name, value, "a finite number, or null")
+            if name in PERPLEXITIES and value is not None and value <= 0:
+                raise _wrong(where, name, value, "positive, or null")
         elif name in TRUTHS:
             if not isinstance(value, bool):
                 raise _wrong(where, name, value, "true or false")
@@ -142,6 +164,11 @@ def check_together(
                 "summary.json"
             )
     final = summary.get("final") or {}
+    if "episode" in final and all(row.get("episode") != final["episode"] for row in rows):
+        raise DamagedFile(
+            f"{folder / 'summary.json'} is damaged: it ends with episode {final['episode']}, but "
+            "steps.jsonl has no row of that"
+        )
     last: Mapping[str, Any] = next(
         (r for r in reversed(rows) if r.get("episode") == final.get("episode")), {}
     )
@@ -178,10 +205,11 @@ def own_checksum(summary: Mapping[str, Any]) -> str:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float holds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     # Integers of thousands of digits are no floats, and no figures either.

@@ -56,9 +56,10 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.d
 
 
 def resolved_config(config: TieConfig, device: torch.device, corpus: Corpus) -> dict[str, Any]:
-    """The configuration, with what "auto" stands for on this machine, and the text's hash."""
+    """The configuration, what "auto" stands for here, and hashes of the text and the tokenizer."""
     dtypes = "{}, {}".format(*resolve_dtype(config.dtype, device))
     found = {"device": device.type, "dtype": dtypes, "corpus_sha256": corpus.sha256}
+    found["tokenizer_sha256"] = corpus.tokenizer.sha256
     return dataclasses.asdict(config) | found
 
 

@@ -210,3 +210,36 @@ def test_an_environment_that_measures_no_seconds_has_none():
     assert row.seconds_per_iteration == 0.1
     row.runs[1].steps[0]["seconds_per_iteration"] = None
     assert row.seconds_per_iteration is None
+
+
+@pytest.mark.parametrize("final", [None, {}])
+def test_a_run_without_figures_at_its_end_is_no_record(final):
+    run = make_run(0, 1.0)
+    run.summary["final"] = final
+    run.steps.clear()
+    with pytest.raises(InputError, match="no figures at its end"):
+        row_of("a", [run])
+
+
+def test_an_episode_without_a_seed_is_not_taken_for_that_of_the_run():
+    run = make_run(0, 1.0)
+    del run.summary["final"]["seed"]
+    with pytest.raises(InputError, match="episode of seed None, but the run has seed 0"):
+        row_of("a", [run])
+
+
+@pytest.mark.parametrize(("place", "key"), [("env", "n_layer"), ("step", "perplexity")])
+def test_an_integer_that_is_no_float_is_no_figure(place, key):
+    run = make_run(0, 1.0)
+    {"env": run.config["env"], "step": run.steps[0]}[place][key] = 10**400
+    with pytest.raises(InputError, match=rf"{key} is 1000"):
+        row_of("a", [run])
+
+
+def test_runs_with_another_tokenizer_of_the_same_name_are_not_compared():
+    rows = [make_row([1.0, 1.0]), make_row([1.0, 1.0], "other")]
+    rows[0].runs[0].config["tokenizer_sha256"] = "x"
+    check_comparable(rows)  # the others are of a version that doesn't say it
+    rows[1].runs[1].config["tokenizer_sha256"] = "y"
+    with pytest.raises(InputError, match=r"tokenizers are others \(sha256 x and y\)"):
+        check_comparable(rows)

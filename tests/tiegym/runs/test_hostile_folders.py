@@ -125,6 +125,10 @@ def test_what_is_not_deep_may_be_long():
         ("perplexity", "9.1"),
         ("perplexity", [1]),
         ("perplexity", 10**400),
+        ("perplexity", 0),
+        ("perplexity", -3.5),
+        ("test_perplexity", 0.0),
+        ("iteration", 10**400),
         ("terminated", 1),
         ("diverged", "no"),
         ("ties", [0, 2, 1]),  # a cycle
@@ -164,6 +168,16 @@ def test_values_of_the_wrong_type_or_range_are_named(tmp_path, finished, name, v
         ("threads", 0),
         ("threads", 10**9),
         ("versions", None),
+        ("env", {"n_layer": 10**400}),
+        ("env", {"n_layer": 3.5}),
+        ("env", {"n_layer": None}),
+        ("env", {"max_iters": 0}),
+        ("env", {"max_iters": True}),
+        ("env", {"dropout": [0.1]}),
+        ("env", {"learning_rate": {"a": 1}}),
+        ("env", {"weight_decay": 10**400}),
+        ("env", {"corpus": ["a", "b"]}),
+        ("env", {"initial_ties": [[0], 1]}),
     ],
 )
 def test_a_config_of_the_wrong_types_is_named(tmp_path, finished, name, value):
@@ -171,6 +185,24 @@ def test_a_config_of_the_wrong_types_is_named(tmp_path, finished, name, value):
     config = json.loads((whole / "config.json").read_text())
     write_json(whole / "config.json", {**config, name: value})
     with pytest.raises(InputError, match=rf"config\.json is damaged: .*{name}"):
+        read_run(whole)
+
+
+def test_an_environment_of_another_version_may_know_fewer_and_other_arguments(tmp_path, finished):
+    whole = shutil.copytree(finished, tmp_path / "whole")
+    config = json.loads((whole / "config.json").read_text())
+    env = {"n_layer": 4, "max_iters": 6, "initial_ties": [0, 0, 2, 2], "later": {"a": [1]}}
+    write_json(whole / "config.json", {**config, "env": env})
+    assert read_run(whole).config["env"] == env
+
+
+def test_a_summary_of_an_episode_that_has_no_row_is_damaged(tmp_path, finished):
+    whole = shutil.copytree(finished, tmp_path / "whole")
+    summary = json.loads((whole / "summary.json").read_text())
+    del summary["sha256"]
+    summary["final"]["episode"] = 9
+    write_json(whole / "summary.json", summary)
+    with pytest.raises(InputError, match=r"ends with episode 9, but steps\.jsonl has no row"):
         read_run(whole)
 
 
