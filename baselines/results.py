@@ -96,7 +96,7 @@ def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
         options: Of all of them but the untied ones, such as " --env.tie-grad sum".
     """
     sizes = (*FIXED, *(f"cycle:{m}" for m in range(4, n_layer)))
-    shallow = (f"shallow:{m}" for m in range(2, 2 * n_layer // 3 + 1))
+    shallow = (f"shallow:{m}" for m in range(1, 2 * n_layer // 3 + 1))
     return (*(f"{policy}{options}" for policy in (*NULLS, *sizes)), *shallow)
 
 
