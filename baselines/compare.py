@@ -26,6 +26,7 @@ from tiegym.analysis.find import is_run_folder
 from tiegym.analysis.rows import Row, make_row
 from tiegym.analysis.verdicts import LEAST_SEEDS
 from tiegym.config import PAPER, TieConfig
+from tiegym.runs.commands import python_command, runnable
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.printable import printable
@@ -171,7 +172,13 @@ def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     args = sys.argv[1:] if args is None else list(args)
     env = TieConfig(**(PAPER if "--paper" in args else {}))
-    options = tyro.cli(Options, default=Options(env=env), args=args, description=__doc__)
+    options = tyro.cli(
+        Options,
+        default=Options(env=env),
+        args=args,
+        prog=python_command("baselines.compare"),
+        description=runnable(__doc__),
+    )
     with comparison_errors():
         judged = compare(options)
     show(judged, options.runs_dir)

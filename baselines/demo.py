@@ -14,6 +14,7 @@ from rich.console import Console
 from baselines.compare import Options, compare, comparison_errors
 from tiegym.analysis.comparison import show
 from tiegym.config import TieConfig
+from tiegym.runs.commands import python_command
 
 POLICIES = ("qlearning", "dqn", "random", "tied", "cycle:2", "independent")
 FOLDER = Path("runs/demo")
@@ -37,7 +38,7 @@ def demo() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program; it has no options but --help."""
-    tyro.cli(demo, args=args, prog="python -m baselines.demo")
+    tyro.cli(demo, args=args, prog=python_command("baselines.demo"))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from rich.progress import track
 
 from tiegym.analysis.intervals import interquartile_mean, iqm_interval, paired_difference
 from tiegym.analysis.verdicts import verdict
+from tiegym.runs.commands import python_command
 
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 """So many losses of mean 0 and standard deviation 1."""
@@ -140,7 +141,7 @@ def error_rates(experiments: int = 4000) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    tyro.cli(error_rates, args=args, prog="python -m baselines.error_rates")
+    tyro.cli(error_rates, args=args, prog=python_command("baselines.error_rates"))
 
 
 def _percent(share: float) -> str:

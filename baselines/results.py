@@ -26,6 +26,7 @@ from tiegym.analysis.comparison import Judged, judge, show, write
 from tiegym.analysis.rows import Row, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
+from tiegym.runs.commands import python_command, runnable
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
 
@@ -225,7 +226,9 @@ def chosen(options: Options) -> list[Study]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    options = tyro.cli(Options, args=args, description=__doc__)
+    options = tyro.cli(
+        Options, args=args, prog=python_command("baselines.results"), description=runnable(__doc__)
+    )
     with comparison_errors():
         for study in chosen(options):
             judged = judge(run_study(study, options))

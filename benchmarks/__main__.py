@@ -13,6 +13,7 @@ import torch
 import tyro
 
 from benchmarks import breakdown, core, paper_memory, paper_scale, scaling, throughput
+from tiegym.runs.commands import python_command, runnable
 
 
 @dataclass(frozen=True)
@@ -37,5 +38,10 @@ def run(options: Options) -> None:
         paper_scale.run(paper_scale.Options(device=device))
 
 
+def main() -> None:
+    """Runs the program."""
+    run(tyro.cli(Options, prog=python_command("benchmarks"), description=runnable(__doc__)))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()

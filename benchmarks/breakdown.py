@@ -24,6 +24,7 @@ import tyro
 from benchmarks import timing
 from tiegym import TieEnv
 from tiegym import env as tiegym_env
+from tiegym.runs.commands import python_command, runnable
 from tiegym.transformer.block import Shape
 
 
@@ -165,7 +166,14 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(
+        tyro.cli(
+            Options,
+            args=argv,
+            prog=python_command("benchmarks.breakdown"),
+            description=runnable(__doc__),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tyro
 from benchmarks import timing
 from benchmarks.timing import Quartiles, bare_iterations, paired_ratio, random_batches, seconds
 from tiegym import TieEnv, ties
+from tiegym.runs.commands import python_command, runnable
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 
@@ -112,7 +113,14 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(
+        tyro.cli(
+            Options,
+            args=argv,
+            prog=python_command("benchmarks.core"),
+            description=runnable(__doc__),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import tyro
 from tqdm.auto import tqdm
 
 from tiegym import TieEnv
-from tiegym.runs.commands import python_command
+from tiegym.runs.commands import python_command, runnable
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def growth(options: Options) -> float:
 
 def main() -> None:
     """Prints the growth."""
-    options = tyro.cli(Options, prog=python_command("benchmarks.leaks"), description=__doc__)
+    options = tyro.cli(
+        Options, prog=python_command("benchmarks.leaks"), description=runnable(__doc__)
+    )
     grown = growth(options)
     print(
         f"{options.resets} resets, {options.resets * options.steps} steps: resident memory grew by "

@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from benchmarks import timing
+from tiegym.runs.commands import python_command, runnable
 from tiegym.training.resolve import resolve_loss_chunk
 from tiegym.transformer.block import Shape
 
@@ -182,7 +183,14 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(
+        tyro.cli(
+            Options,
+            args=argv,
+            prog=python_command("benchmarks.paper_memory"),
+            description=runnable(__doc__),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from tiegym import ties
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tokenization import Tokenizer
+from tiegym.runs.commands import python_command, runnable
 from tiegym.training.resolve import resolve_device
 from tiegym.training.step_stats import peak_memory, reset_peak_memory
 from tiegym.training.trainer import Trainer
@@ -221,7 +222,14 @@ def run_or_measure(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run_or_measure(tyro.cli(Options, args=argv, description=__doc__))
+    run_or_measure(
+        tyro.cli(
+            Options,
+            args=argv,
+            prog=python_command("benchmarks.paper_scale"),
+            description=runnable(__doc__),
+        )
+    )
 
 
 if __name__ == "__main__":

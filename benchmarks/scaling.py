@@ -15,6 +15,7 @@ import tyro
 from benchmarks import timing
 from benchmarks.timing import Quartiles, bare_iterations, random_batches
 from tiegym import TieEnv, ties
+from tiegym.runs.commands import python_command, runnable
 from tiegym.transformer import tying
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
@@ -110,7 +111,14 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(
+        tyro.cli(
+            Options,
+            args=argv,
+            prog=python_command("benchmarks.scaling"),
+            description=runnable(__doc__),
+        )
+    )
 
 
 if __name__ == "__main__":

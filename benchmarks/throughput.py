@@ -19,6 +19,7 @@ from benchmarks import timing
 from benchmarks.plain_gpt import PlainLoop
 from benchmarks.timing import Quartiles
 from tiegym import TieEnv
+from tiegym.runs.commands import python_command, runnable
 from tiegym.training.resolve import resolve_dtype
 
 
@@ -99,7 +100,14 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(
+        tyro.cli(
+            Options,
+            args=argv,
+            prog=python_command("benchmarks.throughput"),
+            description=runnable(__doc__),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from benchmarks import timing
 from tiegym import TieEnv
 from tiegym.bench.make import one_thread
 from tiegym.bench.table import shipped_tables
+from tiegym.runs.commands import python_command, runnable
 
 
 @dataclass(frozen=True)
@@ -97,5 +98,11 @@ def run(options: Options) -> None:
         timing.row((key, f"{median:,.0f}", f"{median / real:,.0f}"))
 
 
+def main() -> None:
+    """Runs the program."""
+    program = python_command("benchmarks.tiebench")
+    run(tyro.cli(Options, prog=program, description=runnable(__doc__)))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()

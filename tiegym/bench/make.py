@@ -33,6 +33,7 @@ from tiegym.bench.table import Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad
 from tiegym.runs import provenance
+from tiegym.runs.commands import python_command, runnable
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.progress import Progress
 
@@ -269,7 +270,8 @@ def main(args: Sequence[str] | None = None) -> None:
         Options,
         default=Options(table=tyro.MISSING),
         args=sys.argv[1:] if args is None else list(args),
-        description=__doc__,
+        prog=python_command("tiegym.bench.make"),
+        description=runnable(__doc__),
     )
     try:
         with input_errors(InputError):

@@ -26,6 +26,15 @@ def python_command(module: str, *arguments: str | Path) -> str:
     return shlex.join([_python(), "-m", module, *map(str, arguments)])
 
 
+def runnable(text: str | None) -> str:
+    """A program's description whose command lines run where it is read: `python_command`'s Python.
+
+    Args:
+        text: With command lines that begin with "python -m"; None is empty.
+    """
+    return (text or "").replace("python -m ", f"{shlex.quote(_python())} -m ")
+
+
 def _python() -> str:
     here = Path(sys.executable)  # not resolved: that of an environment is a link to another
     for name in ("python", "python3"):
