@@ -16,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
-
 from baselines.compare import comparison_errors, read_row, run_policies
 from baselines.policies import ComparedPolicy, parse_policy
 from baselines.running import RunningOptions, run_missing
@@ -26,7 +24,7 @@ from tiegym.analysis.comparison import Judged, judge, show, write
 from tiegym.analysis.rows import Row, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
-from tiegym.runs.commands import python_command, runnable
+from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
 
@@ -226,9 +224,7 @@ def chosen(options: Options) -> list[Study]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    options = tyro.cli(
-        Options, args=args, prog=python_command("baselines.results"), description=runnable(__doc__)
-    )
+    options = read_command_line(Options, "baselines.results", __doc__, args=args)
     with comparison_errors():
         for study in chosen(options):
             judged = judge(run_study(study, options))

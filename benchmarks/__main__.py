@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import tyro
 
 from benchmarks import breakdown, core, paper_memory, paper_scale, scaling, throughput
-from tiegym.runs.commands import python_command, runnable
+from tiegym.runs.commands import read_command_line
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def run(options: Options) -> None:
 
 def main() -> None:
     """Runs the program."""
-    run(tyro.cli(Options, prog=python_command("benchmarks"), description=runnable(__doc__)))
+    run(read_command_line(Options, "benchmarks", __doc__))
 
 
 if __name__ == "__main__":

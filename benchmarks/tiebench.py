@@ -15,13 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import gymnasium
-import tyro
 
 from benchmarks import timing
 from tiegym import TieEnv
 from tiegym.bench.make import one_thread
 from tiegym.bench.table import shipped_tables
-from tiegym.runs.commands import python_command, runnable
+from tiegym.runs.commands import read_command_line
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ def run(options: Options) -> None:
 
 def main() -> None:
     """Runs the program."""
-    program = python_command("benchmarks.tiebench")
-    run(tyro.cli(Options, prog=program, description=runnable(__doc__)))
+    run(read_command_line(Options, "benchmarks.tiebench", __doc__))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The help of every program: read without starting anything, with commands that run."""
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +17,7 @@ def _programs():
     for path in sorted(
         p for f in ("agents", "baselines", "benchmarks") for p in ROOT.glob(f"{f}/*.py")
     ):
-        if "tyro" in (text := path.read_text()) or "run_program" in text:
+        if "read_command_line(" in (text := path.read_text()) or "run_program" in text:
             name = f"{path.parent.name}.{path.stem}".removesuffix(".__main__")
             if "__main__" in text or path.stem == "__main__":
                 yield name
@@ -43,3 +45,13 @@ def test_help_names_commands_that_run_where_they_are_printed(module, monkeypatch
     assert said.startswith(f"usage: {python_command(module)} ")
     python = python_command(module).partition(" -m ")[0]
     assert said.count("python -m ") == said.count(f"{python} -m ")
+
+
+@pytest.mark.parametrize("module", ["agents.dqn", "baselines.compare", "tiegym.cli"])
+def test_a_reader_that_leaves_ends_help_without_a_word(module):
+    program = [sys.executable, "-m", module, "--help"]
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as nobody:
+        done = subprocess.run(program, cwd=ROOT, stdout=nobody, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

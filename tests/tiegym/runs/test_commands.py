@@ -44,4 +44,3 @@ def test_the_command_lines_of_a_description_are_those_of_the_python_that_runs(mo
     monkeypatch.setattr(sys, "executable", "/opt/my python/bin/python")
     said = commands.runnable("What it does.\n\n    python -m agents.dqn\n")
     assert said == "What it does.\n\n    '/opt/my python/bin/python' -m agents.dqn\n"
-    assert commands.runnable(None) == ""
