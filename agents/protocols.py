@@ -234,9 +234,9 @@ class Greedy:
 def level_free(env: Env, options: CriticOptions) -> Env:
     """The environment as an agent learns from it: with `RewardDifferences`, if asked for.
 
-    The reward "delta_log_ppl" is a difference already, and stays as it is.
+    Rewards named "delta_..." are differences already, and stay as they are.
     """
-    if options.reward_differences and options.env.reward != "delta_log_ppl":
+    if options.reward_differences and not options.env.reward.startswith("delta_"):
         return RewardDifferences(env)
     return env
 
@@ -252,7 +252,7 @@ class RewardDifferences(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     It is another aim than the level's. With the discount gamma, the differences of an episode add
     up to (1 - gamma) times what the levels would if the last one were kept for ever, less what the
-    first is held against: the sum over t < T of gamma^t (r_{t+1} - r_t) is the sum over t < T of
+    first is compared with: the sum over t < T of gamma^t (r_{t+1} - r_t) is the sum over t < T of
     (1 - gamma) gamma^t r_{t+1}, plus gamma^T r_T, less r_0. So the best policy is the one for that
     sum. Where an episode ends and gamma < 1, it need not be the best one for the levels: of two
     steps with the levels 1, 0 or 0, 1 and gamma = 0.7, the levels prefer the former, their

@@ -26,6 +26,7 @@ from tiegym.analysis.find import is_run_folder
 from tiegym.analysis.rows import Row, make_row
 from tiegym.analysis.verdicts import LEAST_SEEDS
 from tiegym.config import PAPER, TieConfig
+from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.printable import printable
@@ -171,7 +172,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     args = sys.argv[1:] if args is None else list(args)
     env = TieConfig(**(PAPER if "--paper" in args else {}))
-    options = tyro.cli(Options, default=Options(env=env), args=args, description=__doc__)
+    options = read_command_line(
+        Options, "baselines.compare", __doc__, default=Options(env=env), args=args
+    )
     with comparison_errors():
         judged = compare(options)
     show(judged, options.runs_dir)

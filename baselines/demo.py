@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 
 from baselines.compare import Options, compare, comparison_errors
 from tiegym.analysis.comparison import show
 from tiegym.config import TieConfig
+from tiegym.runs.commands import read_command_line
 
 POLICIES = ("qlearning", "dqn", "random", "tied", "cycle:2", "independent")
 FOLDER = Path("runs/demo")
@@ -37,7 +37,7 @@ def demo() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program; it has no options but --help."""
-    tyro.cli(demo, args=args, prog="python -m baselines.demo")
+    read_command_line(demo, "baselines.demo", args=args)
 
 
 if __name__ == "__main__":

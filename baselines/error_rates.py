@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import tyro
 from rich.console import Console
 from rich.progress import track
 
 from tiegym.analysis.intervals import interquartile_mean, iqm_interval, paired_difference
 from tiegym.analysis.verdicts import verdict
+from tiegym.runs.commands import read_command_line
 
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 """So many losses of mean 0 and standard deviation 1."""
@@ -140,7 +140,7 @@ def error_rates(experiments: int = 4000) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    tyro.cli(error_rates, args=args, prog="python -m baselines.error_rates")
+    read_command_line(error_rates, "baselines.error_rates", args=args)
 
 
 def _percent(share: float) -> str:

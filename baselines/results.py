@@ -16,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
-
 from baselines.compare import comparison_errors, read_row, run_policies
 from baselines.policies import ComparedPolicy, parse_policy
 from baselines.running import RunningOptions, run_missing
@@ -26,6 +24,7 @@ from tiegym.analysis.comparison import Judged, judge, show, write
 from tiegym.analysis.rows import Row, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
+from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
 
@@ -96,7 +95,7 @@ def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
         options: Of all of them but the untied ones, such as " --env.tie-grad sum".
     """
     sizes = (*FIXED, *(f"cycle:{m}" for m in range(4, n_layer)))
-    shallow = (f"shallow:{m}" for m in range(2, 2 * n_layer // 3 + 1))
+    shallow = (f"shallow:{m}" for m in range(1, 2 * n_layer // 3 + 1))
     return (*(f"{policy}{options}" for policy in (*NULLS, *sizes)), *shallow)
 
 
@@ -225,7 +224,7 @@ def chosen(options: Options) -> list[Study]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    options = tyro.cli(Options, args=args, description=__doc__)
+    options = read_command_line(Options, "baselines.results", __doc__, args=args)
     with comparison_errors():
         for study in chosen(options):
             judged = judge(run_study(study, options))

@@ -25,8 +25,9 @@ class Options(RunOptions):
     """Train an untied transformer of fewer layers."""
 
     layers: int = 2
-    """Its layers, at least 2; takes the place of env.n-layer, and env.initial-ties is
-    independent."""
+    """Its layers, at least 1; takes the place of env.n-layer, and env.initial-ties is
+    independent. One layer leaves joint actions nothing to choose: its env.action is layerwise
+    then, which changes nothing that it learns."""
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -35,14 +36,15 @@ class Options(RunOptions):
             ValueError: If the environment knows no transformer of so many layers.
         """
         super().__post_init__()
-        if self.layers < 2:
-            raise ValueError(f"layers={self.layers} must be at least 2, as env.n-layer must")
+        if self.layers < 1:
+            raise ValueError(f"layers={self.layers} must be at least 1, as env.n-layer must")
 
 
 def train(options: Options) -> Path:
     """Trains the transformer; returns the run folder."""
+    action = "layerwise" if options.layers == 1 else options.env.action
     env_config = dataclasses.replace(
-        options.env, n_layer=options.layers, initial_ties="independent"
+        options.env, n_layer=options.layers, initial_ties="independent", action=action
     )
     options = dataclasses.replace(options, env=env_config)
     ties = tie_vectors.parse("independent", options.layers)

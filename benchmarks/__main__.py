@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import tyro
 
 from benchmarks import breakdown, core, paper_memory, paper_scale, scaling, throughput
+from tiegym.runs.commands import read_command_line
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,10 @@ def run(options: Options) -> None:
         paper_scale.run(paper_scale.Options(device=device))
 
 
+def main() -> None:
+    """Runs the program."""
+    run(read_command_line(Options, "benchmarks", __doc__))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()

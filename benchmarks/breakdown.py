@@ -19,11 +19,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-import tyro
 
 from benchmarks import timing
 from tiegym import TieEnv
 from tiegym import env as tiegym_env
+from tiegym.runs.commands import read_command_line
 from tiegym.transformer.block import Shape
 
 
@@ -165,7 +165,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(read_command_line(Options, "benchmarks.breakdown", __doc__, args=argv))
 
 
 if __name__ == "__main__":

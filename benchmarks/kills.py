@@ -31,13 +31,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from tqdm.auto import tqdm
 
 import tiegym
 from agents.saved_agents import AGENT_FILE
 from tiegym.env import TieEnv
-from tiegym.runs.commands import python_command
+from tiegym.runs.commands import read_command_line
 from tiegym.runs.journal import remove_leftovers
 from tiegym.runs.json_files import whole_lines
 from tiegym.runs.options import parse_options
@@ -185,7 +184,7 @@ def _moment(folder: Path) -> str:
 
 def main() -> None:
     """Prints where kills came and what was compared."""
-    options = tyro.cli(Options, prog=python_command("benchmarks.kills"), description=__doc__)
+    options = read_command_line(Options, "benchmarks.kills", __doc__)
     rng = random.Random(options.seed)
     os.environ["OMP_NUM_THREADS"] = "1"
     PROCESSES.set_forkserver_preload(["benchmarks.kills", *(p.split()[0] for p in PROGRAMS)])

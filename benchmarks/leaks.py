@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm.auto import tqdm
 
 from tiegym import TieEnv
-from tiegym.runs.commands import python_command
+from tiegym.runs.commands import read_command_line
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def growth(options: Options) -> float:
 
 def main() -> None:
     """Prints the growth."""
-    options = tyro.cli(Options, prog=python_command("benchmarks.leaks"), description=__doc__)
+    options = read_command_line(Options, "benchmarks.leaks", __doc__)
     grown = growth(options)
     print(
         f"{options.resets} resets, {options.resets * options.steps} steps: resident memory grew by "

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import tyro
 
 from benchmarks import timing
+from tiegym.runs.commands import read_command_line
 from tiegym.training.resolve import resolve_loss_chunk
 from tiegym.transformer.block import Shape
 
@@ -182,7 +182,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(read_command_line(Options, "benchmarks.paper_memory", __doc__, args=argv))
 
 
 if __name__ == "__main__":

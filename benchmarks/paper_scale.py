@@ -20,7 +20,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import tyro
 
 from benchmarks import timing
 from benchmarks.paper_memory import GPT2_XL, Setting, peak_bytes, settings
@@ -29,6 +28,7 @@ from tiegym import ties
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tokenization import Tokenizer
+from tiegym.runs.commands import read_command_line
 from tiegym.training.resolve import resolve_device
 from tiegym.training.step_stats import peak_memory, reset_peak_memory
 from tiegym.training.trainer import Trainer
@@ -221,7 +221,7 @@ def run_or_measure(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run_or_measure(tyro.cli(Options, args=argv, description=__doc__))
+    run_or_measure(read_command_line(Options, "benchmarks.paper_scale", __doc__, args=argv))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import tyro
 
 from benchmarks import timing
 from benchmarks.timing import Quartiles, bare_iterations, random_batches
 from tiegym import TieEnv, ties
+from tiegym.runs.commands import read_command_line
 from tiegym.transformer import tying
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
@@ -110,7 +110,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(read_command_line(Options, "benchmarks.scaling", __doc__, args=argv))
 
 
 if __name__ == "__main__":

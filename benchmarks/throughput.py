@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import tyro
 
 from benchmarks import timing
 from benchmarks.plain_gpt import PlainLoop
 from benchmarks.timing import Quartiles
 from tiegym import TieEnv
+from tiegym.runs.commands import read_command_line
 from tiegym.training.resolve import resolve_dtype
 
 
@@ -99,7 +99,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(tyro.cli(Options, args=argv, description=__doc__))
+    run(read_command_line(Options, "benchmarks.throughput", __doc__, args=argv))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import gymnasium
-import tyro
 
 from benchmarks import timing
 from tiegym import TieEnv
 from tiegym.bench.make import one_thread
 from tiegym.bench.table import shipped_tables
+from tiegym.runs.commands import read_command_line
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,10 @@ def run(options: Options) -> None:
         timing.row((key, f"{median:,.0f}", f"{median / real:,.0f}"))
 
 
+def main() -> None:
+    """Runs the program."""
+    run(read_command_line(Options, "benchmarks.tiebench", __doc__))
+
+
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__))
+    main()

@@ -16,6 +16,7 @@ import tyro
 
 from tiegym import __version__
 from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.messages import reader_may_leave
 from tiegym.runs.printable import printable
 
 
@@ -153,9 +154,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if args == ["--version"]:
         print(f"tiegym {__version__}")
         return
-    tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="tiegym", description="What is done with runs that are there.", args=args
-    )
+    says = "What is done with runs that are there."
+    with reader_may_leave():
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="tiegym", description=says, args=args)
 
 
 if __name__ == "__main__":

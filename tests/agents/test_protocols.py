@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import math
+from typing import get_args
 
 import gymnasium
 import numpy as np
@@ -26,7 +27,7 @@ from agents.protocols import (
 )
 from tests.agents.known_answer import KnownAnswer
 from tests.tiegym.small import SMALL
-from tiegym.config import TieConfig
+from tiegym.config import Reward, TieConfig
 from tiegym.env import TieEnv
 from tiegym.runs.options import parse_options
 from tiegym.runs.recorder import read_run
@@ -210,11 +211,11 @@ def test_reward_differences_are_the_change_since_the_last_step_of_the_episode():
     assert env.step(0)[1] == 1.0  # better than it
 
 
-@pytest.mark.parametrize("reward", ["neg_log_ppl", "neg_ppl", "ppl_params", "delta_log_ppl"])
+@pytest.mark.parametrize("reward", get_args(Reward))
 def test_agents_learn_from_first_differences_whatever_the_reward(reward):
     options = dqn.Options(env=TieConfig(**SMALL, reward=reward))
     wrapped = level_free(KnownAnswer(), options)
-    assert isinstance(wrapped, RewardDifferences) == (reward != "delta_log_ppl")
+    assert isinstance(wrapped, RewardDifferences) == (not reward.startswith("delta_"))
     as_it_is = dataclasses.replace(options, reward_differences=False)
     assert not isinstance(level_free(KnownAnswer(), as_it_is), RewardDifferences)
 
@@ -308,7 +309,9 @@ def test_a_negative_number_of_pretraining_runs_is_refused():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.7, 1.0])
 def test_differences_add_up_to_levels_of_which_the_last_is_kept_for_ever(gamma):
-    levels = np.random.default_rng(0).normal(size=9)  # r_0, which the first is held against, to r_T
+    levels = np.random.default_rng(0).normal(
+        size=9
+    )  # r_0, which the first is compared with, to r_T
     k = np.arange(8)
     differences = (gamma**k * np.diff(levels)).sum()
     kept = (1 - gamma) * (gamma**k * levels[1:]).sum() + gamma**8 * levels[-1] - levels[0]

@@ -21,9 +21,9 @@ from tiegym.runs.recorder import read_run
 
 
 def test_a_folder_belongs_to_one_configuration_and_seed(tmp_path):
-    arm = parse_policy("random", ENV)
+    policy = parse_policy("random", ENV)
     other = parse_policy("random", dataclasses.replace(ENV, learning_rate=0.1))
-    folders = {a.folder(tmp_path, seed) for a in (arm, other) for seed in (0, 1)}
+    folders = {a.folder(tmp_path, seed) for a in (policy, other) for seed in (0, 1)}
     assert len(folders) == 4
     assert parse_policy("random", ENV).folder(tmp_path, 0) in folders
     same = parse_policy(f"random --env.batch-size {ENV.batch_size}", ENV)
@@ -96,13 +96,15 @@ def test_the_learning_rate_of_the_grid_is_the_tables(tmp_path, in_process):
 def test_the_learning_rate_is_chosen_on_validation_over_other_seeds(tmp_path, monkeypatch):
     ran = []
 
-    def pretend_to_run(arms, seeds, options):
+    def pretend_to_run(policies, seeds, options):
         runs_dir = options.runs_dir
-        for arm in arms:
+        for policy in policies:
             for seed in seeds:
-                rate = arm.options.env.learning_rate
+                rate = policy.options.env.learning_rate
                 loss = {0.1: (3.0, 1.0), 0.2: (2.0, 2.0), 0.3: (1.0, 3.0)}[rate]
-                ran.append((arm.folder(runs_dir, seed), make_run(seed, loss[0], val_loss=loss[1])))
+                ran.append(
+                    (policy.folder(runs_dir, seed), make_run(seed, loss[0], val_loss=loss[1]))
+                )
 
     monkeypatch.setattr(program, "run_missing", pretend_to_run)
     monkeypatch.setattr(program, "read_run", lambda folder: dict(ran)[folder])

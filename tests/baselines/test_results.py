@@ -22,7 +22,9 @@ def test_every_study_holds_its_yardsticks_and_its_policies_are_known(tmp_path):
         policies = [parse_policy(text, env) for text in study.policies]
         assert len(set(study.policies)) == len(study.policies)
         assert {policy.options.env.n_layer for policy in policies} == {study.n_layer}
-        assert {"random", "random-fixed", "random-raw", "shallow:2"} <= set(study.policies)
+        assert {"random", "random-fixed", "random-raw"} <= set(study.policies)
+        half = study.n_layer // 2
+        assert {f"shallow:{m}" for m in (1, 2, half)} <= set(study.policies)
         patterns = [p.options.pattern for p in policies if p.module == "baselines.fixed"]
         sizes = {ties.n_independent(ties.parse(p, study.n_layer)) for p in patterns}
         assert sizes == set(range(1, study.n_layer + 1))  # wherever an agent ends

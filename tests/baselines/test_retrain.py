@@ -71,9 +71,9 @@ def test_the_command_line_takes_the_environment_of_the_run(source, tmp_path, cap
 
 
 def test_in_a_comparison_the_environment_is_the_comparisons(source):
-    arm = parse_policy(f"retrain --run {source.folder}", ENV)
-    assert arm.module == "baselines.retrain"
-    assert (arm.options.run, arm.options.env) == (source.folder, ENV)
+    policy = parse_policy(f"retrain --run {source.folder}", ENV)
+    assert policy.module == "baselines.retrain"
+    assert (policy.options.run, policy.options.env) == (source.folder, ENV)
 
 
 def test_a_run_without_a_final_vector_is_refused(source, tmp_path):

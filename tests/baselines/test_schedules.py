@@ -1,4 +1,4 @@
-"""Schedules as a program and as arms of a comparison."""
+"""Schedules as a program and as policies of a comparison."""
 
 import dataclasses
 
@@ -43,9 +43,9 @@ def test_untying_at_once_still_begins_with_equal_layers(tmp_path):
 
 
 def test_schedules_are_arms_of_a_comparison():
-    arm = parse_policy("schedules --schedule progressive-split --until 3", ENV)
-    assert arm.module == "baselines.schedules"
-    assert (arm.options.schedule, arm.options.until) == ("progressive-split", 3)
+    policy = parse_policy("schedules --schedule progressive-split --until 3", ENV)
+    assert policy.module == "baselines.schedules"
+    assert (policy.options.schedule, policy.options.until) == ("progressive-split", 3)
 
 
 def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):

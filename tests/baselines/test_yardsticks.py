@@ -45,7 +45,7 @@ def test_raw_draws_run_under_every_action_protocol(tmp_path, action):
     assert draws_raw_actions(row) == (action == "layerwise")
 
 
-@pytest.mark.parametrize("layers", [2, 3])
+@pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_shallow_transformer_has_fewer_layers_and_no_ties(tmp_path, layers):
     env = TieConfig(**SMALL | {"initial_ties": (0, 0, 2, 2)})
     run, deep = made(shallow, tmp_path, layers=layers, env=env), made(random_raw, tmp_path)
@@ -64,9 +64,18 @@ def test_a_shallow_transformer_has_the_parameters_of_a_pattern_of_its_size(tmp_p
     assert sizes[0] == sizes[1]
 
 
-@pytest.mark.parametrize("layers", [1, 0, -3])
-def test_a_shallow_transformer_has_at_least_two_layers(layers):
-    with pytest.raises(ValueError, match=f"layers={layers} must be at least 2"):
+@pytest.mark.parametrize("action", ["layerwise", "pair", "joint"])
+def test_one_layer_trains_the_same_whatever_the_others_actions_are(tmp_path, action):
+    run = made(shallow, tmp_path, layers=1, env=TieConfig(**SMALL | {"action": action}))
+    plain = made(shallow, tmp_path, layers=1)
+    assert [row["perplexity"] for row in run.steps] == [row["perplexity"] for row in plain.steps]
+    deep = made(random_raw, tmp_path, env=TieConfig(**SMALL | {"action": action}))
+    check_comparable([make_row("shallow", [run]), make_row("deep", [deep])])
+
+
+@pytest.mark.parametrize("layers", [0, -3])
+def test_a_shallow_transformer_has_at_least_one_layer(layers):
+    with pytest.raises(ValueError, match=f"layers={layers} must be at least 1"):
         shallow.Options(layers=layers)
 
 

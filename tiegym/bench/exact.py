@@ -30,6 +30,7 @@ from tiegym.bench.values import (
     uniform_allowed,
     uniform_raw,
 )
+from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import input_errors
 
 PATTERNS = ("independent", "tied", "cycle:2", "sequence:2", "sandwich")
@@ -187,7 +188,7 @@ def markdown(table: Table, prices: Sequence[float], loss: Literal["val", "test"]
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     args = sys.argv[1:] if args is None else list(args)
-    options = tyro.cli(Options, args=args, description=__doc__)
+    options = read_command_line(Options, "tiegym.bench.exact", __doc__, args=args)
     with input_errors():
         table = load_table(options.table)
         most = price_where_tying_wins(table)

@@ -33,6 +33,7 @@ from tiegym.bench.table import Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad
 from tiegym.runs import provenance
+from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.progress import Progress
 
@@ -265,11 +266,12 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    options = tyro.cli(
+    options = read_command_line(
         Options,
+        "tiegym.bench.make",
+        __doc__,
         default=Options(table=tyro.MISSING),
         args=sys.argv[1:] if args is None else list(args),
-        description=__doc__,
     )
     try:
         with input_errors(InputError):

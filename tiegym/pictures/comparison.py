@@ -97,7 +97,9 @@ def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
             continue
         perplexity = [float(final["test_perplexity"]) for final in finals]
         millions = [float(final["trainable_params"]) / 1e6 for final in finals]
-        x, y = float(np.mean(millions)), float(np.mean(perplexity))
+        # Of whole numbers, so that policies of one size have the same x to the last bit.
+        x = float(np.mean([final["trainable_params"] for final in finals])) / 1e6
+        y = float(np.mean(perplexity))
         points[row.policy] = x, y
         every += perplexity
         style: dict[str, Any] = {"color": look.color, "marker": MARKERS[look.number % len(MARKERS)]}
@@ -192,15 +194,17 @@ def _name_front(axes: Axes, front: Mapping[str, tuple[float, float]]) -> None:
 def _legend_by_kind(figure: Figure, handles: Sequence[tuple[Line2D, Look]]) -> None:
     """All markers beside the axes, under the names of their kinds where colours are those."""
     lines: list[Line2D] = []
+    headings: list[Line2D] = []  # by their lines: a policy may have the name of a kind
     kind = None
     for marker, look in handles:
         if look.kind != kind:
             kind = look.kind
-            lines.append(Line2D([], [], linestyle="none", label=kind))
+            headings.append(Line2D([], [], linestyle="none", label=kind))
+            lines.append(headings[-1])
         lines.append(marker)
     legend = figure.legend(handles=lines, frameon=False, fontsize=8, loc="outside right upper")
-    for text in legend.get_texts():
-        if text.get_text() in KINDS:
+    for line, text in zip(lines, legend.get_texts(), strict=True):
+        if line in headings:
             text.set_fontweight("bold")
 
 

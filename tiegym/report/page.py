@@ -20,12 +20,14 @@ from tiegym.analysis.groups import (
     differing,
     final,
     group_runs,
+    program,
     seconds_per_iteration,
     seed,
     settings,
     state,
 )
 from tiegym.analysis.intervals import interquartile_mean
+from tiegym.analysis.rows import SHALLOW
 from tiegym.atomic_write import write_bytes
 from tiegym.pictures.colors import ON_DARK, PALETTE
 from tiegym.pictures.kinds import looks
@@ -93,8 +95,8 @@ def write_report(runs: Sequence[Run], path: str | Path, skipped: Sequence[str] =
     page = environment.get_template("report.html").render(
         light=PALETTE,
         dark=ON_DARK,
-        caption=_caption([group.runs[0] for group in groups]),
-        mixed=differing([_task(run) for run in runs]),
+        caption=_caption(_of_the_comparisons_depth([group.runs[0] for group in groups])),
+        mixed=_mixed(runs),
         groups=[
             {**_group_cells(group), "color": look.place, "kind": look.kind}
             for group, look in zip(groups, shown_as, strict=True)
@@ -123,6 +125,18 @@ def _task(run: Run) -> dict[str, Any]:
     return {name: run.config["env"].get(name) for name in _TASK} | {
         "corpus_sha256": run.config.get("corpus_sha256")
     }
+
+
+def _mixed(runs: Sequence[Run]) -> list[str]:
+    """What isn't the same, though it must be; as `tiegym.analysis.rows.check_comparable`."""
+    same_depth = differing([_task(run) for run in _of_the_comparisons_depth(runs)])
+    every = differing([_task(run) for run in runs])
+    return [name for name in every if name != "n_layer" or name in same_depth]
+
+
+def _of_the_comparisons_depth(runs: Sequence[Run]) -> Sequence[Run]:
+    """All but shallower transformers, which are compared with deeper ones; all if no other is."""
+    return [run for run in runs if not program(run).startswith(SHALLOW)] or runs
 
 
 def _caption(runs: Sequence[Run]) -> str:

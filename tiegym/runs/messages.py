@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from tiegym.runs.printable import printable
@@ -39,6 +41,24 @@ def say(text: str, stream: TextIO | None) -> bool:
         _silence(stream)
         return False
     return True
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Ends the program without a word when the reader of its output has gone (`| head`).
+
+    Raises:
+        SystemExit: With 0, if so.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None and not sys.stdout.closed:
+                sys.stdout.flush()  # at the exit it would be too late to catch anything
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        sys.exit(0)
 
 
 def _silence(stream: TextIO) -> None:

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import tyro
-
 from tiegym.config import PAPER, TieConfig
-from tiegym.runs.commands import python_command
+from tiegym.runs.commands import python_command, read_command_line
 from tiegym.runs.folder import read_config
 from tiegym.runs.input_errors import InputError
 
@@ -111,12 +109,8 @@ def parse_options(
         if env is None:
             env = TieConfig(**(PAPER if "--paper" in args else {}))
         default = options(env=env)
-    return tyro.cli(
-        options,
-        prog=python_command(module_name(options)),
-        default=default,
-        args=args,
-        description=options.__doc__,
+    return read_command_line(
+        options, module_name(options), options.__doc__, args=args, default=default
     )
 
 

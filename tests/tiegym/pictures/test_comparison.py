@@ -230,3 +230,19 @@ def test_a_comparison_without_rows_or_with_an_unfinished_run_is_refused(tmp_path
     with pytest.raises(ValueError, match="runs/x has no test perplexity"):
         plots.plot_comparison([row("tied", run(20), unfinished)], tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_of_two_policies_of_one_size_only_the_better_is_on_the_front(tmp_path, figures):
+    sizes = (17_513, 12_600, 10_137, 7_657)  # the mean of their millions depends on the order
+    better = [run(21, params=size) for size in sizes[::-1]]
+    for order in (sizes, sizes[::-1]):
+        worse = [run(22, params=size) for size in order]
+        plots.plot_pareto([row("better", *better), row("worse", *worse)], tmp_path / "pareto.png")
+        (axes,) = figures[-1].axes
+        assert [text.get_text() for text in axes.texts] == ["better"]
+
+
+def test_a_policy_with_the_name_of_a_kind_is_no_heading(tmp_path, figures):
+    plots.plot_pareto([row("random", run(20)), row("other", run(21))], tmp_path / "pareto.png")
+    (legend,) = figures[0].legends
+    assert {text.get_fontweight() for text in legend.get_texts()} == {"normal"}

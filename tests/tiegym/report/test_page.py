@@ -107,6 +107,16 @@ def test_runs_of_different_tasks_are_not_passed_off_as_comparable(tmp_path):
     assert "Not all runs had the same task" in page([tmp_path / "runs"], tmp_path)
 
 
+def test_a_shallower_transformer_compares_and_another_of_its_text_does_not(tmp_path):
+    make_run(tmp_path / "runs" / "a", n_layer=3)
+    make_run(tmp_path / "runs" / "b", "shallow-1", n_layer=1)
+    text = page([tmp_path / "runs"], tmp_path)
+    assert "Not all runs had the same task" not in text
+    assert "n_layer 3" in text
+    make_run(tmp_path / "runs" / "c", n_layer=2)
+    assert "</b> n_layer differs" in page([tmp_path / "runs"], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("values", "expected"), [([3.0], 3), ([1.0, 2, 6], 3), ([0.0, 2, 4, 100], 3)]
 )

@@ -38,3 +38,9 @@ def test_the_python_is_named_as_the_user_would(
 def test_arguments_are_quoted_for_a_shell():
     command = python_command("agents.dqn", "--resume", Path("runs/it's; rm -rf x"))
     assert shlex.split(command)[-1] == "runs/it's; rm -rf x"
+
+
+def test_the_command_lines_of_a_description_are_those_of_the_python_that_runs(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/opt/my python/bin/python")
+    said = commands.runnable("What it does.\n\n    python -m agents.dqn\n")
+    assert said == "What it does.\n\n    '/opt/my python/bin/python' -m agents.dqn\n"

@@ -72,7 +72,7 @@ class Killed(BaseException):
 def kill_after(monkeypatch):
     """Lets a program die after so many resets and steps, those of forks and searches included."""
 
-    def arm(calls):
+    def die_after(calls):
         left = [calls]
 
         def counted(method):
@@ -88,7 +88,7 @@ def kill_after(monkeypatch):
         monkeypatch.setattr(Trainer, "train", counted(train))
 
     reset, train = TieEnv.reset, Trainer.train
-    return arm
+    return die_after
 
 
 def options_for(which, folder, **changes):
