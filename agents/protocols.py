@@ -28,6 +28,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from agents.ranges import check_ranges
 from agents.saved_agents import save_agent
 from tiegym.runs import tensorboard_log
 from tiegym.runs.options import RunOptions
@@ -57,6 +58,7 @@ class AgentOptions(RunOptions):
             ValueError: If one is out of range.
         """
         super().__post_init__()
+        check_ranges(self)
         if self.pretrain_runs < 0:
             raise ValueError(
                 f"pretrain_runs={self.pretrain_runs} must be a number of training runs, 0 or more"

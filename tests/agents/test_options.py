@@ -1,6 +1,7 @@
 """Every option of every program reaches what it names, and has its place in a run's identity."""
 
 import dataclasses
+import importlib
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,26 @@ def test_help_names_a_command_that_runs_here(capsys):
             dqn.main(arguments)
         out, err = capsys.readouterr()
         assert "-m agents.dqn" in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "value"),
+    [
+        (program, name, value)
+        for program in ("dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise", "qlearning")
+        for name, value in (
+            *(("learning_rate", v) for v in (0.0, -1.0, float("nan"), float("inf"))),
+            *(("gamma", v) for v in (-0.1, 1.1)),
+            *(("tau", 2.0), ("buffer_size", 0), ("batch_size", 0), ("gradient_steps", 0)),
+            *(("exploration_fraction", 0.0), ("exploration_final_eps", 1.5)),
+            *(("learning_starts", -1), ("n_steps", 1), ("n_epochs", 0), ("clip_range", 0.0)),
+            *(("gae_lambda", -1.0), ("lstm_size", 0), ("weight_decay", -0.1)),
+            *(("epsilon_decay", 1.1), ("epsilon_floor", -1.0), ("reward_clip", -1.0)),
+        )
+        if name in importlib.import_module(f"agents.{program}").Options.__dataclass_fields__
+    ],
+)
+def test_a_number_that_no_agent_can_have_is_an_input_error(program, name, value):
+    options = importlib.import_module(f"agents.{program}").Options
+    with pytest.raises(ValueError, match=rf"^{name}={value} must be "):
+        options(**{name: value})
