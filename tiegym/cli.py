@@ -16,7 +16,7 @@ import tyro
 
 from tiegym import __version__
 from tiegym.runs.input_errors import InputError, input_errors
-from tiegym.runs.messages import reader_may_leave
+from tiegym.runs.messages import reader_may_leave, say
 from tiegym.runs.printable import printable
 
 
@@ -45,7 +45,7 @@ def report(
             raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
     with _writing(out):
         write_report(found, out, skipped)
-    print(f"report: {printable(out)}")
+    say(f"report: {out}", sys.stdout)
 
 
 def compare(
@@ -70,7 +70,7 @@ def compare(
 
 
 def _say(message: str) -> None:
-    print(printable(message), file=sys.stderr)
+    say(printable(message), sys.stderr)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def film(
     test = final(read).get("test_perplexity")
     with _writing(out):
         write_film(steps, out, title=policy_name(read), test_perplexity=test, theme=theme)
-    print(f"film: {printable(out)}")
+    say(f"film: {out}", sys.stdout)
 
 
 def export(
@@ -133,7 +133,7 @@ def export(
         path = find_model(run)
         out = out or path.with_name(f"{path.stem}-{to}")
         export_gpt2(load_model(path), load_tokenizer(path), out)
-    print(f"exported: {printable(out)}")
+    say(f"exported: {out}", sys.stdout)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

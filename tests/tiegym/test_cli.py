@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 
 import pytest
@@ -157,3 +158,17 @@ def test_an_out_that_is_a_folder_is_one_line_and_status_2(runs, capsys, command,
     with pytest.raises(SystemExit, match="2"):
         cli.main([command, "runs/r0", "--out", out])
     assert f"--out {out} can't be written: Is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "out"), [("report", "p.html"), ("film", "f.gif"), ("compare", "c")]
+)
+@pytest.mark.parametrize("target", ["/dev/full", None])
+def test_words_that_nobody_can_read_end_no_command(runs, monkeypatch, command, out, target):
+    # Not closed before the test ends: what it holds can't be written then either.
+    stream = (
+        None if target is None else io.TextIOWrapper(io.FileIO(target, "w"), line_buffering=True)
+    )
+    monkeypatch.setattr("sys.stdout", stream)
+    cli.main([command, "runs/r0", "--out", out])
+    assert (runs / out).exists()

@@ -6,6 +6,8 @@ It runs nothing: what starts runs is no part of the package. The statistics are 
 
 from __future__ import annotations
 
+import io
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from tiegym.analysis.rows import Row, check_comparable, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.pictures.comparison import plot_comparison, plot_pareto, plot_ties
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.messages import write as write_text
 from tiegym.runs.printable import printable
 
 
@@ -102,12 +105,14 @@ def show(judged: Judged, folder: Path) -> None:
         judged: What was compared.
         folder: Where `write` has written it.
     """
-    console = Console()
-    if not console.is_terminal:
-        console.width = 220  # a file has room for every column
+    screen = Console()
+    # Boxes are drawn with what the encoding has.
+    text = io.TextIOWrapper(io.BytesIO(), screen.encoding, "backslashreplace", newline="\n")
+    width = screen.width if screen.is_terminal else 220  # a file has room for every column
+    console = Console(file=text, force_terminal=screen.is_terminal, width=width)
     console.print(forms.terminal_table(judged.table, console.width))
-    for text in (judged.setting, tables.READING):
-        console.print(printable(text), style="dim", highlight=False, markup=False)
+    for words in (judged.setting, tables.READING):
+        console.print(printable(words), style="dim", highlight=False, markup=False)
     place = printable(folder)
     console.print(
         f"all columns: {place}/comparison.csv\n"
@@ -116,3 +121,5 @@ def show(judged: Judged, folder: Path) -> None:
         markup=False,
         soft_wrap=True,
     )
+    text.seek(0)
+    write_text(text.read(), sys.stdout)

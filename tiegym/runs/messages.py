@@ -26,16 +26,28 @@ def say(text: str, stream: TextIO | None) -> bool:
     Returns:
         Whether it could be printed.
     """
+    lines = [printable(line) for line in text.split("\n")]
+    return write("\n".join(lines) + "\n", stream)
+
+
+def write(text: str, stream: TextIO | None) -> bool:
+    """Writes text as it stands, colours included; that nobody can read it ends no program.
+
+    Args:
+        text: With its line ends; what a file or a user brought into it is `printable` by now.
+        stream: As in `say`.
+
+    Returns:
+        Whether it could be written.
+    """
     if stream is None:
         return False
-    lines = [printable(line) for line in text.split("\n")]
-    line = "\n".join(lines) + "\n"
     try:
         try:
-            stream.write(line)
+            stream.write(text)
         except UnicodeEncodeError:
             encoding = stream.encoding or "ascii"
-            stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except (OSError, ValueError):  # ValueError: the stream is closed
         _silence(stream)
