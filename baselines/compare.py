@@ -29,6 +29,7 @@ from tiegym.config import PAPER, TieConfig
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.messages import say
 from tiegym.runs.printable import printable
 
 
@@ -94,7 +95,7 @@ def _read(options: Options) -> tuple[list[Path], list[ComparedPolicy]]:
 
 
 def _say(message: str) -> None:
-    print(printable(message), file=sys.stderr)
+    say(printable(message), sys.stderr)
 
 
 def _check_and_name(policy: ComparedPolicy, given: Sequence[Row]) -> ComparedPolicy:
@@ -164,7 +165,7 @@ def comparison_errors() -> Iterator[None]:
         try:
             yield
         except RunsFailed as error:
-            print(f"error: {printable(error)}", file=sys.stderr)
+            say(f"error: {printable(error)}", sys.stderr)
             sys.exit(1)
 
 

@@ -26,6 +26,7 @@ from baselines.workers import SIGNALS, Outcome, Task, Workers, has_begun
 from tiegym.runs.folder import is_finished
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import recorded_steps
+from tiegym.runs.messages import say
 from tiegym.runs.printable import printable
 from tiegym.runs.progress import Progress
 from tiegym.runs.provenance import device_facts
@@ -101,7 +102,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
-        print("stopped: the same command goes on where it stopped", file=sys.stderr)
+        say("stopped: the same command goes on where it stopped", sys.stderr)
         sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
     finally:
         for number, handler in before.items():
@@ -172,11 +173,10 @@ def _run_all(
     except InputError as error:
         raise InputError(f"{error} (the runs beside it were stopped; they can go on)") from error
     except KeyboardInterrupt:
-        print(
+        say(
             "stopping: runs end at their next step, with a checkpoint; a second Ctrl-C ends them "
             "at once",
-            file=sys.stderr,
-            flush=True,
+            sys.stderr,
         )
         raise
     finally:
@@ -242,8 +242,8 @@ def _outcome(future: Future[Outcome]) -> Outcome:
 
 
 def _say(text: str) -> None:
-    tqdm.write(printable(text), file=sys.stderr)
-    sys.stderr.flush()
+    with tqdm.external_write_mode(sys.stderr):  # bars make room for it
+        say(printable(text), sys.stderr)
 
 
 def _steps(task: Task) -> int:

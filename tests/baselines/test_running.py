@@ -1,6 +1,7 @@
 """Running what is missing: failures, stops, runs of others, runs that were kept."""
 
 import fcntl
+import io
 import json
 import os
 import signal
@@ -388,3 +389,9 @@ def test_asking_for_help_starts_no_work(module, capsys, tmp_path, monkeypatch):
     assert ended.value.code == 0
     assert "--help" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stream", [None, "/dev/full"])
+def test_words_of_a_comparison_that_nobody_can_read_end_nothing(monkeypatch, stream):
+    monkeypatch.setattr("sys.stderr", stream and io.TextIOWrapper(io.FileIO(stream, "w")))
+    running._say("a run is made anew")
