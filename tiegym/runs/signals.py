@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import weakref
 from types import FrameType
 from typing import Any
 
@@ -42,17 +43,17 @@ class StopSignals:
         """Takes over the signals, until `close`."""
         self.received: int | None = None
         """The number of the one that came."""
-        _open.append(self)
+        _open.add(self)
         _take_or_give_back()
 
     def close(self) -> None:
         """Gives the signals back, once no other is open; may be called again."""
-        if self in _open:
-            _open.remove(self)
+        _open.discard(self)
         _take_or_give_back()
 
 
-_open: list[StopSignals] = []
+# Weakly: a run that is dropped without being closed asks for no signals any more.
+_open: weakref.WeakSet[StopSignals] = weakref.WeakSet()
 _before: dict[int, Any] = {}
 
 
@@ -63,7 +64,7 @@ def _take_or_give_back() -> None:
     for number in SIGNALS:
         if not _open:
             _give_back(number)
-        elif number not in _before:
+        elif signal.getsignal(number) != _remember:  # also if somebody has put theirs over ours
             _before[number] = signal.signal(number, _remember)
 
 

@@ -1,5 +1,6 @@
 """Signals while runs are open: for all of them, given back in the end, whoever closes when."""
 
+import gc
 import os
 import signal
 import threading
@@ -97,4 +98,30 @@ def test_a_handler_that_was_set_meanwhile_is_left_alone(handlers):
     run.close()
     assert signal.getsignal(signal.SIGTERM) is other
     assert mine is not other
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+
+
+def test_a_run_that_is_dropped_without_being_closed_keeps_no_signal(handlers):
+    dropped = StopSignals()
+    del dropped
+    gc.collect()
+    send()
+    assert handlers == [signal.SIGTERM]
+    run = StopSignals()
+    send()
+    assert run.received == signal.SIGTERM
+    run.close()
+
+
+def test_a_run_takes_the_signals_from_whoever_took_them_from_an_older_run(handlers):
+    older, came = StopSignals(), []
+    signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    newer = StopSignals()
+    send()
+    assert newer.received == older.received == signal.SIGTERM
+    send()
+    assert came == [signal.SIGTERM]
+    newer.close()
+    older.close()
+    assert came == [signal.SIGTERM]
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
