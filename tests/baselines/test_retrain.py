@@ -89,6 +89,7 @@ def test_a_run_without_a_final_vector_is_refused(source, tmp_path):
     cut_off = tmp_path / "cut-off"
     shutil.copytree(source.folder, cut_off)
     write_json(cut_off / "summary.json", source.summary | {"finished": False})
+    write_json(cut_off / "config.json", source.config | {"checksums": False})
     with pytest.raises(ValueError, match="cut-off is not a finished run"):
         attempt(cut_off)
     (cut_off / "summary.json").unlink()

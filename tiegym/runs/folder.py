@@ -115,6 +115,8 @@ def read_run(folder: str | Path) -> Run:
     lines = whole_lines(path)
     rows = [parse_row(path, line, number) for number, line in enumerate(lines, start=1)]
     if summary is not None:
+        if config.get("checksums") and CHECKSUMS not in summary:
+            raise DamagedFile(f"{folder / 'summary.json'} is damaged: it has no {CHECKSUMS}")
         check_together(folder, summary, rows, lines)
         summary.pop(CHECKSUMS, None)
     return Run(folder, config, rows, summary)

@@ -102,8 +102,9 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
     """The entries of `config.json` that every run has.
 
     Returns:
-        `format`, `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`,
-        `versions`, `git`, `device`, `device_name` and `threads`; see the functions of this module.
+        `format`, `checksums` (that summary.json has them, as it had not in version 0.1),
+        `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`, `versions`, `git`,
+        `device`, `device_name` and `threads`; see the functions of this module.
 
     Raises:
         TypeError: If `env` is no TieEnv, wrapped or not.
@@ -116,6 +117,7 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
         )
     return {
         "format": FORMAT,
+        "checksums": True,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "env": dataclasses.asdict(inner.config),
         "corpus_sha256": inner.corpus.sha256,

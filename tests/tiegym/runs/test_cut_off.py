@@ -135,7 +135,10 @@ def test_a_flipped_digit_anywhere_in_a_finished_run_is_noticed(tmp_path, whole):
         places = [match.start() for match in re.finditer(r"\d", text)]
         for place in places[:: max(1, len(places) // 60)]:
             digit = str((int(text[place]) + 1) % 10)
-            (folder / name).write_text(text[:place] + digit + text[place + 1 :])
+            changed = text[:place] + digit + text[place + 1 :]
+            if name == "summary.json" and json.loads(changed) == json.loads(text):
+                continue  # the 17th digit of a number that is the same float with another one
+            (folder / name).write_text(changed)
             with pytest.raises(InputError, match="damaged"):
                 read_run(folder)
         (folder / name).write_text(text)
@@ -147,6 +150,11 @@ def test_a_run_of_the_first_version_is_read_and_still_held_against_its_rows(tmp_
     summary = json.loads((folder / "summary.json").read_text())
     del summary["sha256"]
     write_json(folder / "summary.json", summary)
+    with pytest.raises(InputError, match="damaged: it has no sha256"):
+        read_run(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["checksums"]  # which 0.1 doesn't write
+    write_json(folder / "config.json", config)
     assert read_run(folder).summary == read_run(whole).summary == summary
     summary["final"]["perplexity"] += 1
     write_json(folder / "summary.json", summary)

@@ -202,6 +202,8 @@ def test_a_summary_of_an_episode_that_has_no_row_is_damaged(tmp_path, finished):
     del summary["sha256"]
     summary["final"]["episode"] = 9
     write_json(whole / "summary.json", summary)
+    config = json.loads((whole / "config.json").read_text())
+    write_json(whole / "config.json", config | {"checksums": False})
     with pytest.raises(InputError, match=r"ends with episode 9, but steps\.jsonl has no row"):
         read_run(whole)
 
