@@ -20,6 +20,9 @@ from tiegym.bench.values import independent_share, node_rewards
 from tiegym.config import Reward, TieConfig
 from tiegym.spaces import make_action_space, make_observation_space
 
+COUNTS = ("n_independent", "trainable_params", "model_state_bytes", "iteration", "tokens")
+"""The entries of info that the node decides alone, and that are plain integers."""
+
 _LN2 = math.log(2)
 
 
@@ -212,8 +215,7 @@ class Recorded:
 
     def _facts_of(self, node: int) -> dict[str, int]:
         """The figures of a node that are plain numbers and the same in all runs."""
-        counts = ("n_independent", "trainable_params", "model_state_bytes", "iteration", "tokens")
-        return {key: int(self.columns[key][node]) for key in counts}
+        return {key: int(self.columns[key][node]) for key in COUNTS}
 
     def info(self, run: int, node: int) -> dict[str, Any]:
         """TieEnv's info of a run at a node; fresh arrays."""

@@ -32,10 +32,12 @@ from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
 from tiegym.bench.table import Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad
+from tiegym.data.corpora import load_corpus
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.progress import Progress
+from tiegym.runs.source_code import source_sha256
 
 NAME = re.compile(r"(?:tree-(\d+)x(\d+)|patterns-(\d+))-([a-z0-9.]+(?:-[a-z0-9.]+)*)-(owner|sum)")
 
@@ -72,6 +74,7 @@ class Plan:
     n_sweeps: int
     """0: fixed sharings alone."""
     env: TieConfig
+    text_sha256: str
     train: tuple[int, ...]
     held_out: tuple[int, ...]
 
@@ -91,8 +94,11 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with all that a seed's arrays depend on, versions included."""
-        parts = [dataclasses.asdict(self.env), self.n_sweeps, provenance.versions()]
+        """Changes with all that a seed's arrays depend on: text, code and versions included."""
+        parts = [
+            *(dataclasses.asdict(self.env), self.n_sweeps, self.text_sha256),
+            *(provenance.versions(), source_sha256("tiegym.bench.record")),
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -130,10 +136,12 @@ def make_plan(options: Options) -> Plan:
             grow_tree(n_layer, n_sweeps)
         elif n_layer > 8:
             raise ValueError(f"{n_layer} layers have over 20,000 sharings: take at most 8")
+        text_sha256 = load_corpus(env.corpus, env.tokenizer).sha256
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     seeds = tuple(range(options.seeds + options.held_out))
-    return Plan(options.table, n_sweeps, env, seeds[: options.seeds], seeds[options.seeds :])
+    train, held_out = seeds[: options.seeds], seeds[options.seeds :]
+    return Plan(options.table, n_sweeps, env, text_sha256, train, held_out)
 
 
 def make(options: Options) -> Path:
@@ -235,29 +243,25 @@ def assemble(parts: Path, plan: Plan) -> Table:
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
-    from tiegym.env import TieEnv
+    from tiegym.training.trainer import Trainer
 
-    env = TieEnv(**dataclasses.asdict(plan.env))
-    params, state = [], []
-    for n in range(1, plan.env.n_layer + 1):
-        ties = tuple(min(layer, n - 1) for layer in range(plan.env.n_layer))
-        sized = TieEnv(**dataclasses.asdict(dataclasses.replace(plan.env, initial_ties=ties)))
-        _, info = sized.reset(seed=0)
-        params.append(info["trainable_params"])
-        state.append(info["model_state_bytes"])
+    config = plan.env
+    corpus = load_corpus(config.corpus, config.tokenizer)
+    trainer = Trainer(config, corpus)
+    sizes = range(1, config.n_layer + 1)
     text = NAME.fullmatch(plan.name)
     assert text is not None
     return {
         "n_sweeps": plan.n_sweeps,
-        "config": dataclasses.asdict(dataclasses.replace(plan.env)) | {"corpus": text[4]},
-        "vocab_size": env.corpus.vocab_size,
+        "config": dataclasses.asdict(config) | {"corpus": text[4]},
+        "vocab_size": corpus.vocab_size,
         "bytes_per_token": {
-            "validation": env.corpus.bytes_per_token("validation"),
-            "test": env.corpus.bytes_per_token("test", plan.env.test_tokens),
+            "validation": corpus.bytes_per_token("validation"),
+            "test": corpus.bytes_per_token("test", config.test_tokens, config.block_size),
         },
-        "params": params,
-        "model_state_bytes": state,
-        "corpus_sha256": env.corpus.sha256,
+        "params": [trainer.shape.params(n) for n in sizes],
+        "model_state_bytes": [trainer.expected_state_bytes(n) for n in sizes],
+        "corpus_sha256": corpus.sha256,
         "versions": provenance.versions(),
         "threads": 1,
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -7,7 +7,6 @@ after the same decisions is what is recorded.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import defaultdict
 from typing import Any, TypeAlias
 
@@ -18,13 +17,14 @@ from tiegym.bench.tree import Tree, grow_tree, sharings
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 from tiegym.episode import Snapshot
+from tiegym.runs.input_errors import InputError
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 TYPES = {"train": np.float64, "val": np.float32, "test": np.float64, "stats": np.float32}
 """Training and test losses are means in float64 of float32 numbers."""
 
 
-class Diverged(RuntimeError):
+class Diverged(InputError):
     """A run of the table diverged: there is no table of such a setting."""
 
 
@@ -115,8 +115,7 @@ def _curves(configs: list[TieConfig], seed: int) -> Arrays:
 
 def config_points(config: TieConfig) -> list[int]:
     """The iterations after which an environment of this configuration evaluates."""
-    steps = math.ceil(config.max_iters / config.iters_per_step)
-    return [min((k + 1) * config.iters_per_step, config.max_iters) for k in range(steps)]
+    return [config.iterations(step) for step in range(1, config.steps_per_episode + 1)]
 
 
 def _check(info: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ losses by backward induction; nothing is sampled.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from tiegym.bench.table import Floats, Table
 from tiegym.bench.tree import Ints, Tree
 from tiegym.config import Reward
+from tiegym.rewards import reward
 
 Choice = Callable[[int, int], npt.NDArray[np.float64]]
 """Probabilities of the raw actions 0 to L-1 for the layer under the cursor: (layer, L) -> (L,)."""
@@ -30,18 +32,8 @@ def node_rewards(table: Table, kind: Reward, param_cost: float = 0.0) -> Floats:
     tree, loss = table.tree, table.losses("val")
     share = independent_share(tree)
     before = np.maximum(tree.parent, 0)
-    if kind == "neg_log_ppl":
-        rewards = -loss
-    elif kind == "neg_ppl":
-        rewards = -np.exp(loss)
-    elif kind == "delta_log_ppl":
-        rewards = loss[:, before] - loss
-    elif kind == "ppl_params":
-        rewards = -loss - param_cost * share
-    elif kind == "delta_ppl_params":
-        rewards = loss[:, before] - loss - param_cost * (share - share[before])
-    else:
-        raise ValueError(f"reward={kind!r} is unknown: see tiegym.config.Reward")
+    one = np.vectorize(partial(reward, kind), otypes=[float])
+    rewards: Floats = one(loss, loss[:, before], share, param_cost, share[before])
     rewards[:, 0] = 0.0
     return rewards
 

@@ -10,15 +10,10 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from tiegym.bench.environment import Recorded
+from tiegym.bench.environment import COUNTS, Recorded
 from tiegym.bench.table import Split
 from tiegym.config import Reward
 from tiegym.spaces import make_action_space, make_observation_space
-
-_COUNTS = (
-    *("n_independent", "trainable_params", "model_state_bytes"),
-    *("iteration", "tokens", "action_mask"),
-)
 
 
 class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
@@ -175,7 +170,7 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
             "train_loss": recorded.train[run, node],
             "val_loss": loss,
             "ties": recorded.tree.ties[node],
-            **{key: recorded.columns[key][node] for key in _COUNTS},
+            **{key: recorded.columns[key][node] for key in (*COUNTS, "action_mask")},
             "diverged": np.zeros(self.num_envs, dtype=np.bool_),
         }
         ended = recorded.columns["ended"][node]

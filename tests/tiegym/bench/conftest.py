@@ -21,8 +21,8 @@ TINY = TieConfig(
 
 
 def options(folder: Path, table: str, **changes: object) -> Options:
-    values = {"seeds": 2, "held_out": 1, "points": 3, "quiet": True, **changes}
-    return Options(table, corpus="synthetic:20000", out=folder, env=TINY, **values)  # type: ignore[arg-type]
+    values = {"corpus": "synthetic:20000", "env": TINY, "seeds": 2, "held_out": 1, "points": 3}
+    return Options(table, out=folder, quiet=True, **{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

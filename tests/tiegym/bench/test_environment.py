@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 import subprocess
 import sys
 
@@ -11,7 +13,8 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import tiegym
-from tiegym.bench.make import one_thread
+from tests.tiegym.bench.conftest import TINY, options
+from tiegym.bench import make as program
 
 
 def same(a, b):
@@ -21,7 +24,7 @@ def same(a, b):
         np.testing.assert_array_equal(a[key], b[key])
 
 
-@pytest.mark.parametrize("reward", ["neg_log_ppl", "delta_ppl_params"])
+@pytest.mark.parametrize("reward", ["neg_log_ppl", "neg_ppl", "delta_ppl_params"])
 def test_it_is_the_real_environment_bit_for_bit(tree_file, tree_table, reward):
     cost = {"param_cost": 0.1} if reward.endswith("params") else {}
     recorded = gymnasium.make("TieBench-v0", table=str(tree_file), reward=reward, **cost)
@@ -29,7 +32,7 @@ def test_it_is_the_real_environment_bit_for_bit(tree_file, tree_table, reward):
     real = gymnasium.make("TieEnv-v0", **config)
     assert recorded.action_space == real.action_space
     assert recorded.observation_space == real.observation_space
-    with one_thread():
+    with program.one_thread():
         for run, seed in enumerate(tree_table.seeds["train"]):
             observation, info = recorded.reset(options={"run": run})
             expected_observation, expected_info = real.reset(seed=seed)
@@ -48,6 +51,21 @@ def test_it_is_the_real_environment_bit_for_bit(tree_file, tree_table, reward):
                 expected_observation, expected, ended, _, expected_info = real.step(action)
                 assert reward == expected
                 assert terminated == ended
+
+
+def test_its_bits_per_byte_are_those_of_tokens_of_any_length(tmp_path):
+    env = dataclasses.replace(TINY, tokenizer="bpe-300", test_tokens=300)
+    path = program.make(options(tmp_path, "tree-2x2-tiny-owner", seeds=1, env=env))
+    recorded = gymnasium.make("TieBench-v0", table=str(path)).unwrapped
+    config = {**recorded.table.facts["config"], "corpus": "synthetic:20000"}
+    real = tiegym.TieEnv(**config)
+    recorded.reset(options={"run": 0})
+    real.reset(seed=0)
+    with program.one_thread():
+        for action in (0, 1):
+            infos = [env.step(action)[4] for env in (recorded, real)]
+            same(*infos)
+    assert infos[0]["test_bits_per_byte"] < math.inf
 
 
 def test_both_checkers_are_clean(tree_file, recwarn):

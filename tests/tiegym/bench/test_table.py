@@ -187,3 +187,27 @@ def test_an_unknown_table_names_those_that_there_are():
         load_table("nothing")
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         load_table("nothing.npz")
+
+
+def test_seeds_of_a_text_that_was_edited_are_made_anew(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat. " * 400)
+    chosen = options(tmp_path, "tree-2x2-tiny-sum", corpus=str(text), seeds=1)
+    first = read_table(make(chosen).read_bytes(), "first")
+    text.write_text("a dog lay in the fog. " * 400)
+    second = read_table(make(chosen).read_bytes(), "second")
+    assert first.facts["corpus_sha256"] != second.facts["corpus_sha256"]
+    assert (first.arrays["val"] != second.arrays["val"]).all()
+
+
+def test_a_run_that_diverges_ends_the_program_with_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(
+            [
+                *("tree-2x2-tiny-sum", "--corpus=synthetic:20000", f"--out={tmp_path}", "--quiet"),
+                *("--env.n-embd=16", "--env.block-size=16", "--env.learning-rate=1e4"),
+                *("--env.divergence-loss=6", "--env.test-tokens=100", "--seeds=1"),
+            ]
+        )
+    assert stop.value.code == 2
+    assert "diverged after" in capsys.readouterr().err
