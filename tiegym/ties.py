@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,20 @@ def validate(ties: Sequence[int] | npt.NDArray[np.integer], n_layer: int | None 
             f"but may only point at 0 to {i} ({i} itself makes it independent)"
         )
     return given.astype(np.int64, copy=True)
+
+
+def is_tie_vector(value: Any) -> bool:
+    """Whether anything at all, out of a file say, is a list of integers 0 <= s_i <= i.
+
+    Examples:
+        >>> is_tie_vector([0, 0, 2]), is_tie_vector([1, 0]), is_tie_vector([0, "0"])
+        (True, False, False)
+    """
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(type(s) is int and 0 <= s <= i for i, s in enumerate(value))
+    )
 
 
 def roots(ties: Ties) -> Ties:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiegym.runs.folder import Row, Run
+from tiegym.ties import is_tie_vector
 
 COUNTS = ("episode", "iteration", "n_independent", "trainable_params", "model_state_bytes", "seed")
 FIGURES = (
@@ -64,7 +65,7 @@ def _row(row: Mapping[str, Any]) -> Row:
     for name in FIGURES:
         if name in clean:
             clean[name] = number(clean[name])
-    if "ties" in clean and not is_forest(clean["ties"]):
+    if "ties" in clean and not is_tie_vector(clean["ties"]):
         del clean["ties"]
     return clean
 
@@ -85,17 +86,3 @@ def count(value: Any) -> int | None:
     """An integer from 0 on, of a size that a browser's numbers hold; None for anything else."""
     found = number(value)
     return found if isinstance(found, int) and 0 <= found < 2**53 else None
-
-
-def is_forest(ties: Any) -> bool:
-    """Whether every layer points at itself or at an earlier one: a list of 0 <= s_i <= i.
-
-    Examples:
-        >>> is_forest([0, 0, 2]), is_forest([1, 0]), is_forest([0, "0"]), is_forest([])
-        (True, False, False, False)
-    """
-    return (
-        isinstance(ties, list | tuple)
-        and len(ties) > 0
-        and all(type(s) is int and 0 <= s <= i for i, s in enumerate(ties))
-    )

@@ -15,6 +15,7 @@ from typing import Any
 
 from tiegym.config import MOST, default_arguments
 from tiegym.runs.input_errors import DamagedFile
+from tiegym.ties import is_tie_vector
 
 COUNTS = {
     *("episode", "step", "steps", "iteration", "tokens", "n_independent", "trainable_params"),
@@ -105,7 +106,7 @@ def check_figures(where: Path | str, figures: Mapping[str, Any]) -> None:
         elif name in TRUTHS:
             if not isinstance(value, bool):
                 raise _wrong(where, name, value, "true or false")
-        elif name == "ties" and not _is_forest(value):
+        elif name == "ties" and not (value == [] or is_tie_vector(value)):
             raise _wrong(where, name, value, "a tie vector: 0 <= ties[i] <= i for each layer i")
 
 
@@ -214,12 +215,6 @@ def is_number(value: Any) -> bool:
         return False
     # Integers of thousands of digits are no floats, and no figures either.
     return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63
-
-
-def _is_forest(ties: Any) -> bool:
-    return isinstance(ties, list) and all(
-        _is_count(target) and target <= layer for layer, target in enumerate(ties)
-    )
 
 
 def _wrong(where: Path | str, name: str, value: Any, must: str) -> DamagedFile:

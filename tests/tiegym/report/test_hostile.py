@@ -11,9 +11,10 @@ import pytest
 
 from tests.tiegym.report.test_page import make_run
 from tiegym.analysis.groups import find_runs
-from tiegym.report.checked import checked, count, is_forest, number
+from tiegym.report.checked import checked, count, number
 from tiegym.report.page import write_report
 from tiegym.runs.folder import Run
+from tiegym.ties import is_tie_vector
 
 BREAKS_OUT = [
     '"><script>alert(1)</script>',
@@ -203,5 +204,5 @@ def test_a_good_run_is_left_as_it_is():
 def test_numbers_counts_and_forests_are_what_they_are_called():
     assert [number(v) for v in (0, -2.5, 10**9)] == [0, -2.5, 10**9]
     assert [count(v) for v in (0, 7, -1, 2.0, 2**53)] == [0, 7, None, None, None]
-    assert is_forest([0, 0, 1, 3])
-    assert not any(is_forest(ties) for ties in NO_TIES)
+    assert is_tie_vector([0, 0, 1, 3])
+    assert not any(is_tie_vector(ties) for ties in NO_TIES)
