@@ -29,8 +29,7 @@ from tiegym.config import PAPER, TieConfig
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError, input_errors
-from tiegym.runs.messages import say
-from tiegym.runs.printable import printable
+from tiegym.runs.messages import complain
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def compare(options: Options) -> Judged:
     given, policies = _read(options)
     if not policies and not given:
         raise InputError("no policies given: name at least one, such as random or cycle:2")
-    rows = given_rows(given, _say)
+    rows = given_rows(given, complain)
     policies = [_check_and_name(policy, rows) for policy in policies]
     if options.lr_grid:
         policies = tune(policies, options)
@@ -92,10 +91,6 @@ def _read(options: Options) -> tuple[list[Path], list[ComparedPolicy]]:
         else:
             policies.setdefault(policy.folder(options.runs_dir, 0), policy)
     return given, list(policies.values())
-
-
-def _say(message: str) -> None:
-    say(printable(message), sys.stderr)
 
 
 def _check_and_name(policy: ComparedPolicy, given: Sequence[Row]) -> ComparedPolicy:
@@ -165,7 +160,7 @@ def comparison_errors() -> Iterator[None]:
         try:
             yield
         except RunsFailed as error:
-            say(f"error: {printable(error)}", sys.stderr)
+            complain(f"error: {error}")
             sys.exit(1)
 
 

@@ -26,8 +26,7 @@ from baselines.workers import SIGNALS, Outcome, Task, Workers, has_begun
 from tiegym.runs.folder import is_finished
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import recorded_steps
-from tiegym.runs.messages import say
-from tiegym.runs.printable import printable
+from tiegym.runs.messages import complain, say
 from tiegym.runs.progress import Progress
 from tiegym.runs.provenance import device_facts
 
@@ -243,7 +242,7 @@ def _outcome(future: Future[Outcome]) -> Outcome:
 
 def _say(text: str) -> None:
     with tqdm.external_write_mode(sys.stderr):  # bars make room for it
-        say(printable(text), sys.stderr)
+        complain(text)
 
 
 def _steps(task: Task) -> int:

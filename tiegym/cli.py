@@ -16,8 +16,7 @@ import tyro
 
 from tiegym import __version__
 from tiegym.runs.input_errors import InputError, input_errors
-from tiegym.runs.messages import reader_may_leave, say
-from tiegym.runs.printable import printable
+from tiegym.runs.messages import complain, reader_may_leave, say
 
 
 def report(
@@ -36,7 +35,7 @@ def report(
     skipped: list[str] = []
 
     def skip(sentence: str) -> None:
-        _say(sentence)
+        complain(sentence)
         skipped.append(sentence)
 
     with input_errors():
@@ -64,13 +63,9 @@ def compare(
     with input_errors(InputError):
         if not runs:
             raise InputError("no run given: name at least one run folder, such as runs/ppo-seed0")
-        judged = judge(given_rows(runs, _say))
+        judged = judge(given_rows(runs, complain))
         write(judged, out)
     show(judged, out)
-
-
-def _say(message: str) -> None:
-    say(printable(message), sys.stderr)
 
 
 @contextmanager

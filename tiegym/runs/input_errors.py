@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tiegym.runs.messages import say
-from tiegym.runs.printable import printable
+from tiegym.runs.messages import complain
 
 
 class InputError(ValueError):
@@ -32,5 +31,5 @@ def input_errors(
     try:
         yield
     except kinds as error:
-        say(f"error: {printable(error)}", sys.stderr)
+        complain(f"error: {error}")
         sys.exit(2)

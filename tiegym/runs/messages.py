@@ -30,6 +30,11 @@ def say(text: str, stream: TextIO | None) -> bool:
     return write("\n".join(lines) + "\n", stream)
 
 
+def complain(message: object) -> bool:
+    """Prints a message on stderr, as one line whatever is in it; see `say`."""
+    return say(printable(message), sys.stderr)
+
+
 def write(text: str, stream: TextIO | None) -> bool:
     """Writes text as it stands, colours included; that nobody can read it ends no program.
 
