@@ -16,21 +16,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tiegym import ties as tie_vectors
+from tiegym.private import Private
 from tiegym.ties import Ties
 from tiegym.transformer.block import (
+    NO_PRIVATE,
     Block,
     BlockWeights,
     Noise,
+    PrivateWeights,
     Shape,
     block,
     block_sizes,
     cast,
+    detached,
     draw_noise,
     drop,
     noise_like,
 )
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
 from tiegym.transformer.compiled import compiled_block
+from tiegym.transformer.private import PrivatePart, cast_private, private_sizes
 
 
 def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
@@ -46,9 +51,13 @@ def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
         "final_norm_weight": (shape.n_embd,),
         "final_norm_bias": (shape.n_embd,),
     }
+    private = shape.private_parts
+    of_block = block_sizes(shape.n_embd, norms=not private.norms).items()
     for layer in tie_vectors.independent_layers(ties):
-        of_block = block_sizes(shape.n_embd).items()
         sizes |= {f"blocks.{layer}.{name}": size for name, size in of_block}
+    of_position = private_sizes(private, shape.n_embd).items()
+    for layer in range(shape.n_layer):
+        sizes |= {f"private.{layer}.{name}": size for name, size in of_position}
     return sizes
 
 
@@ -117,6 +126,11 @@ class TiedTransformer(nn.Module):
         self.blocks = nn.ModuleDict(
             {str(i): self.new_block() for i in tie_vectors.independent_layers(self._ties)}
         )
+        private, like = shape.private_parts, self.token_embedding
+        self.private = nn.ModuleList(
+            PrivatePart(private, shape.n_embd, like.device, like.dtype)
+            for _ in range(shape.n_layer if private != Private() else 0)
+        )
 
     @property
     def ties(self) -> Ties:
@@ -130,8 +144,21 @@ class TiedTransformer(nn.Module):
 
     def new_block(self) -> Block:
         """An uninitialised block of this transformer's size, device and dtype."""
-        like = self.token_embedding
-        return Block(self.shape.n_embd, like.device, like.dtype)
+        like, norms = self.token_embedding, not self.shape.private_parts.norms
+        return Block(self.shape.n_embd, like.device, like.dtype, norms)
+
+    def private_part(self, layer: int) -> PrivatePart | None:
+        """What a position keeps to itself, if anything is private."""
+        if not self.private:
+            return None
+        part = self.private[layer]
+        assert isinstance(part, PrivatePart)
+        return part
+
+    def private_weights(self, layer: int) -> PrivateWeights:
+        """The weights of a position's `private_part`."""
+        part = self.private_part(layer)
+        return NO_PRIVATE if part is None else part.weights
 
     def independent(self, layer: int) -> Block:
         """The weights of an independent layer.
@@ -153,20 +180,23 @@ class TiedTransformer(nn.Module):
         self.blocks = nn.ModuleDict({str(i): blocks[i] for i in layers})
 
     @torch.no_grad()
-    def initialize(self, seed: int) -> None:
-        """Sets all weights in place, from one generator for each layer.
+    def initialize(self, seed: int, residual_scale: Literal["depth", "group"] = "depth") -> None:
+        """Sets all weights in place, from generators for each layer.
 
         A layer's initial values depend on the seed and its number alone, not on the ties: runs
-        of different ties with the same seed start from the same weights.
+        of different ties with the same seed start from the same weights. Private weights have
+        streams of their own, so that all others stay what they are without them.
 
         Args:
             seed: Not negative.
+            residual_scale: "group" divides residual projections by sqrt(n) more, n the number of
+                positions that use them: the one thing that then depends on the ties.
         """
         generator = torch.Generator(self.token_embedding.device)
 
-        def begin_stream(number: int) -> None:
+        def begin_stream(*numbers: int) -> None:
             # On a CPU only the lower 32 bits of a generator's seed count: they must be mixed.
-            generator.manual_seed(int(np.random.default_rng((seed, number)).integers(2**63)))
+            generator.manual_seed(int(np.random.default_rng((seed, *numbers)).integers(2**63)))
 
         begin_stream(0)
         self.token_embedding.normal_(0, 0.02, generator=generator)
@@ -176,7 +206,12 @@ class TiedTransformer(nn.Module):
         for name, module in self.blocks.items():
             assert isinstance(module, Block)
             begin_stream(1 + int(name))
-            module.initialize(self.shape.n_layer, generator)
+            uses = self._roots.count(int(name)) if residual_scale == "group" else 1
+            module.initialize(self.shape.n_layer, generator, uses)
+        for layer, part in enumerate(self.private):
+            assert isinstance(part, PrivatePart)
+            begin_stream(1 + layer, 1)
+            part.initialize(generator)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, T, V) in the compute dtype of tokens (B, T), T up to block_size."""
@@ -213,9 +248,9 @@ class TiedTransformer(nn.Module):
             weights = own[root]
             if layer != root and freeze:
                 if root not in frozen:
-                    frozen[root] = BlockWeights(*(p.detach() for p in own[root]))
+                    frozen[root] = detached(own[root])
                 weights = frozen[root]
-            x = run(weights, x, dropout)
+            x = run(weights, self.private_weights(layer), x, dropout)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
         return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
 
@@ -226,6 +261,7 @@ class TiedTransformer(nn.Module):
     def _run(
         self,
         weights: BlockWeights,
+        private: PrivateWeights,
         x: Tensor,
         dropout: float,
         generator: torch.Generator | None = None,
@@ -237,9 +273,12 @@ class TiedTransformer(nn.Module):
         elif dropout:
             noise = draw_noise(x, self.shape.n_head, dropout, generator)
         run = compiled_block if self.compiled and x.shape[1] == self.shape.block_size else block
-        return run(cast(weights, x.dtype), x, self.shape.n_head, noise)
+        private = cast_private(private, x.dtype)
+        return run(cast(weights, x.dtype), x, self.shape.n_head, noise, private)
 
-    def _checkpointed(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
+    def _checkpointed(
+        self, weights: BlockWeights, private: PrivateWeights, x: Tensor, dropout: float
+    ) -> Tensor:
         """Keeps `x` alone; the weights are cast inside so that no cast is kept either.
 
         What is computed again draws the same noise again: from a generator in the state that ours
@@ -249,18 +288,18 @@ class TiedTransformer(nn.Module):
         state = None if own is None else own.get_state()
         first = True
 
-        def run(weights: BlockWeights, x: Tensor) -> Tensor:
+        def run(weights: BlockWeights, private: PrivateWeights, x: Tensor) -> Tensor:
             nonlocal first
             generator = None
             if state is not None and not first:
                 generator = torch.Generator(x.device)
                 generator.set_state(state)
             first = False
-            return self._run(weights, x, dropout, generator)
+            return self._run(weights, private, x, dropout, generator)
 
         with_global = dropout > 0 and own is None
         result: Tensor = checkpoint(
-            run, weights, x, use_reentrant=False, preserve_rng_state=with_global
+            run, weights, private, x, use_reentrant=False, preserve_rng_state=with_global
         )
         return result
 

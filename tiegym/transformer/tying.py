@@ -3,6 +3,7 @@
 - Layer i gets tied: its weights, gradients and moments cease to exist.
 - Layer i becomes independent: it gets a clone of its old root's weights and moments.
 - Several changes at once are made against the weights before them.
+- What is private to a layer stays as it is, but for soft changes: `tiegym.transformer.soft_ties`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from torch import Tensor
 
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
-from tiegym.transformer.block import Block, BlockWeights, Shape
+from tiegym.transformer import soft_ties
+from tiegym.transformer.block import Block, Shape, block_sizes
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.private import private_sizes
 
 
-def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:
+def retie(
+    model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties, soft: bool = False
+) -> None:
     """Puts a tie vector into force, in a model and the optimiser that trains its parameters.
 
     A layer that becomes independent clones the weights and moments of the root that it had. Where
@@ -32,11 +37,14 @@ def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) 
         model: The transformer.
         optimizer: One with a single parameter group that holds all parameters of the model.
         ties: The new tie vector, shape (L,).
+        soft: Whether what a change takes from a layer goes into its low-rank terms, and what is in
+            these into weights that it gets; see `tiegym.transformer.soft_ties`.
 
     Raises:
         ValueError: If `ties` is no tie vector of this model's length.
     """
     ties = tie_vectors.validate(ties, model.shape.n_layer)
+    change = soft_ties.plan(model, ties) if soft else None
     layers, old_roots = tie_vectors.independent_layers(ties), model.roots
     heir: dict[int, int] = {}  # for each old root, the first independent layer with its weights
     for layer in layers:
@@ -52,6 +60,8 @@ def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) 
         if layer not in kept:
             _clone_moments(optimizer, source, blocks[layer])
     _put(model, optimizer, ties, blocks)
+    if change is not None:
+        soft_ties.carry_out(change, model, optimizer)
 
 
 def reuse_blocks(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:
@@ -114,5 +124,7 @@ def expected_state_bytes(shape: Shape, n_independent: int, dtype: torch.dtype) -
     Four numbers a parameter (weight, gradient, two moments) in the weights' dtype, and AdamW's
     float32 step count a tensor.
     """
-    tensors = 4 + n_independent * len(BlockWeights._fields)
+    private = shape.private_parts
+    tensors = 4 + n_independent * len(block_sizes(shape.n_embd, norms=not private.norms))
+    tensors += shape.n_layer * len(private_sizes(private, shape.n_embd))
     return 4 * shape.params(n_independent) * dtype.itemsize + tensors * torch.float32.itemsize
