@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from unittest.mock import patch
 
 from benchmarks import timing
@@ -32,7 +32,7 @@ class Options:
     """Whose gradients train shared weights."""
 
 
-def start(options: Options, **changes: str) -> TieEnv:
+def start(options: Options, **changes: Any) -> TieEnv:
     """An environment at its defaults but for these, all layers tied, after its first step."""
     env = TieEnv(device=options.device, tie_grad=options.tie_grad, max_iters=1_000_000, **changes)
     env.reset(seed=0)

@@ -61,7 +61,7 @@ def parse(private: str) -> Private:
     return Private("norms" in found, "scales" in found, found.get("lora", 0))
 
 
-def check(private: Private, n_embd: int, tie_change: str, init: str) -> None:
+def check(private: Private, n_embd: int, tie_change: str = "hard", init: str = "gpt2") -> None:
     """Checks that what is private fits the width, and is there for what needs it.
 
     Args:

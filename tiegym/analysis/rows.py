@@ -17,6 +17,7 @@ import numpy as np
 from tiegym import ties as tie_vectors
 from tiegym.analysis import groups
 from tiegym.analysis.intervals import interquartile_mean
+from tiegym.config import default_arguments
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.record_checks import is_number
@@ -200,6 +201,7 @@ diverged."""
 TRAINING = (
     *("learning_rate", "weight_decay", "grad_clip", "dropout"),
     *("iters_per_step", "tie_grad"),
+    *("warmup_iters", "lr_decay", "private", "tie_change", "init", "residual_scale"),
 )
 """Arguments that a policy may have of its own: a tied transformer may need another learning rate
 than an untied one. The table's caption names them where they differ."""
@@ -274,12 +276,13 @@ def training_differences(rows: Sequence[Row]) -> dict[str, dict[Any, list[str]]]
     Returns:
         For each the values, the most frequent one first, with the policies that have it.
     """
+    unsaid = default_arguments()  # what older runs don't name, they had as it is by default
     result: dict[str, dict[Any, list[str]]] = {}
     for key in TRAINING:
-        counts = Counter(row.env.get(key) for row in rows)
-        if len(counts) > 1:
+        values = [row.env.get(key, unsaid[key]) for row in rows]
+        if len(set(values)) > 1:
             result[key] = {
-                value: [row.policy for row in rows if row.env.get(key) == value]
-                for value, _ in counts.most_common()
+                value: [row.policy for row, its in zip(rows, values, strict=True) if its == value]
+                for value, _ in Counter(values).most_common()
             }
     return result
