@@ -1,7 +1,8 @@
 """Low-rank terms B A beside a matrix: their product, and the best one in place of another matrix.
 
-A linear map x (W + B A)^T never makes the sum W + B A. With W a constant it needs no gradient of
-W's size, and at low precision a small B A isn't lost in the rounding of W.
+Where W is a constant, no gradient of its size is computed for the sum W + B A. In float32 and wider
+the sum is made, which is cheap. At low precision it never is: a small B A would be lost in the
+rounding of W.
 """
 
 from __future__ import annotations
@@ -31,8 +32,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, term: LowRank | None) -> Ten
     """``x @ (weight + B A).T + bias``, (..., in) to (..., out); without a term PyTorch's own."""
     if term is None:
         return F.linear(x, weight, bias)
-    result: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias, *term)  # type: ignore[no-untyped-call]
+    rows = x.flatten(0, -2)
+    if torch.is_grad_enabled():
+        result: Tensor = _Linear.apply(rows, weight, bias, *term)  # type: ignore[no-untyped-call]
+    else:
+        result = _product(rows, weight, bias, *term)
     return result.view(*x.shape[:-1], -1)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    if _is_wide(x):
+        return F.linear(x, torch.addmm(weight, b, a), bias)
+    # The term first: what is added up last is rounded once, with the whole sum.
+    return torch.addmm(bias, (a @ x.t()).t(), b.t().contiguous()).addmm_(x, weight.t())
+
+
+def _is_wide(x: Tensor) -> bool:
+    return x.dtype.itemsize >= torch.float32.itemsize
 
 
 class _Linear(torch.autograd.Function):
@@ -43,19 +59,18 @@ class _Linear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return F.linear(x, weight, bias).addmm_((a @ x.t()).t(), b.t().contiguous())
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, weight, _, a, b = inputs
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, a, b)
+        return _product(x, weight, bias, a, b)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b = ctx.saved_tensors
         narrow = b.t().contiguous() @ grad.t()  # (R, N)
-        of_x = (grad @ weight).addmm_(narrow.t(), a)
+        if _is_wide(x):
+            of_x = grad @ torch.addmm(weight, b, a)
+        else:
+            of_x = (narrow.t() @ a).addmm_(grad, weight)
         of_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         if ctx.needs_input_grad[1]:  # whatever is low-rank follows from the large gradient
             of_weight = grad.t() @ x
