@@ -29,6 +29,9 @@ FORMAT = 1
 Split = Literal["train", "held-out"]
 SPLITS = ("train", "held-out")
 
+NOT_IN_TABLES = ("tie_parts", "choices")
+"""Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
+
 Floats = npt.NDArray[np.float64]
 
 _MARK = b"sha256:"
