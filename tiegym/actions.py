@@ -48,23 +48,23 @@ class Actions:
         return cls(config.action, config.n_layer, n_parts, config.choices == "tie+freeze")
 
     @classmethod
-    def seen(cls, space: spaces.Space[Any], observation: Mapping[str, Any]) -> Actions:
-        """Those of an environment of which a policy knows the spaces alone.
+    def seen(
+        cls, space: spaces.Space[Any], observation: Mapping[str, Any], n_layer: int
+    ) -> Actions:
+        """Those of an environment of which a policy knows the spaces and the depth.
 
         Args:
             space: The action space.
             observation: One of its observations, or its observation space's entries: what is in
                 it says whether there are parts, and whether they can be frozen.
+            n_layer: Layers L.
         """
-        n_parts = 2 if "part" in observation else 1
-        ties = observation["ties"]
-        n_units = np.shape(ties.nvec if isinstance(ties, spaces.MultiDiscrete) else ties)[-1]
-        actions = cls("layerwise", n_units // n_parts, n_parts, "frozen" in observation)
-        if isinstance(space, spaces.MultiDiscrete):
-            return cls("joint", actions.n_layer, n_parts, actions.freeze)
-        if space != actions.space():
-            return cls("pair", actions.n_layer, n_parts, actions.freeze)
-        return actions
+        n_parts, freeze = 2 if "part" in observation else 1, "frozen" in observation
+        layerwise = cls("layerwise", n_layer, n_parts, freeze)
+        if space == layerwise.space():
+            return layerwise
+        kind: Action = "joint" if isinstance(space, spaces.MultiDiscrete) else "pair"
+        return cls(kind, n_layer, n_parts, freeze)
 
     @property
     def n_units(self) -> int:
@@ -170,6 +170,10 @@ class Actions:
         actions = np.arange(space.n)
         mask: npt.NDArray[np.bool_] = (actions <= self.layer[unit]) | (actions == self.n_layer)
         return mask
+
+    def cursor(self, observation: Mapping[str, Any]) -> int:
+        """The unit under the cursor of an observation."""
+        return int(observation.get("part", 0)) * self.n_layer + int(observation["layer"])
 
     def choices(self, ties: Ties, frozen: Frozen | None = None) -> Ties:
         """The choices that ties and what is frozen stand for, (P L,)."""
