@@ -115,7 +115,12 @@ def test_qlearning_finds_the_best_ties_of_both_parts_and_what_to_freeze(problem)
     model = qlearning.QLearning("LayerPolicy", env, device="cpu", seed=0)
     greedy_ties(model, env)
     assert env.wrong > 0
-    assert finds_the_best_ties(model, model, env, steps=2000)
+    left = []
+    while 0 not in left and len(left) < 4:  # it may leave the best again, and come back
+        model.learn(700, reset_num_timesteps=False)
+        greedy_ties(model, env)
+        left.append(env.wrong)
+    assert 0 in left
 
 
 def test_the_q_network_has_an_output_for_each_choice_of_each_part():
