@@ -268,8 +268,17 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "corpus_sha256": corpus.sha256,
         "versions": provenance.versions(),
         "threads": 1,
+        "cpu": this_cpu(),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def this_cpu() -> str:
+    """The processor and the instructions that PyTorch uses of it: others round otherwise."""
+    import torch
+
+    name = provenance.device_facts("cpu")["device_name"]
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main(args: Sequence[str] | None = None) -> None:
