@@ -9,6 +9,8 @@ oldest dies. A candidate is judged by a whole training run under its tie vector.
 found is then trained anew with another seed, which is the run that is recorded; the iterations of
 the search are `extra_iterations` in summary.json, and its history is search.jsonl. The neural
 architecture search that an agent has to beat: it finds a fixed pattern, at many times the price.
+With env.tie-parts=attention+mlp a candidate has a tie vector for each part. It holds from the first
+iteration on, so nothing is ever frozen.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.config import TieConfig
 from tiegym.data.corpora import load_corpus
 from tiegym.policies.fixed import FixedTies
@@ -98,6 +100,7 @@ def evolve(
     options: Options,
     rng: np.random.Generator,
     log: Callable[[Candidate], None] = lambda candidate: None,
+    n_parts: int = 1,
 ) -> Candidate:
     """Regularised evolution; returns the best candidate ever found.
 
@@ -110,6 +113,7 @@ def evolve(
         options: Sizes of the population, the sample and the search.
         rng: All draws come from here.
         log: Called with each candidate.
+        n_parts: Parts of a layer that share weights apart from each other.
     """
     costs: dict[tuple[int, ...], float] = {}
     population: deque[Candidate] = deque(maxlen=options.population)  # a birth drops the oldest
@@ -117,12 +121,12 @@ def evolve(
     known_in_a_row = 0
     for number in count():
         if number < options.population:
-            parent, ties = None, tie_vectors.sample(n_layer, rng)
+            parent, ties = None, parts.sample(n_layer, n_parts, rng)
         else:
             drawn = rng.choice(options.population, options.sample, replace=False)
             parent = min((population[k] for k in drawn), key=_rank)
-            ties = mutate(np.array(parent.ties), rng)
-        roots = tuple(tie_vectors.roots(ties).tolist())
+            ties = mutate(np.array(parent.ties), rng, n_layer)
+        roots = tuple(parts.roots(ties, n_layer).tolist())
         known = roots in costs
         if not known:
             costs[roots] = cost(ties)
@@ -130,7 +134,7 @@ def evolve(
             number=number,
             parent=parent.number if parent else None,
             ties=tuple(ties.tolist()),
-            n_independent=tie_vectors.n_independent(ties),
+            n_independent=parts.n_independent(ties, n_layer),
             cost=costs[roots],
             known=known,
         )
@@ -148,11 +152,21 @@ def _rank(candidate: Candidate) -> tuple[float, int]:
     return candidate.cost, candidate.n_independent
 
 
-def mutate(ties: Ties, rng: np.random.Generator) -> Ties:
-    """A copy in which one layer, drawn uniformly, points at another target, drawn uniformly."""
-    layer = int(rng.integers(1, len(ties)))
+def mutate(ties: Ties, rng: np.random.Generator, n_layer: int | None = None) -> Ties:
+    """A copy in which one layer, drawn uniformly, points at another target, drawn uniformly.
+
+    Args:
+        ties: The tie vector, (L,), or those of both parts, (2L,): then one part of one layer does.
+        rng: All draws come from here.
+        n_layer: Layers L; None is one for each of `ties`.
+    """
+    n_layer = len(ties) if n_layer is None else n_layer
+    part, layer = divmod(int(rng.integers(len(ties) // n_layer * (n_layer - 1))), n_layer - 1)
+    layer, unit = layer + 1, part * n_layer + layer + 1
     target = int(rng.integers(layer))  # one of the `layer` targets that it doesn't point at
-    return tie_vectors.set_tie(ties, layer, target + (target >= ties[layer]))
+    changed = ties.copy()
+    changed[unit] = target + (target >= ties[unit])
+    return changed
 
 
 class TrainingRuns:
@@ -205,7 +219,7 @@ class TrainingRuns:
         else:
             final = self.trainer.validation_loss().item()
             loss = final if final <= loss else loss
-        share = tie_vectors.n_independent(ties) / self.config.n_layer
+        share = parts.n_independent(ties, self.config.n_layer) / len(ties)
         return loss + self.config.param_cost * share  # zero but for rewards with a price
 
 
@@ -251,7 +265,7 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
             append_line(file, plain(candidate))
             figures = f"candidate {candidate.number}, cost {candidate.cost:.4f}"
 
-        return evolve(cost, options.env.n_layer, options, rng, log), total
+        return evolve(cost, options.env.n_layer, options, rng, log, options.env.n_parts), total
 
 
 def train(options: Options) -> Path:

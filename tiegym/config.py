@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tiegym import parts
 from tiegym import private as private_parts
-from tiegym import ties
 from tiegym.argument_types import check_types, make_plain
 from tiegym.data import sources, tokenization
 
 Action = Literal["layerwise", "pair", "joint"]
+Choices = Literal["tie", "tie+freeze"]
+TieParts = Literal["block", "attention+mlp"]
 TieGrad = Literal["owner", "sum"]
 Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params", "delta_ppl_params"]
 Decay = Literal["constant", "cosine", "linear"]
@@ -88,8 +90,14 @@ class TieConfig:
     action: Action = "layerwise"
     """layerwise (one layer after the other), pair (the agent picks layer and target), or joint
     (all layers at once)."""
+    choices: Choices = "tie"
+    """tie, or tie+freeze: a layer may also keep weights of its own that train no more."""
+    tie_parts: TieParts = "block"
+    """block: layers share whole blocks; attention+mlp: their attention and their MLP apart, by a
+    tie vector each."""
     initial_ties: str | tuple[int, ...] = "tied"
-    """Tie vector at the start: a pattern such as cycle:2, or a vector such as 0,0,2,2."""
+    """Tie vector at the start: a pattern such as cycle:2, or a vector such as 0,0,2,2; with
+    tie_parts=attention+mlp a pattern for both, or both vectors one behind the other."""
     tie_grad: TieGrad = "owner"
     """owner: only a layer's own position gives its weights a gradient; sum: all positions that
     use them do."""
@@ -125,7 +133,7 @@ class TieConfig:
         check_types(self, but="initial_ties")  # a pattern's name or any sequence of integers
         _check_sizes(self)
         if not isinstance(self.initial_ties, str):
-            vector = ties.validate(self.initial_ties, self.n_layer)
+            vector = parts.validate(self.initial_ties, self.n_layer, self.n_parts)
             object.__setattr__(self, "initial_ties", tuple(vector.tolist()))
         if self.n_embd % self.n_head:
             raise ValueError(
@@ -137,9 +145,9 @@ class TieConfig:
                 f"batch_size={self.batch_size} is not divisible by grad_accum={self.grad_accum}: "
                 "each micro-batch gets an equal share of the sequences"
             )
-        parts = private_parts.parse(self.private)
-        private_parts.check(parts, self.n_embd, self.tie_change, self.init)
-        object.__setattr__(self, "private", str(parts))
+        private = private_parts.parse(self.private)
+        private_parts.check(private, self.n_embd, self.tie_change, self.init)
+        object.__setattr__(self, "private", str(private))
         _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         _require(self, "learning_rate", self.learning_rate > 0, "positive")
         _require(
@@ -175,9 +183,14 @@ class TieConfig:
             re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device) is not None,
             "auto, cpu, cuda, cuda:N or mps",
         )
-        ties.parse(self.initial_ties, self.n_layer)
+        parts.parse(self.initial_ties, self.n_layer, self.n_parts)
         sources.validate_corpus(self.corpus)
         tokenization.validate_tokenizer(self.tokenizer)
+
+    @property
+    def n_parts(self) -> int:
+        """Parts P of a layer that share weights apart: 1, or 2 with "attention+mlp"."""
+        return len(parts.PARTS[self.tie_parts])
 
     @property
     def steps_per_episode(self) -> int:
@@ -225,6 +238,13 @@ def default_arguments() -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(TieConfig)}
 
 
+def arguments_since_0_1() -> dict[str, Any]:
+    """The defaults of the fields that 0.1 didn't have: what its records mean by not naming them."""
+    later = {"warmup_iters", "lr_decay", "choices", "tie_parts"}
+    later |= {"grad_accum", "private", "tie_change", "init", "residual_scale"}
+    return {name: value for name, value in default_arguments().items() if name in later}
+
+
 def check_names(names: Iterable[str], of: str) -> None:
     """Checks that all names are fields of `TieConfig`.
 
@@ -267,7 +287,7 @@ def _check_sizes(config: TieConfig) -> None:
     at_least_one += "eval_batches grad_accum"
     for name in at_least_one.split():
         _require(config, name, getattr(config, name) >= 1, "at least 1")
-    if config.action == "joint":
+    if config.action == "joint" and config.choices == "tie":
         enough = "at least 2 with action='joint': one layer has no choice to make"
         _require(config, "n_layer", config.n_layer >= 2, enough)
     _require(config, "n_layer", config.n_layer <= MOST_LAYERS, f"at most {MOST_LAYERS}")

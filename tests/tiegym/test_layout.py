@@ -8,10 +8,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    *("atomic_write", "ties", "private", "argument_types", "data", "config", "rewards", "episode"),
+    *("atomic_write", "ties", "parts", "private", "argument_types", "data", "config", "actions"),
+    *("rewards", "episode"),
     "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
-    *("copies", "env", "flat_env", "wrappers", "bench", "cli"),
+    *("copies", "shown", "env", "flat_env", "wrappers", "bench", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.analysis import groups
 from tiegym.analysis.intervals import interquartile_mean
-from tiegym.config import default_arguments
+from tiegym.config import arguments_since_0_1
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.record_checks import is_number
@@ -173,9 +173,10 @@ def _check_figures(run: Run) -> None:
                     f"{run.folder / name} is no record of a TieEnv's run: its {key} is "
                     f"{values.get(key)!r}, and must be a number"
                 )
+    n_parts = 2 if env.get("tie_parts") == "attention+mlp" else 1
     for step in run.steps:
         try:
-            tie_vectors.validate(step.get("ties", ()), env["n_layer"])
+            parts.validate(step.get("ties", ()), env["n_layer"], n_parts)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{run.folder / 'steps.jsonl'} is no record of a TieEnv's run: {error}"
@@ -200,7 +201,7 @@ diverged."""
 
 TRAINING = (
     *("learning_rate", "weight_decay", "grad_clip", "dropout"),
-    *("iters_per_step", "tie_grad"),
+    *("iters_per_step", "tie_grad", "tie_parts", "choices"),
     *("warmup_iters", "lr_decay", "private", "tie_change", "init", "residual_scale"),
 )
 """Arguments that a policy may have of its own: a tied transformer may need another learning rate
@@ -270,19 +271,23 @@ def _conditions(run: Run) -> dict[str, Any]:
     }
 
 
+def trained_with(row: Row, key: str) -> Any:
+    """An argument of its environment; runs of 0.1 don't name those that came later."""
+    return row.env.get(key, arguments_since_0_1().get(key))
+
+
 def training_differences(rows: Sequence[Row]) -> dict[str, dict[Any, list[str]]]:
     """The arguments of `TRAINING` that aren't the same in all rows.
 
     Returns:
         For each the values, the most frequent one first, with the policies that have it.
     """
-    unsaid = default_arguments()  # what older runs don't name, they had as it is by default
     result: dict[str, dict[Any, list[str]]] = {}
     for key in TRAINING:
-        values = [row.env.get(key, unsaid[key]) for row in rows]
-        if len(set(values)) > 1:
+        counts = Counter(trained_with(row, key) for row in rows)
+        if len(counts) > 1:
             result[key] = {
-                value: [row.policy for row, its in zip(rows, values, strict=True) if its == value]
-                for value, _ in Counter(values).most_common()
+                value: [row.policy for row in rows if trained_with(row, key) == value]
+                for value, _ in counts.most_common()
             }
     return result

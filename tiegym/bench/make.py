@@ -29,9 +29,9 @@ import tyro
 
 from tiegym.atomic_write import replacing
 from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
-from tiegym.bench.table import Table, write_table
+from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
-from tiegym.config import TieConfig, TieGrad
+from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
@@ -49,7 +49,8 @@ class Options:
     table: tyro.conf.Positional[str]
     """tree-LxS-TEXT-GRAD (L layers, S sweeps) or patterns-L-TEXT-GRAD; GRAD is owner or sum."""
     corpus: str | None = None
-    """The text, as of TieEnv; None is the one that the table's name says."""
+    """The text, as of TieEnv; None is the one that the table's name says. The name may say more of
+    a table than its text: patterns-6-stdlib-slow-sum with --corpus stdlib."""
     seeds: int = 12
     """Recorded seeds of the split train: 0, 1, ..."""
     held_out: int = 4
@@ -118,6 +119,12 @@ def make_plan(options: Options) -> Plan:
     for name in ("seeds", "held_out", "workers", "points"):
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} must be at least 1")
+    for name in NOT_IN_TABLES:
+        if (value := getattr(options.env, name)) != default_arguments()[name]:
+            raise InputError(
+                f"env.{name}={value!r} can't be recorded: tables are of whole blocks that share "
+                f"weights or train their own, {name}={default_arguments()[name]!r}"
+            )
     n_layer, n_sweeps = int(tree_layers or pattern_layers), int(sweeps or 0)
     steps = (n_layer - 1) * n_sweeps if n_sweeps else options.points
     try:
@@ -253,7 +260,10 @@ def _facts(plan: Plan) -> dict[str, Any]:
     assert text is not None
     return {
         "n_sweeps": plan.n_sweeps,
-        "config": dataclasses.asdict(config) | {"corpus": text[4]},
+        # A file's or folder's path means something on one machine alone: the table's word stands
+        # for it.
+        "config": dataclasses.asdict(config)
+        | ({"corpus": text[4]} if Path(config.corpus).exists() else {}),
         "vocab_size": corpus.vocab_size,
         "bytes_per_token": {
             "validation": corpus.bytes_per_token("validation"),
@@ -264,8 +274,17 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "corpus_sha256": corpus.sha256,
         "versions": provenance.versions(),
         "threads": 1,
+        "cpu": this_cpu(),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def this_cpu() -> str:
+    """The processor and the instructions that PyTorch uses of it: others round otherwise."""
+    import torch
+
+    name = provenance.device_facts("cpu")["device_name"]
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -37,8 +37,8 @@ def balance_branches(model: TiedTransformer, tokens: Tensor) -> None:
     x = F.embedding(tokens, model.token_embedding) + model.position_embedding[: tokens.shape[1]]
     x = x.to(wide)
     aim = x.var()
-    for layer, root in enumerate(model.roots):
-        weights, start = cast(model.independent(root).weights, wide), x
+    for layer in range(model.shape.n_layer):
+        weights, start = cast(model.shared_weights(layer), wide), x
         part = model.private_part(layer)
         assert part is not None, "admin needs private scales"
         scales = [part.get_parameter(name) for name in ("attention_scale", "mlp_scale")]

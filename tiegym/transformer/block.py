@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +49,24 @@ class Shape:
         """Parameters of one block: 12 C^2 + 13 C, of which private norms take 4 C."""
         return 12 * self.n_embd**2 + (9 if self.private_parts.norms else 13) * self.n_embd
 
-    def params(self, n_independent: int) -> int:
-        """Trainable parameters with that many independent layers; the head is the embedding."""
+    @property
+    def attention_params(self) -> int:
+        """Parameters of a block's attention part, its norm included: 4 C^2 + 6 C."""
+        return 4 * self.n_embd**2 + (4 if self.private_parts.norms else 6) * self.n_embd
+
+    def params(self, n_independent: int, n_mlp: int | None = None) -> int:
+        """Trainable parameters with that many independent layers; the head is the embedding.
+
+        Args:
+            n_independent: Layers, or attention parts of layers.
+            n_mlp: MLP parts, if they are as many as others.
+        """
         outside = (self.vocab_size + self.block_size + 2) * self.n_embd
         private = self.n_layer * self.private_parts.params(self.n_embd)
-        return outside + n_independent * self.block_params + private
+        if n_mlp is None:
+            n_mlp = n_independent
+        mlp_params = self.block_params - self.attention_params
+        return outside + n_independent * self.attention_params + n_mlp * mlp_params + private
 
 
 class BlockWeights(NamedTuple):
@@ -98,6 +111,15 @@ class PrivateWeights(NamedTuple):
 
 
 NO_PRIVATE = PrivateWeights()
+NO_NORMS: dict[str, Any] = {n: None for n in BlockWeights._fields if n.startswith("norm")}
+"""What stands in `BlockWeights` where norms are private."""
+
+PART_WEIGHTS: dict[str, tuple[str, ...]] = {
+    "block": BlockWeights._fields,
+    "attention": BlockWeights._fields[:6],
+    "mlp": BlockWeights._fields[6:],
+}
+"""The names of the weights of each part of a layer. Norms belong to the part that they precede."""
 
 
 class Noise(NamedTuple):
@@ -197,38 +219,45 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
     return ((torch.softmax(scores, 3) * noise) @ v).to(dtype)
 
 
-def block_sizes(n_embd: int, norms: bool = True) -> dict[str, tuple[int, ...]]:
-    """The sizes of a block's weights by their names, in the order of `BlockWeights`.
+def block_sizes(n_embd: int, part: str = "block", norms: bool = True) -> dict[str, tuple[int, ...]]:
+    """The sizes of the weights of a block, or a part of one, by their names in `BlockWeights`.
 
     Args:
         n_embd: Width C.
-        norms: Whether its norms are among them, or each position's own.
+        part: One of `PART_WEIGHTS`.
+        norms: Whether norms are among them, or each position's own.
     """
     c = n_embd
     norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
     mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
     sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
     every = dict(zip(BlockWeights._fields, sizes, strict=True))
-    return every if norms else {k: v for k, v in every.items() if not k.startswith("norm")}
+    names = (n for n in PART_WEIGHTS[part] if norms or n not in NO_NORMS)
+    return {name: every[name] for name in names}
 
 
 class Block(nn.Module):
-    """The weights of one independent layer, named as in `BlockWeights`."""
+    """The weights of one independent layer, or of one of its parts, named as in `BlockWeights`."""
 
     def __init__(
-        self, n_embd: int, device: torch.device, dtype: torch.dtype, norms: bool = True
+        self,
+        n_embd: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        part: str = "block",
+        norms: bool = True,
     ) -> None:
-        """Allocates the weights without setting their values; `norms` as in `block_sizes`."""
+        """Allocates the weights without setting their values; arguments as in `block_sizes`."""
         super().__init__()
-        for name, size in block_sizes(n_embd, norms).items():
+        for name, size in block_sizes(n_embd, part, norms).items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
             )
 
     @property
     def weights(self) -> BlockWeights:
-        """The parameters themselves, not copies."""
-        return BlockWeights(*(self._parameters.get(name) for name in BlockWeights._fields))  # type: ignore[arg-type]
+        """The parameters of a whole block themselves, not copies."""
+        return BlockWeights(**{**NO_NORMS, **dict(self.named_parameters())})
 
     @torch.no_grad()
     def copy_(self, other: Block) -> Block:
@@ -258,8 +287,3 @@ class Block(nn.Module):
 def cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
     """The same weights in another dtype; themselves where they have it already."""
     return BlockWeights(*(None if w is None else w.to(dtype) for w in weights))  # type: ignore[arg-type]
-
-
-def detached(weights: BlockWeights) -> BlockWeights:
-    """The same weights as constants."""
-    return BlockWeights(*(None if w is None else w.detach() for w in weights))  # type: ignore[arg-type]

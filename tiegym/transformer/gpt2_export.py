@@ -118,8 +118,8 @@ def gpt2_tensors(model: TiedTransformer) -> dict[str, Tensor]:
         "transformer.ln_f.weight": model.final_norm_weight,
         "transformer.ln_f.bias": model.final_norm_bias,
     }
-    for layer, root in enumerate(model.roots):
-        weights = folded(model.independent(root).weights, model.private_weights(layer))
+    for layer in range(model.shape.n_layer):
+        weights = folded(model.shared_weights(layer), model.private_weights(layer))
         for name, weight in weights._asdict().items():
             # Where PyTorch's linear layer has (out, in), GPT-2's Conv1D has (in, out).
             tensors[f"transformer.h.{layer}.{LAYER_NAMES[name]}"] = weight.t()

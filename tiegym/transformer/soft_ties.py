@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.ties import Ties
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.low_rank import LowRank, nearest
@@ -28,12 +28,12 @@ from tiegym.transformer.private import MATRICES
 
 
 class Change(NamedTuple):
-    """What is to become of the low-rank terms."""
+    """What is to become of the low-rank terms; layers with two parts are counted by units."""
 
     merged: list[int]
-    """Layers whose terms go into their weights."""
+    """Units whose terms go into their weights."""
     terms: dict[tuple[int, str], LowRank]
-    """New terms by layer and matrix."""
+    """New terms by unit and matrix."""
 
 
 @torch.no_grad()
@@ -45,25 +45,28 @@ def plan(model: TiedTransformer, ties: Ties) -> Change:
 
     Args:
         model: Before the change; each of its layers has low-rank terms.
-        ties: The tie vector after it, (L,).
+        ties: The ties after it, (L,) or (2L,).
     """
-    old, new = model.roots, tie_vectors.roots(ties).tolist()
-    merged = [layer for layer, root in enumerate(new) if layer == root != old[layer]]
+    old, new = model.roots, parts.roots(ties, model.shape.n_layer).tolist()
+    merged = [unit for unit, root in enumerate(new) if unit == root != old[unit]]
 
-    def lost(layer: int, matrix: str) -> Tensor:
-        root = new[layer]
-        loss = _term(model, layer, matrix).product
+    def lost(unit: int, matrix: str) -> Tensor:
+        root = new[unit]
+        loss = _term(model, unit, matrix).product
         if root in merged:
             loss -= _term(model, root, matrix).product
-        if old[layer] != old[root]:
-            before, after = (model.independent(old[i]) for i in (layer, root))
-            name = f"{matrix}_weight"
-            loss += before.get_parameter(name).to(loss) - after.get_parameter(name).to(loss)
+        if old[unit] != old[root]:
+            before, after = (_weight(model, old[i], matrix).to(loss) for i in (unit, root))
+            loss += before - after
         return loss
 
-    others = [layer for layer, root in enumerate(new) if root not in (layer, old[layer])]
     rank = model.shape.private_parts.rank
-    terms = {(i, matrix): nearest(lost(i, matrix), rank) for i in others for matrix in MATRICES}
+    terms = {
+        (unit, matrix): nearest(lost(unit, matrix), rank)
+        for unit, root in enumerate(new)
+        if root not in (unit, old[unit])
+        for matrix in _matrices(model, unit)
+    }
     return Change(merged, terms)
 
 
@@ -76,18 +79,28 @@ def carry_out(change: Change, model: TiedTransformer, optimizer: torch.optim.Opt
         model: After the hard change.
         optimizer: Its moments of changed terms are set to zero.
     """
-    for layer in change.merged:
-        for matrix in MATRICES:
-            weight = model.independent(layer).get_parameter(f"{matrix}_weight")
-            term = _term(model, layer, matrix)
+    for unit in change.merged:
+        for matrix in _matrices(model, unit):
+            weight, term = _weight(model, unit, matrix), _term(model, unit, matrix)
             weight.copy_(weight + term.product)
             _replace(term, LowRank(term.a, torch.zeros_like(term.b)), optimizer)
-    for (layer, matrix), new in change.terms.items():
-        _replace(_term(model, layer, matrix), new, optimizer)
+    for (unit, matrix), new in change.terms.items():
+        _replace(_term(model, unit, matrix), new, optimizer)
 
 
-def _term(model: TiedTransformer, layer: int, matrix: str) -> LowRank:
-    part = model.private_part(layer)
+def _matrices(model: TiedTransformer, unit: int) -> tuple[str, ...]:
+    """Those of a layer, or of the part of one that a unit is: two in attention, two in the MLP."""
+    if model.n_parts == 1:
+        return MATRICES
+    return MATRICES[:2] if unit < model.shape.n_layer else MATRICES[2:]
+
+
+def _weight(model: TiedTransformer, root: int, matrix: str) -> Tensor:
+    return model.independent(root).get_parameter(f"{matrix}_weight")
+
+
+def _term(model: TiedTransformer, unit: int, matrix: str) -> LowRank:
+    part = model.private_part(unit % model.shape.n_layer)
     assert part is not None, "soft changes need low-rank terms"
     return part.term(matrix)
 

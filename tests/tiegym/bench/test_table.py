@@ -44,6 +44,14 @@ def test_a_path_of_the_table_is_what_the_environment_does(tree_table):
             assert terminated
 
 
+def test_a_table_says_its_text_and_no_path_of_this_machine(tree_table, tmp_path):
+    assert tree_table.facts["config"]["corpus"] == "synthetic:20000"
+    text = tmp_path / "words.txt"
+    text.write_text("one two three four " * 400)
+    table = load_table(str(make(options(tmp_path, "tree-2x1-mine-owner", corpus=str(text)))))
+    assert table.facts["config"]["corpus"] == "mine"
+
+
 def test_every_figure_is_there(tree_table):
     for array in tree_table.arrays.values():
         assert np.isfinite(array).all()
@@ -173,6 +181,14 @@ def test_a_stopped_program_goes_on_with_the_seeds_that_are_missing(tmp_path, mon
         (["patterns-12-stdlib-owner"], "over 20,000 sharings"),
         (["tree-3x2-nothing-sum"], "corpus='nothing' is unknown"),
         (["tree-3x2-stdlib-sum", "--workers", "0"], "workers=0 must be at least 1"),
+        (
+            ["tree-3x2-stdlib-sum", "--env.tie-parts=attention+mlp"],
+            "env.tie_parts='attention+mlp' can't be recorded: tables are of whole blocks",
+        ),
+        (
+            ["patterns-3-stdlib-sum", "--env.choices=tie+freeze"],
+            "env.choices='tie+freeze' can't be recorded",
+        ),
     ],
 )
 def test_wrong_tables_end_the_program_with_one_line(arguments, message, capsys):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.tiegym.private_reference import MATRICES
 from tests.tiegym.transformer.test_private import build
 from tests.tiegym.transformer.test_tying import batch, iterate, tie_vectors
-from tiegym import ties as tie_vectors_module
+from tiegym import ties
 from tiegym.transformer import tying
 
 
@@ -16,29 +17,55 @@ def effective(model):
     """W + B A of each layer and matrix."""
     return {
         (layer, name): (
-            model.independent(root).get_parameter(f"{name}_weight")
+            getattr(model.shared_weights(layer), f"{name}_weight")
             + model.private_part(layer).term(name).product
         ).detach()
-        for layer, root in enumerate(model.roots)
+        for layer in range(model.shape.n_layer)
         for name in MATRICES
     }
 
 
-@settings(max_examples=40, deadline=None)
-@given(tie_vectors(), tie_vectors())
-def test_a_change_takes_no_more_than_the_best_term_must_leave(before, after):
+def root_of(model, layer, name):
+    """The unit whose matrix of this name a layer uses; with one part, a layer."""
+    mlp = model.n_parts == 2 and name.startswith("mlp")
+    return model.roots[layer + mlp * model.shape.n_layer] % model.shape.n_layer
+
+
+def ties_of(n_parts):
+    return st.tuples(*[tie_vectors()] * n_parts).map(np.concatenate)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n_parts=st.sampled_from([1, 2]))
+def test_a_change_takes_no_more_than_the_best_term_must_leave(data, n_parts):
     """Eckart and Young: at least the singular values beyond the rank."""
-    model, optimizer = build(before, "lora:2")
-    old, old_roots = effective(model), model.roots
-    tying.retie(model, optimizer, after, soft=True)
+    model, optimizer = build(data.draw(ties_of(n_parts)), "lora:2")
+    old = effective(model)
+    old_roots = {key: root_of(model, *key) for key in old}
+    tying.retie(model, optimizer, data.draw(ties_of(n_parts)), soft=True)
     for (layer, name), now in effective(model).items():
-        root, lost = model.roots[layer], old[layer, name] - now
-        if root in (layer, old_roots[layer]):
+        root, lost = root_of(model, layer, name), old[layer, name] - now
+        if root in (layer, old_roots[layer, name]):
             assert lost.abs().max() < 1e-12
             continue
-        shared = model.independent(root).get_parameter(f"{name}_weight").detach()
+        shared = getattr(model.shared_weights(layer), f"{name}_weight").detach()
         least = torch.linalg.svdvals(old[layer, name] - shared)[2:].square().sum().sqrt()
         assert lost.norm() == pytest.approx(least.item(), rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(start=tie_vectors(), sequence=st.lists(tie_vectors(), min_size=1, max_size=4))
+def test_parts_that_share_alike_train_as_whole_blocks(start, sequence):
+    runs = {}
+    for n_parts in (1, 2):
+        model, optimizer = build(np.tile(start, n_parts), "norms+scales+lora:2")
+        for seed, vector in enumerate(sequence):
+            tying.retie(model, optimizer, np.tile(vector, n_parts), soft=True)
+            iterate(model, optimizer, seed)
+        runs[n_parts] = [effective(model), model(batch(99)[0])]
+    for key, its in runs[1][0].items():
+        torch.testing.assert_close(runs[2][0][key], its, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(*(run[1] for run in runs.values()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -49,6 +76,7 @@ def test_an_untying_changes_no_output(dtype):
     before = model(batch(0)[0])
     tying.retie(model, optimizer, np.array([0, 0, 2, 0]), soft=True)
     torch.testing.assert_close(model(batch(0)[0]), before)
+    assert not torch.equal(model.independent(2).qkv_weight, model.independent(0).qkv_weight)
     for name in MATRICES:
         assert model.private_part(2).term(name).b.abs().max() == 0
         assert model.private_part(2).term(name).a.abs().max() > 0  # or it could never train again
@@ -113,6 +141,6 @@ def test_the_bytes_while_soft_ties_change_are_those_of_the_blocks_and_a_few_matr
     made = []
     model, optimizer = build([0, 1, 2, 3], "lora:2")
     new_block = model.new_block
-    model.new_block = lambda: made.append(1) or new_block()
-    tying.retie(model, optimizer, tie_vectors_module.pattern("tied", 4), soft=True)
+    model.new_block = lambda unit=0: made.append(unit) or new_block(unit)
+    tying.retie(model, optimizer, ties.pattern("tied", 4), soft=True)
     assert made == []
