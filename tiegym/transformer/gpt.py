@@ -244,9 +244,8 @@ class TiedTransformer(nn.Module):
             fused = self.fused_dropout
             x = drop(x, dropout if fused else noise_like(x, dropout, self.dropout_generator))
         run = self._checkpointed if self._checkpoints else self._run
-        # Without gradients there is nothing to detach. But a compiled block tells weights that are
-        # frozen from others: as constants all are alike, and it needs one graph more.
-        learns, as_constants = torch.is_grad_enabled(), self.compiled
+        # Without gradients all weights are constants: a compiled block then has one graph more.
+        learns = torch.is_grad_enabled()
         own: dict[int, dict[str, Tensor]] = {}
         constant: dict[int, dict[str, Tensor]] = {}
         for layer in range(self.shape.n_layer):
@@ -258,7 +257,7 @@ class TiedTransformer(nn.Module):
                     if not self._checkpoints:  # cast once, however many layers use them
                         own[root] = {name: p.to(dtype) for name, p in own[root].items()}
                 trains = root not in self._frozen and (unit == root or self.tie_grad == "sum")
-                if not trains if learns else as_constants:
+                if not (learns and trains):
                     if root not in constant:
                         constant[root] = {name: p.detach() for name, p in own[root].items()}
                     weights |= constant[root]
