@@ -7,7 +7,7 @@ the tie vector. How a tie vector changes during training, optimiser state includ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -169,7 +169,7 @@ class TiedTransformer(nn.Module):
         return module
 
     def set_blocks(
-        self, ties: Ties, blocks: dict[int, Block], frozen: Iterable[int] | None = None
+        self, ties: Ties, blocks: dict[int, Block], frozen: Collection[int] | None = None
     ) -> None:
         """Puts ties in place together with the blocks of the units that own weights.
 
@@ -187,7 +187,7 @@ class TiedTransformer(nn.Module):
         self.blocks = nn.ModuleDict(
             {self._names[unit]: blocks[unit] for unit in parts.by_layer(own, n_layer)}
         )
-        if frozen is not None:
+        if frozen is not None and (self._frozen or frozen):
             self._frozen = frozenset(frozen)
             for unit, module in blocks.items():
                 module.requires_grad_(unit not in self._frozen)
