@@ -3,7 +3,7 @@
 On a CPU steps are measured in CPU seconds, which a busy machine distorts less; with one thread,
 since others count while they wait.
 
-OMP_NUM_THREADS=1 python -m benchmarks.private_cost
+python -m benchmarks.private_cost
 """
 
 from __future__ import annotations
@@ -80,6 +80,16 @@ def soft_shares(options: Options, private: str) -> list[float]:
 
 def run(options: Options) -> None:
     """Prints every ratio with its quartiles."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        print_ratios(options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def print_ratios(options: Options) -> None:
+    """Prints the table, with as many threads as there are."""
     timing.title("Private parts and soft tie changes", "benchmarks.private_cost")
     timing.header(*timing.RATIO_COLUMNS)
     for private, aim in (("norms+scales", "<= 1.05"), ("lora:4", "<= 1.15")):
