@@ -51,6 +51,7 @@ class Table:
             `shallow_test` (R, L-1, P) of untied transformers of 1 to L-1 layers. Of a tree also
             `train`, `val`, `test` (R, S) and `stats` (R, S, L F) of each of its segments: the
             figures after it.
+        sha256: Of the file's content, which its checksum says; "" before it is written.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Table:
     seeds: dict[str, list[int]]
     points: Ints
     arrays: dict[str, npt.NDArray[Any]]
+    sha256: str = ""
 
     @property
     def n_layer(self) -> int:
@@ -240,8 +242,9 @@ def read_table(content: bytes, name: str) -> Table:
         )
     for array in arrays.values():
         array.setflags(write=False)
+    points = arrays.pop("points").astype(np.int64)
     table = Table(
-        facts.pop("name"), facts, facts.pop("seeds"), arrays.pop("points").astype(np.int64), arrays
+        facts.pop("name"), facts, facts.pop("seeds"), points, arrays, sha256=digest.decode()
     )
     _check_shapes(table)
     return table
