@@ -33,6 +33,7 @@ from tiegym.bench.table import Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad
 from tiegym.data.corpora import load_corpus
+from tiegym.data.sources import is_local
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError, input_errors
@@ -250,14 +251,13 @@ def _facts(plan: Plan) -> dict[str, Any]:
     corpus = load_corpus(config.corpus, config.tokenizer)
     trainer = Trainer(config, corpus)
     sizes = range(1, config.n_layer + 1)
-    text = NAME.fullmatch(plan.name)
-    assert text is not None
+    name = NAME.fullmatch(plan.name)
+    assert name is not None
+    # Where a text lies on this machine is nobody's business.
+    text = name[4] if is_local(config.corpus) else config.corpus
     return {
         "n_sweeps": plan.n_sweeps,
-        # A file's or folder's path means something on one machine alone: the table's word stands
-        # for it.
-        "config": dataclasses.asdict(config)
-        | ({"corpus": text[4]} if Path(config.corpus).exists() else {}),
+        "config": dataclasses.asdict(config) | {"corpus": text},
         "vocab_size": corpus.vocab_size,
         "bytes_per_token": {
             "validation": corpus.bytes_per_token("validation"),

@@ -51,6 +51,7 @@ class Table:
             `shallow_test` (R, L-1, P) of untied transformers of 1 to L-1 layers. Of a tree also
             `train`, `val`, `test` (R, S) and `stats` (R, S, L F) of each of its segments: the
             figures after it.
+        sha256: Of the file's content, which its checksum says; "" before it is written.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Table:
     seeds: dict[str, list[int]]
     points: Ints
     arrays: dict[str, npt.NDArray[Any]]
+    sha256: str = ""
 
     @property
     def n_layer(self) -> int:
@@ -207,9 +209,10 @@ def load_table(name: str) -> Table:
             raise FileNotFoundError(f"table={name!r}: there is no such file")
         return read_table(path.read_bytes(), name)
     if name not in shipped_tables():
+        shipped = f"choose one of {', '.join(shipped_tables())}, or " if shipped_tables() else ""
         raise FileNotFoundError(
-            f"table={name!r} is unknown: choose one of {', '.join(shipped_tables())}, or give the "
-            "path of an .npz file that `python -m tiegym.bench.make` wrote"
+            f"table={name!r} is unknown: {shipped}give the path of an .npz file that "
+            "`python -m tiegym.bench.make` wrote"
         )
     file = resources.files("tiegym.bench") / "tables" / f"{name}.npz"
     return read_table(file.read_bytes(), name)
@@ -240,8 +243,9 @@ def read_table(content: bytes, name: str) -> Table:
         )
     for array in arrays.values():
         array.setflags(write=False)
+    points = arrays.pop("points").astype(np.int64)
     table = Table(
-        facts.pop("name"), facts, facts.pop("seeds"), arrays.pop("points").astype(np.int64), arrays
+        facts.pop("name"), facts, facts.pop("seeds"), points, arrays, sha256=digest.decode()
     )
     _check_shapes(table)
     return table
