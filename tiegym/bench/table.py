@@ -29,6 +29,8 @@ FORMAT = 1
 Split = Literal["train", "held-out"]
 SPLITS = ("train", "held-out")
 
+LossKind = Literal["train", "val", "test"]
+
 Floats = npt.NDArray[np.float64]
 
 _MARK = b"sha256:"
@@ -173,7 +175,7 @@ class Table:
         row = tree.children[node, : tree.layer[node] + 1].tolist()
         return [] if row[0] < 0 else row
 
-    def losses(self, kind: Literal["train", "val", "test"]) -> Floats:
+    def losses(self, kind: LossKind) -> Floats:
         """A loss at each node of the tree, (R, N); at the root that of a uniform guess."""
         tree = self.tree
         values = np.empty((len(self.all_seeds), len(tree.ties)))
@@ -201,18 +203,34 @@ def load_table(name: str) -> Table:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged, no table, or of another format.
     """
+    return read_table(_content(name), name)
+
+
+def table_sha256(name: str) -> str:
+    """The SHA-256 that a table's file ends with, as 64 hexadecimal digits; it is checked.
+
+    Args:
+        name: See `load_table`, which says what is raised.
+    """
+    content = _content(name)
+    read_table(content, name)
+    return content[-64:].decode()
+
+
+def _content(name: str) -> bytes:
+    """The file of a table."""
     if name.endswith(".npz"):
         path = Path(name)
         if not path.is_file():
             raise FileNotFoundError(f"table={name!r}: there is no such file")
-        return read_table(path.read_bytes(), name)
+        return path.read_bytes()
     if name not in shipped_tables():
         raise FileNotFoundError(
             f"table={name!r} is unknown: choose one of {', '.join(shipped_tables())}, or give the "
             "path of an .npz file that `python -m tiegym.bench.make` wrote"
         )
     file = resources.files("tiegym.bench") / "tables" / f"{name}.npz"
-    return read_table(file.read_bytes(), name)
+    return file.read_bytes()
 
 
 def read_table(content: bytes, name: str) -> Table:
