@@ -53,6 +53,7 @@ class Table:
             `shallow_test` (R, L-1, P) of untied transformers of 1 to L-1 layers. Of a tree also
             `train`, `val`, `test` (R, S) and `stats` (R, S, L F) of each of its segments: the
             figures after it.
+        sha256: Of the file's content, which its checksum says; "" before it is written.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Table:
     seeds: dict[str, list[int]]
     points: Ints
     arrays: dict[str, npt.NDArray[Any]]
+    sha256: str = ""
 
     @property
     def n_layer(self) -> int:
@@ -203,34 +205,18 @@ def load_table(name: str) -> Table:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged, no table, or of another format.
     """
-    return read_table(_content(name), name)
-
-
-def table_sha256(name: str) -> str:
-    """The SHA-256 that a table's file ends with, as 64 hexadecimal digits; it is checked.
-
-    Args:
-        name: See `load_table`, which says what is raised.
-    """
-    content = _content(name)
-    read_table(content, name)
-    return content[-64:].decode()
-
-
-def _content(name: str) -> bytes:
-    """The file of a table."""
     if name.endswith(".npz"):
         path = Path(name)
         if not path.is_file():
             raise FileNotFoundError(f"table={name!r}: there is no such file")
-        return path.read_bytes()
+        return read_table(path.read_bytes(), name)
     if name not in shipped_tables():
         raise FileNotFoundError(
             f"table={name!r} is unknown: choose one of {', '.join(shipped_tables())}, or give the "
             "path of an .npz file that `python -m tiegym.bench.make` wrote"
         )
     file = resources.files("tiegym.bench") / "tables" / f"{name}.npz"
-    return file.read_bytes()
+    return read_table(file.read_bytes(), name)
 
 
 def read_table(content: bytes, name: str) -> Table:
@@ -258,8 +244,9 @@ def read_table(content: bytes, name: str) -> Table:
         )
     for array in arrays.values():
         array.setflags(write=False)
+    points = arrays.pop("points").astype(np.int64)
     table = Table(
-        facts.pop("name"), facts, facts.pop("seeds"), arrays.pop("points").astype(np.int64), arrays
+        facts.pop("name"), facts, facts.pop("seeds"), points, arrays, sha256=digest.decode()
     )
     _check_shapes(table)
     return table
