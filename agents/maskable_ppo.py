@@ -19,7 +19,8 @@ from pathlib import Path
 from sb3_contrib import MaskablePPO
 
 from agents import ppo
-from agents.protocols import Env, level_free, train_agent
+from agents.protocols import train_agent
+from agents.reward_differences import Env, level_free
 from tiegym.runs.program import run_program
 
 

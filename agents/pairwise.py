@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from stable_baselines3 import PPO
@@ -24,7 +25,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from agents import ppo
-from agents.protocols import Env, Greedy, level_free, train_agent
+from agents.protocols import Greedy, train_agent
+from agents.reward_differences import Env, level_free
 from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent, save_agent
 from baselines.retrain import read_source, spent_iterations
 from tiegym.runs.input_errors import InputError
@@ -47,6 +49,13 @@ class Options(ppo.Options):
     learning; it may have had another number of layers. A run of tiegym 0.1 has its agent in an
     archive, which must be named itself: RUN/agent.zip."""
 
+    FREE_ON_TABLE: ClassVar[tuple[str, ...]] = (
+        *ppo.Options.FREE_ON_TABLE,
+        "n_layer",
+        "max_iters",
+    )
+    """What it learned says nothing of the number of layers, and a longer run has more sweeps."""
+
     def __post_init__(self) -> None:
         """Checks the options.
 
@@ -59,11 +68,14 @@ class Options(ppo.Options):
                 f"agents.pairwise decides layer by layer, but env.action={self.env.action!r}: "
                 'choose "layerwise"'
             )
-        if self.source is not None and self.pretrain_runs:
-            raise ValueError(
-                f"source={str(self.source)!r} brings a trained agent, but "
-                f"pretrain_runs={self.pretrain_runs} asks to train one: give one of them"
-            )
+        if self.source is None:
+            return
+        for name in ("pretrain_runs", "table"):
+            if value := getattr(self, name):
+                raise ValueError(
+                    f"source={str(self.source)!r} brings a trained agent, but {name}={value!r} "
+                    "asks to train one: give one of them"
+                )
 
 
 class PairwisePolicy(ActorCriticPolicy):

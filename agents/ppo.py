@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stable_baselines3 import PPO
 
-from agents.protocols import CriticOptions, Env, level_free, train_agent
+from agents.agent_options import CriticOptions
+from agents.protocols import train_agent
+from agents.reward_differences import Env, level_free
 from tiegym.runs.program import run_program
 
 
@@ -29,7 +31,7 @@ class Options(CriticOptions):
     learning_rate: float = 1e-3
     """Of the agent's Adam."""
     n_steps: int = 25
-    """Environment steps in a rollout, after which the agent learns; at least 2."""
+    """Environment steps of each member in a rollout, after which the agent learns; at least 2."""
     n_epochs: int = 20
     """Passes over each rollout, in one batch each."""
     gamma: float = 0.8
@@ -41,13 +43,21 @@ class Options(CriticOptions):
     ent_coef: float = 0.003
     """Weight of the entropy bonus, for exploration."""
 
+    ON_TABLE: ClassVar[dict[str, Any]] = {
+        "envs": 50,
+        "n_steps": 8,
+        "n_epochs": 10,
+        "gamma": 1.0,
+        "gae_lambda": 0.95,
+    }
+
 
 def settings(options: Options) -> dict[str, Any]:
     """The arguments of PPO, and of the algorithms that are made of it, but policy and env."""
     return {
         "learning_rate": options.learning_rate,
         "n_steps": options.n_steps,
-        "batch_size": options.n_steps,
+        "batch_size": options.n_steps * options.envs,
         "n_epochs": options.n_epochs,
         "gamma": options.gamma,
         "gae_lambda": options.gae_lambda,

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     *("atomic_write", "ties", "data", "config", "rewards", "episode", "spaces"),
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
-    *("copies", "env", "flat_env", "wrappers", "bench", "cli"),
+    *("copies", "env", "flat_env", "wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 
