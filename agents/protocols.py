@@ -24,10 +24,11 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 
-from agents import tabulated
 from agents.agent_options import AgentOptions
 from agents.learning import learn
 from agents.reward_differences import Env
+from agents.table_options import check_run
+from agents.tabulated import learn_for_run
 from tiegym.runs.program import open_run, run_policy
 from tiegym.runs.progress import ShowProgress
 from tiegym.runs.replay import innermost
@@ -53,18 +54,17 @@ def train_agent(
             again where the agent goes from a table to another number of layers.
 
     Raises:
-        InputError: See `tiegym.runs.program.open_run` and `agents.tabulated.check_run`.
+        InputError: See `tiegym.runs.program.open_run` and `agents.table_options.check_run`.
     """
-    if options.table is not None:
-        tabulated.check_run(options)
-    with open_run(options, program, protocol=options.protocol, **tabulated.facts(options)) as env:
+    check_run(options)
+    with open_run(options, program, protocol=options.protocol, **options.table_facts) as env:
         if options.protocol == "online":
             model = make_model(Monitor(env))
             learn(model, options.steps, options.seed, env.folder)
             return env.folder
         if options.table is not None:
-            model = tabulated.learn_for_run(options, program, env, make_model)
-            env.note(table_steps=options.table_steps, **tabulated.facts(options))
+            model = learn_for_run(options, program, env, make_model)
+            env.note(table_steps=options.table_steps, **options.table_facts)
         else:
             # The same environment, without what makes rows: its memory and compiled code serve
             # twice.

@@ -20,11 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from agents.agent_options import AgentOptions
 from agents.learning import Checkpoints, OnEachStep, learn, learn_steps, rollout_length
 from agents.reward_differences import Env
-from tiegym.bench.environment import load_tree
 from tiegym.bench.vector import TieBenchVector
-from tiegym.data.corpora import load_corpus
-from tiegym.runs.folder import read_config
-from tiegym.runs.input_errors import InputError
 from tiegym.runs.progress import Progress
 from tiegym.runs.recorder import RecordRun
 from tiegym.vec_env import as_vec_env
@@ -170,38 +166,3 @@ def learn_for_run(
     there = make_model(run)  # of another number of layers, with the same weights
     there.policy.load_state_dict(model.policy.state_dict())
     return there
-
-
-def facts(options: AgentOptions) -> dict[str, Any]:
-    """What a record says of the table; nothing without one."""
-    if options.table is None:
-        return {}
-    return {"table": options.table, "table_sha256": load_tree(options.table).sha256}
-
-
-def check_run(options: AgentOptions) -> None:
-    """Whether a run's text is that of its table, and a resumed run's table the one that it had.
-
-    Raises:
-        InputError: If not, or if the text can't be read.
-    """
-    assert options.table is not None
-    table, env = load_tree(options.table), options.env
-    try:
-        text = load_corpus(env.corpus, env.tokenizer).sha256
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
-    if text != table.facts["corpus_sha256"]:
-        raise InputError(
-            f"corpus {env.corpus!r} has sha256 {text}, but table {table.name!r} was made on a text "
-            f"with {table.facts['corpus_sha256']}: give that text with --env.corpus"
-        )
-    if options.resume is None:
-        return
-    recorded = read_config(options.resume).get("table_sha256")
-    if recorded not in (None, table.sha256):
-        raise InputError(
-            f"{options.resume} can only go on with the table that it began with: "
-            f"{options.table!r} has sha256 {table.sha256}, and had {recorded}. Give it that file "
-            "again, or start anew"
-        )

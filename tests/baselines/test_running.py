@@ -296,6 +296,7 @@ def test_runs_of_a_program_that_has_changed_have_another_source(tmp_path, monkey
     assert with_change_in("baselines/fixed.py") == {"baselines.fixed"}
     assert with_change_in("tiegym/env.py") == set(hashes)
     assert with_change_in("transformer/gpt.py") == set(hashes)
+    assert with_change_in("bench/tree.py") == {"agents.dqn"}
     assert with_change_in("report/page.py") == set()
     assert with_change_in("agents/ppo.py") == set()
 

@@ -211,9 +211,10 @@ def load_table(name: str) -> Table:
             raise FileNotFoundError(f"table={name!r}: there is no such file")
         return read_table(path.read_bytes(), name)
     if name not in shipped_tables():
+        shipped = f"choose one of {', '.join(shipped_tables())}, or " if shipped_tables() else ""
         raise FileNotFoundError(
-            f"table={name!r} is unknown: choose one of {', '.join(shipped_tables())}, or give the "
-            "path of an .npz file that `python -m tiegym.bench.make` wrote"
+            f"table={name!r} is unknown: {shipped}give the path of an .npz file that "
+            "`python -m tiegym.bench.make` wrote"
         )
     file = resources.files("tiegym.bench") / "tables" / f"{name}.npz"
     return read_table(file.read_bytes(), name)
