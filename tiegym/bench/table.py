@@ -29,6 +29,8 @@ FORMAT = 1
 Split = Literal["train", "held-out"]
 SPLITS = ("train", "held-out")
 
+LossKind = Literal["train", "val", "test"]
+
 Floats = npt.NDArray[np.float64]
 
 _MARK = b"sha256:"
@@ -175,7 +177,7 @@ class Table:
         row = tree.children[node, : tree.layer[node] + 1].tolist()
         return [] if row[0] < 0 else row
 
-    def losses(self, kind: Literal["train", "val", "test"]) -> Floats:
+    def losses(self, kind: LossKind) -> Floats:
         """A loss at each node of the tree, (R, N); at the root that of a uniform guess."""
         tree = self.tree
         values = np.empty((len(self.all_seeds), len(tree.ties)))
