@@ -10,6 +10,8 @@ oldest dies. A candidate is judged by a whole training run under its tie vector.
 found is then trained anew with another seed, which is the run that is recorded; the iterations of
 the search are `extra_iterations` in summary.json, and its history is search.jsonl. The neural
 architecture search that an agent has to beat: it finds a fixed pattern, at many times the price.
+With env.tie-parts=attention+mlp a candidate has a tie vector for each part. It holds from the first
+iteration on, so nothing is ever frozen.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 
 from agents.regularised_evolution import Candidate, evolve, rank
 from agents.table_options import TableOptions, check_run
+from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.bench.environment import Recorded
 from tiegym.config import TieConfig
@@ -129,7 +132,7 @@ class TrainingRuns:
         else:
             final = self.trainer.validation_loss().item()
             loss = final if final <= loss else loss
-        share = tie_vectors.n_independent(ties) / self.config.n_layer
+        share = parts.n_independent(ties, self.config.n_layer) / len(ties)
         return loss + self.config.param_cost * share  # zero but for rewards with a price
 
 
@@ -175,7 +178,7 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
             append_line(file, plain(candidate))
             figures = f"candidate {candidate.number}, cost {candidate.cost:.4f}"
 
-        return evolve(cost, options.env.n_layer, options, rng, log), total
+        return evolve(cost, options.env.n_layer, options, rng, log, options.env.n_parts), total
 
 
 def search_on_table(

@@ -20,7 +20,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
+from tiegym.actions import Actions
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
@@ -109,39 +110,51 @@ class Lookahead:
         # The first of equals wins, and the present state comes first.
         best = max(
             range(len(choices)),
-            key=lambda k: (rewards[k], -tie_vectors.n_independent(choices[k][1])),
+            key=lambda k: (rewards[k], -self._n_independent(choices[k][1])),
         )
         return choices[best][0], None
 
-    def choices(self, observation: dict[str, Any]) -> list[tuple[Any, Ties]]:
-        """The actions to try and the tie vectors they lead to; the first changes nothing.
+    @property
+    def actions(self) -> Actions:
+        """What the environment's actions mean."""
+        return Actions.of(self.env.config)
 
-        Tie vectors with equal roots share the same weights and train alike, so one of them is
-        enough: the one with the lowest target, which is the root itself, or the present one.
+    def choices(self, observation: dict[str, Any]) -> list[tuple[Any, Ties]]:
+        """The actions to try and the choices they lead to; the first changes nothing.
+
+        Choices are as in `tiegym.actions`: tie vectors, where nothing can be frozen. Those with
+        equal roots share the same weights and train alike, so one of them is enough: the one with
+        the lowest target, which is the root itself, or the present one.
         """
         different: dict[tuple[int, ...], tuple[Any, Ties]] = {}
-        for action, after in self._actions(observation["ties"], int(observation["layer"])):
-            different.setdefault(tuple(tie_vectors.roots(after).tolist()), (action, after))
+        for action, after in self._actions(observation):
+            ties, frozen = self.actions.ties_of(after)
+            roots = parts.roots(ties, self.actions.n_layer)
+            different.setdefault((*roots.tolist(), *frozen.tolist()), (action, after))
         present, *others = different.values()
         if self.candidates is not None and len(others) >= self.candidates:
             drawn = self.rng.choice(len(others), self.candidates - 1, replace=False)
             others = [others[k] for k in sorted(drawn)]
         return [present, *others]
 
-    def _actions(self, ties: Ties, layer: int) -> Iterator[tuple[Any, Ties]]:
-        n = len(ties)
-        if self.env.config.action == "layerwise":
-            for target in (ties[layer], *range(layer + 1)):
-                yield np.int64(target), tie_vectors.set_tie(ties, layer, int(target))
-        elif self.env.config.action == "pair":
-            for index in range(n * (n + 1) // 2):  # 0 is (0, 0), which changes nothing
-                changed, target = tie_vectors.pair_from_index(index)
-                yield np.int64(index), tie_vectors.set_tie(ties, changed, target)
-        else:
-            yield ties[1:], ties
+    def _actions(self, observation: dict[str, Any]) -> Iterator[tuple[Any, Ties]]:
+        actions, unit = self.actions, self.actions.cursor(observation)
+        present = actions.choices(observation["ties"], observation.get("frozen"))
+        if actions.kind == "joint":
+            yield actions.choose_all(present), present
             for _ in range((self.candidates or JOINT_CANDIDATES) - 1):
-                drawn = tie_vectors.sample(n, self.rng)
-                yield drawn[1:], drawn
+                drawn = self.rng.integers(0, actions.n_choices)
+                yield actions.choose_all(drawn), drawn
+            return
+        yield actions.choose(unit, int(present[unit])), present  # changes nothing
+        for other in (unit,) if actions.kind == "layerwise" else range(actions.n_units):
+            for choice in range(actions.n_choices[other]):
+                action = actions.choose(other, choice)
+                yield action, actions.after(action, present, unit)
+
+    def _n_independent(self, choices: Ties) -> int:
+        ties, _ = self.actions.ties_of(choices)
+        return parts.n_independent(ties, self.actions.n_layer)
 
     def trial(self, action: Any, after: Ties, observation: dict[str, Any]) -> float:
         """Mean reward of an action over `horizon` steps of a fork, or up to the episode's end.
@@ -150,14 +163,15 @@ class Lookahead:
 
         Args:
             action: The first action.
-            after: The tie vector that it leads to, kept by the actions that follow, (L,).
+            after: The choices that it leads to, kept by the actions that follow, (P L,).
             observation: Before the action.
         """
         fork = self.env.fork()
         fork.render_mode = None
         # The last step of an episode reads the test split, which only the run itself may.
         fork.test_metrics = dict
-        hold = FixedTies(after, fork.action_space)
+        ties, frozen = self.actions.ties_of(after)
+        hold = FixedTies(ties, fork.action_space, frozen)
         max_iters = self.env.config.max_iters
         start = round(float(observation["budget"][0]) * max_iters)
         rewards = []

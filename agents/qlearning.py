@@ -30,9 +30,13 @@ from torch.nn import functional as F
 from agents.agent_options import AgentOptions
 from agents.protocols import train_agent
 from agents.reward_differences import Env
+from tiegym.actions import Actions
 from tiegym.runs.program import run_program
 
 Bootstrap = Literal["next-layer", "same-layer"]
+
+_CURSOR = ("layer", "part")
+"""The entries of an observation that say whose turn it is."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +80,39 @@ class LayerQNetwork(QNetwork):
     """Linear(L, 128), ReLU, Linear(128, L (L+1) / 2) on the tie vector as raw floats.
 
     Layer i owns the i + 1 outputs from i (i+1) / 2 on: the values of tying it to 0, ..., i-1, then
-    that of independence.
+    that of independence. Of two parts (`tie_parts="attention+mlp"`) both tie vectors go in, and the
+    MLPs' outputs come behind those of the attention. With `choices="tie+freeze"` what is frozen
+    goes in, too, and each layer has one more output, the last of its own: that of freezing it.
     """
 
     def __init__(self, observation_space: spaces.Dict, *args: Any, **kwargs: Any) -> None:
         super().__init__(observation_space, *args, **kwargs)
-        n = len(observation_space["ties"].nvec)  # type: ignore[attr-defined]
-        self.q_net = nn.Sequential(nn.Linear(n, 128), nn.ReLU(), nn.Linear(128, n * (n + 1) // 2))
+        self.actions = layerwise_actions(observation_space)
+        choices = self.actions.n_choices
+        self.first_output = torch.from_numpy(choices.cumsum() - choices)
+        """Of each unit."""
+        inputs = self.actions.n_units * (2 if self.actions.freeze else 1)
+        self.q_net = nn.Sequential(
+            nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, int(choices.sum()))
+        )
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
         """Values (B, L) of the L actions, for the layer under each observation's cursor.
 
-        All actions a >= i make layer i independent, so they share one output.
+        All actions from i to L - 1 make layer i independent, so they share one output.
         """
+        n_layer = self.actions.n_layer
         layer = obs["layer"].long().reshape(-1, 1)  # (B, 1) in replay, (B,) in predict
-        choice = torch.arange(int(self.action_space.n), device=layer.device).minimum(layer)
-        values: Tensor = self.q_net(obs["ties"].float())  # (B, L (L+1) / 2)
-        return values.gather(1, layer * (layer + 1) // 2 + choice)
+        unit = layer
+        if "part" in obs:
+            unit = layer + obs["part"].long().reshape(-1, 1) * n_layer
+        action = torch.arange(int(self.action_space.n), device=layer.device)
+        choice = torch.where(action < n_layer, action.minimum(layer), layer + 1)
+        state = [obs["ties"].float()]
+        if "frozen" in obs:
+            state.append(obs["frozen"].float())
+        values: Tensor = self.q_net(torch.cat(state, dim=1))  # an output for each unit's choices
+        return values.gather(1, self.first_output.to(unit.device)[unit] + choice)
 
 
 class LayerPolicy(DQNPolicy):
@@ -175,7 +195,8 @@ class QLearning(DQN):
 
     def epsilon(self) -> float:
         """The probability of exploring at the present environment step."""
-        sweeps = self.num_timesteps // self.n_envs // int(self.action_space.n - 1)
+        turns = len(layerwise_actions(self.observation_space).turns)
+        sweeps = self.num_timesteps // self.n_envs // turns
         return max(self.epsilon_floor, self.epsilon_decay**sweeps)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
@@ -202,9 +223,12 @@ class QLearning(DQN):
         greedy, state = self.policy.predict(observation, state, episode_start, deterministic=True)
         if deterministic:
             return greedy, state
+        actions = layerwise_actions(self.observation_space)
         layer = np.reshape(observation["layer"], greedy.shape)
         explore = np.random.rand(*layer.shape) < self.exploration_rate
-        return np.where(explore, np.random.randint(layer + 1), greedy), state
+        drawn = np.random.randint(layer + 1 + actions.freeze)
+        drawn = np.where(drawn > layer, actions.n_layer, drawn)  # the action that freezes
+        return np.where(explore, drawn, greedy), state
 
     def train(self, gradient_steps: int, batch_size: int = 1) -> None:
         """One step of gradient descent on the squared TD error, for each of `gradient_steps`."""
@@ -218,7 +242,7 @@ class QLearning(DQN):
                 rewards = rewards.clamp(-self.reward_clip, self.reward_clip)
             following = dict(batch.next_observations)
             if self.bootstrap == "same-layer":
-                following["layer"] = batch.observations["layer"]
+                following |= {k: v for k, v in batch.observations.items() if k in _CURSOR}
             with torch.no_grad():
                 best = self.q_net(following).amax(dim=1, keepdim=True)
                 targets = rewards + (1 - batch.dones) * self.gamma * best
@@ -245,12 +269,20 @@ def check_layerwise(observation_space: spaces.Space[Any], action_space: spaces.S
             "the paper's agent needs TieEnv's observations, a Dict with ties and layer, "
             f"not {observation_space}"
         )
-    n = len(parts["ties"].nvec)  # type: ignore[attr-defined]
-    if action_space != spaces.Discrete(n):
+    needed = layerwise_actions(observation_space).space()
+    if action_space != needed:
         raise ValueError(
             f'the paper\'s agent decides layer by layer: it needs action="layerwise", which is '
-            f"Discrete({n}), not {action_space}"
+            f"{needed}, not {action_space}"
         )
+
+
+def layerwise_actions(observation_space: spaces.Space[Any]) -> Actions:
+    """What the actions of an environment that has these observations mean, layer by layer."""
+    entries = observation_space.spaces  # type: ignore[attr-defined]
+    n_parts = 2 if "part" in entries else 1
+    n_layer = len(entries["ties"].nvec) // n_parts
+    return Actions("layerwise", n_layer, n_parts, "frozen" in entries)
 
 
 def check_values(agent: Options | QLearning) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.ties import Ties
 
 PATIENCE = 200
@@ -60,6 +60,7 @@ def evolve(
     sizes: Sizes,
     rng: np.random.Generator,
     log: Callable[[Candidate], None] = lambda candidate: None,
+    n_parts: int = 1,
 ) -> Candidate:
     """Regularised evolution; returns the best candidate ever found.
 
@@ -72,6 +73,7 @@ def evolve(
         sizes: Of the population, the sample and the search.
         rng: All draws come from here.
         log: Called with each candidate.
+        n_parts: Parts of a layer that share weights apart from each other.
     """
     costs: dict[tuple[int, ...], float] = {}
     population: deque[Candidate] = deque(maxlen=sizes.population)  # a birth drops the oldest
@@ -79,12 +81,12 @@ def evolve(
     known_in_a_row = 0
     for number in count():
         if number < sizes.population:
-            parent, ties = None, tie_vectors.sample(n_layer, rng)
+            parent, ties = None, parts.sample(n_layer, n_parts, rng)
         else:
             drawn = rng.choice(sizes.population, sizes.sample, replace=False)
             parent = min((population[k] for k in drawn), key=rank)
-            ties = mutate(np.array(parent.ties), rng)
-        roots = tuple(tie_vectors.roots(ties).tolist())
+            ties = mutate(np.array(parent.ties), rng, n_layer)
+        roots = tuple(parts.roots(ties, n_layer).tolist())
         known = roots in costs
         if not known:
             costs[roots] = cost(ties)
@@ -92,7 +94,7 @@ def evolve(
             number=number,
             parent=parent.number if parent else None,
             ties=tuple(ties.tolist()),
-            n_independent=tie_vectors.n_independent(ties),
+            n_independent=parts.n_independent(ties, n_layer),
             cost=costs[roots],
             known=known,
         )
@@ -111,8 +113,18 @@ def rank(candidate: Candidate) -> tuple[float, int]:
     return candidate.cost, candidate.n_independent
 
 
-def mutate(ties: Ties, rng: np.random.Generator) -> Ties:
-    """A copy in which one layer, drawn uniformly, points at another target, drawn uniformly."""
-    layer = int(rng.integers(1, len(ties)))
+def mutate(ties: Ties, rng: np.random.Generator, n_layer: int | None = None) -> Ties:
+    """A copy in which one layer, drawn uniformly, points at another target, drawn uniformly.
+
+    Args:
+        ties: The tie vector, (L,), or those of both parts, (2L,): then one part of one layer does.
+        rng: All draws come from here.
+        n_layer: Layers L; None is one for each of `ties`.
+    """
+    n_layer = len(ties) if n_layer is None else n_layer
+    part, layer = divmod(int(rng.integers(len(ties) // n_layer * (n_layer - 1))), n_layer - 1)
+    layer, unit = layer + 1, part * n_layer + layer + 1
     target = int(rng.integers(layer))  # one of the `layer` targets that it doesn't point at
-    return tie_vectors.set_tie(ties, layer, target + (target >= ties[layer]))
+    changed = ties.copy()
+    changed[unit] = target + (target >= ties[unit])
+    return changed

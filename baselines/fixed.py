@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
@@ -31,14 +31,14 @@ class Options(RunOptions):
             ValueError: If the pattern is unknown, or impossible for the number of layers.
         """
         super().__post_init__()
-        tie_vectors.parse(self.pattern, self.env.n_layer)
+        parts.parse(self.pattern, self.env.n_layer, self.env.n_parts)
 
 
 def train(options: Options) -> Path:
     """Trains under the pattern; returns the run folder."""
     env_config = dataclasses.replace(options.env, initial_ties=options.pattern)
     options = dataclasses.replace(options, env=env_config)
-    ties = tie_vectors.parse(options.pattern, env_config.n_layer)
+    ties = parts.parse(options.pattern, env_config.n_layer, env_config.n_parts)
     with open_run(options, f"fixed-{options.pattern}") as env:
         run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
     return env.folder

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.runs.folder import WHERE_AND_HOW
@@ -117,7 +118,7 @@ def _find(head: str, env: TieConfig) -> tuple[str, list[str]]:
     if shallow := re.fullmatch(r"shallow:(\d+)", head):
         return "baselines.shallow", ["--layers", shallow[1]]
     try:
-        tie_vectors.parse(head, env.n_layer)
+        parts.parse(head, env.n_layer, env.n_parts)
         return "baselines.fixed", ["--pattern", head]
     except ValueError as error:
         if head.partition(".")[0] not in sys.stdlib_module_names and is_program(head):

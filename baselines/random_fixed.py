@@ -26,7 +26,7 @@ class Options(RunOptions):
 
 def train(options: Options) -> Path:
     """Trains under the vector that belongs to the seed; returns the run folder."""
-    ties = drawn_ties(options.env.n_layer, options.seed)
+    ties = drawn_ties(options.env.n_layer, options.seed, options.env.n_parts)
     env_config = dataclasses.replace(options.env, initial_ties=tuple(ties.tolist()))
     options = dataclasses.replace(options, env=env_config)
     with open_run(options, "random_fixed", drawn={"ties": ties}) as env:

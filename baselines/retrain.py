@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError, input_errors
@@ -67,12 +67,19 @@ def train(options: Options) -> Path:
     source = read_source(options.run)
     assert source.summary is not None
     found = source.summary["final"]["ties"]
-    if len(found) != options.env.n_layer:
+    n_layer, n_parts = options.env.n_layer, options.env.n_parts
+    theirs = source.config["env"].get("tie_parts", "block")
+    if theirs != options.env.tie_parts:
         raise InputError(
-            f"{source.folder} ended with the ties of {len(found)} layers, but "
-            f"env.n_layer={options.env.n_layer}: they must be the same"
+            f"{source.folder} tied with tie_parts={theirs!r}, but env.tie_parts="
+            f"{options.env.tie_parts!r}: they must be the same"
         )
-    ties = tie_vectors.validate(found)
+    if len(found) != n_parts * n_layer:
+        raise InputError(
+            f"{source.folder} ended with the ties of {len(found) // n_parts} layers, but "
+            f"env.n_layer={n_layer}: they must be the same"
+        )
+    ties = parts.validate(found, n_layer, n_parts)
     env_config = dataclasses.replace(options.env, initial_ties=tuple(ties.tolist()))
     options = dataclasses.replace(options, env=env_config)
     with open_run(

@@ -106,8 +106,9 @@ def film(
                 f"--out {out} must be a name that ends in .gif, in a folder that exists"
             )
     test = final(read).get("test_perplexity")
+    title, n_layer = policy_name(read), read.config.get("env", {}).get("n_layer")
     with _writing(out):
-        write_film(steps, out, title=policy_name(read), test_perplexity=test, theme=theme)
+        write_film(steps, out, title=title, test_perplexity=test, n_layer=n_layer, theme=theme)
     say(f"film: {out}", sys.stdout)
 
 

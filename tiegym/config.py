@@ -17,10 +17,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from tiegym import ties
+from tiegym import parts
 from tiegym.data import sources, tokenization
 
 Action = Literal["layerwise", "pair", "joint"]
+Choices = Literal["tie", "tie+freeze"]
+TieParts = Literal["block", "attention+mlp"]
 TieGrad = Literal["owner", "sum"]
 Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params", "delta_ppl_params"]
 Decay = Literal["constant", "cosine", "linear"]
@@ -71,8 +73,14 @@ class TieConfig:
     action: Action = "layerwise"
     """layerwise (one layer after the other), pair (the agent picks layer and target), or joint
     (all layers at once)."""
+    choices: Choices = "tie"
+    """tie, or tie+freeze: a layer may also keep weights of its own that train no more."""
+    tie_parts: TieParts = "block"
+    """block: layers share whole blocks; attention+mlp: their attention and their MLP apart, by a
+    tie vector each."""
     initial_ties: str | tuple[int, ...] = "tied"
-    """Tie vector at the start: a pattern such as cycle:2, or a vector such as 0,0,2,2."""
+    """Tie vector at the start: a pattern such as cycle:2, or a vector such as 0,0,2,2; with
+    tie_parts=attention+mlp a pattern for both, or both vectors one behind the other."""
     tie_grad: TieGrad = "owner"
     """owner: only a layer's own position gives its weights a gradient; sum: all positions that
     use them do."""
@@ -108,7 +116,7 @@ class TieConfig:
         _check_types(self)
         _check_sizes(self)
         if not isinstance(self.initial_ties, str):
-            vector = ties.validate(self.initial_ties, self.n_layer)
+            vector = parts.validate(self.initial_ties, self.n_layer, self.n_parts)
             object.__setattr__(self, "initial_ties", tuple(vector.tolist()))
         if self.n_embd % self.n_head:
             raise ValueError(
@@ -150,9 +158,14 @@ class TieConfig:
             re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device) is not None,
             "auto, cpu, cuda, cuda:N or mps",
         )
-        ties.parse(self.initial_ties, self.n_layer)
+        parts.parse(self.initial_ties, self.n_layer, self.n_parts)
         sources.validate_corpus(self.corpus)
         tokenization.validate_tokenizer(self.tokenizer)
+
+    @property
+    def n_parts(self) -> int:
+        """Parts P of a layer that share weights apart: 1, or 2 with "attention+mlp"."""
+        return len(parts.PARTS[self.tie_parts])
 
     @property
     def steps_per_episode(self) -> int:
@@ -198,6 +211,12 @@ def _require(config: TieConfig, name: str, holds: bool, allowed: str) -> None:
 def default_arguments() -> dict[str, Any]:
     """Every field of `TieConfig` with its default."""
     return {field.name: field.default for field in dataclasses.fields(TieConfig)}
+
+
+def arguments_since_0_1() -> dict[str, Any]:
+    """The defaults of the fields that 0.1 didn't have: what its records mean by not naming them."""
+    later = ("warmup_iters", "lr_decay", "choices", "tie_parts")
+    return {name: value for name, value in default_arguments().items() if name in later}
 
 
 def check_names(names: Iterable[str], of: str) -> None:
@@ -258,7 +277,7 @@ def _check_sizes(config: TieConfig) -> None:
     at_least_one += "eval_batches"
     for name in at_least_one.split():
         _require(config, name, getattr(config, name) >= 1, "at least 1")
-    if config.action == "joint":
+    if config.action == "joint" and config.choices == "tie":
         enough = "at least 2 with action='joint': one layer has no choice to make"
         _require(config, "n_layer", config.n_layer >= 2, enough)
     _require(config, "n_layer", config.n_layer <= MOST_LAYERS, f"at most {MOST_LAYERS}")

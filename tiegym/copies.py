@@ -112,7 +112,7 @@ class Copies(gymnasium.Env[Any, Any]):
         self._episode = episode
         if episode is not None and episode.started:
             ties = np.array(episode.ties, dtype=np.int64)
-            self._trainer.load_state(ties, snapshot.tensors)
+            self._trainer.load_state(ties, snapshot.tensors, episode.frozen)
             self._trainer.hyperparameters = self._trainer.optimizer.defaults | hyperparameters
 
     def _check(self, snapshot: Snapshot, what: str) -> tuple[Episode | None, dict[str, Any]]:
@@ -132,7 +132,7 @@ class Copies(gymnasium.Env[Any, Any]):
             hyperparameters = read_hyperparameters(values.get("optimizer"))
             if episode is not None and episode.started:
                 ties = np.array(episode.ties, dtype=np.int64)
-                check_state(self._trainer, ties, snapshot.tensors)
+                check_state(self._trainer, ties, snapshot.tensors, episode.frozen)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{damaged}{error}") from error
         return episode, hyperparameters

@@ -18,14 +18,15 @@ import numpy.typing as npt
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
+from tiegym.actions import Actions, Frozen
 from tiegym.config import TieConfig, check_names
 from tiegym.copies import Copies
 from tiegym.data.corpora import Corpus, load_corpus
 from tiegym.episode import Episode
 from tiegym.info import action_mask, step_info, test_figures
 from tiegym.rewards import reward
-from tiegym.spaces import make_action_space, make_observation_space, observe, ties_after
+from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
 from tiegym.training.entry import entry
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
@@ -51,15 +52,24 @@ class TieEnv(Copies):
     - "pair": `Discrete(L (L+1) / 2)`, the triangular index of (layer i, target j <= i).
     - "joint": `MultiDiscrete([2, 3, ..., L])`, the targets of layers 1 to L-1 at once.
 
+    With `tie_parts="attention+mlp"` the cursor goes (1, attention), (1, MLP), (2, attention), ...;
+    pairs of the MLP come behind those of the attention, as do the entries of "joint". With
+    `choices="tie+freeze"` layer 0 has a turn, too, and each layer one choice more, to keep weights
+    of its own that train no more: action L of "layerwise", indices L (L+1) / 2 + i behind the
+    pairs, i + 1 in "joint", which then begins with layer 0.
+
     **Observation space**: a `Dict` of
 
-    - `ties`: the tie vector, int16 (L,).
+    - `ties`: the tie vector, int16 (L,); or that of the attention and that of the MLP, (2L,).
     - `layer`: the cursor, an int; 0 where the action names the layer itself.
     - `budget`: share of the iterations used, float32 (1,).
     - `loss`: last training and validation loss in nats, float32 (2,); ln(vocabulary size) twice
       before the first step.
     - `layer_stats`: float32 (L * F,), layer by layer the figures of
-      `tiegym.transformer.layer_stats.FEATURES`; zero before the first step.
+      `tiegym.transformer.layer_stats.FEATURES`; zero before the first step. Of parts: (2L * F,).
+    - `part`, with `tie_parts="attention+mlp"` alone: 0 where the cursor is on an attention, 1 on
+      an MLP.
+    - `frozen`, with `choices="tie+freeze"` alone: 1 for what trains no more, int8 (L,) or (2L,).
 
     **Reward**: see `tiegym.rewards`. **End**: `terminated` at the end of the budget, or when the
     loss diverges (`info["diverged"]`); never `truncated`.
@@ -145,14 +155,17 @@ class TieEnv(Copies):
             raise ValueError(f"options={options!r}: TieEnv.reset knows no options")
         super().reset(seed=seed)
         config = self.config
-        uniform = math.log(self.corpus.vocab_size)
+        uniform, actions = math.log(self.corpus.vocab_size), Actions.of(config)
+        part, layer = divmod(actions.first(), config.n_layer)
         self._episode = Episode(
             seed=int(self.np_random.integers(2**48)),
             loss=uniform,
             train_loss=uniform,
-            stats=[0.0] * (config.n_layer * len(FEATURES)),
-            ties=tie_vectors.parse(config.initial_ties, config.n_layer).tolist(),
-            layer=min(1, config.n_layer - 1) if config.action == "layerwise" else 0,
+            stats=[0.0] * (actions.n_units * len(FEATURES)),
+            ties=parts.parse(config.initial_ties, config.n_layer, config.n_parts).tolist(),
+            frozen=[False] * actions.n_units,
+            layer=layer,
+            part=part,
         )
         self.step_stats, self._printed = {}, None
         return self._observation(), self._info()
@@ -173,11 +186,14 @@ class TieEnv(Copies):
                 f'action="{self.config.action}" with {self.config.n_layer} layers'
             )
         config, trainer = self.config, self._started_trainer()
-        ties = ties_after(action, self.ties, episode.layer, config.action)
-        previous_share = tie_vectors.n_independent(self.ties) / config.n_layer
+        actions = Actions.of(config)
+        choices = actions.choices(self.ties, self.frozen)
+        choices = actions.after(action, choices, episode.unit(config.n_layer))
+        ties, frozen = actions.ties_of(choices)
+        previous_share = self._independent_share()
         reset_peak_memory(trainer.device)
         watch = Stopwatch(trainer.device)
-        trainer.retie(ties)
+        trainer.retie(ties, frozen.tolist())
         before = sample_weights(trainer.model)
         iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
         losses = trainer.train(iterations, episode.iteration)
@@ -193,13 +209,13 @@ class TieEnv(Copies):
             values[iterations + 1 :],
         )
         previous_loss = episode.loss
-        episode.advance(ties, train_losses, loss, figures, config)
+        episode.advance(choices, train_losses, loss, figures, config)
         self.step_stats = step_stats(watch, iterations)
         value = reward(
             config.reward,
             episode.loss,
             previous_loss,
-            tie_vectors.n_independent(ties) / config.n_layer,
+            self._independent_share(),
             config.param_cost,
             previous_share,
         )
@@ -221,11 +237,20 @@ class TieEnv(Copies):
         episode, total = self._known_episode(), self.config.max_iters
         ties = np.array(episode.ties)
         if self.render_mode == "rgb_array":
-            return episode_picture.draw_ties(ties, episode.history, total)
+            return episode_picture.draw_ties(
+                ties, episode.history, total, self.config.n_layer, episode.frozen
+            )
         if self.render_mode is None:
             gymnasium.logger.warn("render() draws nothing: give render_mode to gymnasium.make()")
             return None
-        text = episode_picture.ties_text(ties, math.exp(episode.loss), episode.iteration, total)
+        text = episode_picture.ties_text(
+            ties,
+            math.exp(episode.loss),
+            episode.iteration,
+            total,
+            self.config.n_layer,
+            sum(episode.frozen),
+        )
         if self.render_mode == "human":
             if (line := (episode.seed, str(text))) != self._printed:  # `step` does it by itself
                 episode_picture.print_text(text)
@@ -237,8 +262,13 @@ class TieEnv(Copies):
 
     @property
     def ties(self) -> Ties:
-        """A copy of the tie vector, int64 (L,)."""
+        """A copy of the tie vector, int64 (L,), or of those of both parts, (2L,)."""
         return np.array(self._known_episode().ties, dtype=np.int64)
+
+    @property
+    def frozen(self) -> Frozen:
+        """Which layers, or parts of layers, train no more, bool (L,) or (2L,)."""
+        return np.array(self._known_episode().frozen, dtype=np.bool_)
 
     @property
     def model(self) -> TiedTransformer:
@@ -253,8 +283,8 @@ class TieEnv(Copies):
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """The actions that differ from each other, as mask-aware agents want it, bool.
 
-        layerwise: (L,), the targets up to the layer under the cursor. pair: all ones. joint: all
-        ones, an entry for each choice of each layer, (2 + 3 + ... + L,).
+        layerwise: the targets up to the layer under the cursor, and the action that freezes it if
+        there is one. pair: all ones. joint: all ones, an entry for each choice of each layer.
         """
         return action_mask(self._known_episode(), self.config)
 
@@ -289,6 +319,9 @@ class TieEnv(Copies):
                 f"the episode ended after {episode.iteration} iterations: call env.reset()"
             )
         return episode
+
+    def _independent_share(self) -> float:
+        return parts.n_independent(self.ties, self.config.n_layer) / len(self.ties)
 
     @entry
     def _started_trainer(self) -> Trainer:

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
+from tiegym.actions import Actions
 from tiegym.config import TieConfig
 from tiegym.ties import Ties
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 FEATURES = ("moved", "similarity", "gradient")
-"""What `layer_stats` holds of each layer, in this order.
+"""What `layer_stats` holds of each layer, in this order; with `tie_parts="attention+mlp"` of the
+attention part of each layer, then of the MLP part of each.
 
 - moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
   step, relative to their norm before it. A tie change by itself moves nothing.
@@ -45,7 +47,11 @@ class Episode:
     stats: list[float]
     """The flat `layer_stats` of the last observation."""
     ties: list[int]
+    frozen: list[bool]
+    """Which layers, or parts of layers, keep weights that train no more."""
     layer: int = 0
+    """Under the cursor, as is the part; 0 where actions name the layer themselves."""
+    part: int = 0
     iteration: int = 0
     diverged: bool = False
     terminated: bool = False
@@ -56,7 +62,7 @@ class Episode:
 
     def advance(
         self,
-        ties: Ties,
+        choices: Ties,
         train_losses: list[float],
         loss: float,
         stats: list[float],
@@ -65,23 +71,27 @@ class Episode:
         """Takes in what an environment step has done.
 
         Args:
-            ties: The tie vector during its iterations, (L,).
+            choices: Of all units during its iterations, (P L,); see `tiegym.actions`.
             train_losses: Of each iteration, in nats.
             loss: Validation loss after them, in nats.
             stats: The flat `layer_stats`.
             config: Says when the episode ends.
         """
-        ceiling = config.divergence_loss
-        self.ties, self.stats = ties.tolist(), stats
+        ceiling, actions = config.divergence_loss, Actions.of(config)
+        self.ties, self.frozen = (values.tolist() for values in actions.ties_of(choices))
+        self.stats = stats
         self.iteration += len(train_losses)
-        if config.action == "layerwise" and config.n_layer > 1:
-            self.layer = self.layer % (config.n_layer - 1) + 1
+        self.part, self.layer = divmod(actions.following(self.unit(config.n_layer)), config.n_layer)
         self.diverged = not all(value <= ceiling for value in (*train_losses, loss))
         self.loss = ceiling if self.diverged else loss
         train_loss = sum(train_losses) / len(train_losses)
         self.train_loss = train_loss if train_loss <= ceiling else ceiling
         self.terminated = self.diverged or self.iteration >= config.max_iters
         self.history.append((self.iteration, math.exp(self.loss)))
+
+    def unit(self, n_layer: int) -> int:
+        """The unit under the cursor; see `tiegym.parts`."""
+        return self.part * n_layer + self.layer
 
 
 def read_episode(values: Any, config: TieConfig) -> Episode:
@@ -91,17 +101,24 @@ def read_episode(values: Any, config: TieConfig) -> Episode:
         ValueError: If it isn't one of this configuration.
     """
     names = [field.name for field in fields(Episode)]
+    n, most = config.n_layer, config.max_iters
+    n_units = config.n_parts * n
+    if isinstance(values, dict):  # 0.1 had neither parts nor frozen layers
+        values = {"part": 0, "frozen": [False] * n_units} | values
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         raise ValueError(f"an episode has the entries {', '.join(names)}")
-    n, most = config.n_layer, config.max_iters
     losses = [values["loss"], values["train_loss"]]
     good = {
         "seed": _is_int(values["seed"], 0, 2**63),
         "loss and train_loss": _are_floats(losses),
         "stats": isinstance(values["stats"], list)
-        and len(values["stats"]) == n * len(FEATURES)
+        and len(values["stats"]) == n_units * len(FEATURES)
         and _are_floats(values["stats"]),
         "layer": _is_int(values["layer"], 0, n),
+        "part": _is_int(values["part"], 0, config.n_parts),
+        "frozen": isinstance(values["frozen"], list)
+        and len(values["frozen"]) == n_units
+        and all(type(value) is bool for value in values["frozen"]),
         "iteration": _is_int(values["iteration"], 0, most + 1),
         "diverged, terminated and started": all(
             type(values[name]) is bool for name in ("diverged", "terminated", "started")
@@ -117,9 +134,24 @@ def read_episode(values: Any, config: TieConfig) -> Episode:
     }
     if wrong := [name for name, holds in good.items() if not holds]:
         raise ValueError(f"the episode's {', '.join(wrong)} can't be")
-    tie_vectors.validate(values["ties"], n)
+    ties = parts.validate(values["ties"], n, config.n_parts)
+    _check_cursor_and_frozen(values, ties, config)
     points = [(point[0], point[1]) for point in values["history"]]
     return Episode(**values | {"history": points})
+
+
+def _check_cursor_and_frozen(values: dict[str, Any], ties: Ties, config: TieConfig) -> None:
+    actions = Actions.of(config)
+    unit = values["part"] * config.n_layer + values["layer"]
+    turns = actions.turns if config.action == "layerwise" else [0]
+    if unit not in turns:
+        raise ValueError(f"the cursor at layer {values['layer']}, part {values['part']}, can't be")
+    tied = ties != actions.layer
+    if any(values["frozen"]) and (not actions.freeze or (tied & values["frozen"]).any()):
+        raise ValueError(
+            "frozen can't be: only layers with weights of their own are, and only with "
+            'choices="tie+freeze"'
+        )
 
 
 def _is_int(value: Any, least: int, beyond: int) -> bool:

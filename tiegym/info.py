@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
+from tiegym.actions import Actions
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.episode import Episode
@@ -29,19 +30,19 @@ def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, A
         corpus: Its corpus.
     """
     config, ties = trainer.config, np.array(episode.ties, dtype=np.int64)
-    n_independent = tie_vectors.n_independent(ties)
+    trained = parts.trained(ties, episode.frozen, config.n_layer)
     if episode.iteration:
         state_bytes = tying.model_state_bytes(trainer.model, trainer.optimizer)
     else:  # as it will be after the first iteration
-        state_bytes = trainer.expected_state_bytes(n_independent)
+        state_bytes = trainer.expected_state_bytes(*trained)
     info = {
         "perplexity": math.exp(episode.loss),
         "bits_per_byte": episode.loss / math.log(2) / corpus.bytes_per_token("validation"),
         "train_loss": episode.train_loss,
         "val_loss": episode.loss,
         "ties": ties,
-        "n_independent": n_independent,
-        "trainable_params": trainer.shape.params(n_independent),
+        "n_independent": parts.n_independent(ties, config.n_layer),
+        "trainable_params": trainer.shape.params(*trained),
         "model_state_bytes": state_bytes,
         "iteration": episode.iteration,
         "tokens": episode.iteration * config.batch_size * config.block_size,
@@ -51,17 +52,14 @@ def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, A
     }
     if config.action != "joint":
         info["action_mask"] = action_mask(episode, config).astype(np.int8)
+    if config.choices == "tie+freeze":
+        info["frozen"] = np.array(episode.frozen, dtype=np.bool_)
     return info
 
 
 def action_mask(episode: Episode, config: TieConfig) -> npt.NDArray[np.bool_]:
     """The actions that differ from each other; see `TieEnv.action_masks`."""
-    n = config.n_layer
-    if config.action == "joint":  # one entry for each choice of each layer, as MaskablePPO has it
-        return np.ones(n * (n + 1) // 2 - 1, dtype=np.bool_)
-    if config.action == "pair":
-        return np.ones(n * (n + 1) // 2, dtype=np.bool_)
-    return tie_vectors.mask(episode.layer, n)
+    return Actions.of(config).mask(episode.unit(config.n_layer))
 
 
 def test_figures(loss: float, config: TieConfig, corpus: Corpus) -> dict[str, float]:

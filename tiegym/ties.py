@@ -93,16 +93,19 @@ def n_independent(ties: Ties) -> int:
     return int(np.count_nonzero(ties == np.arange(len(ties))))
 
 
-def expected_independent(n_layer: int) -> float:
+def expected_independent(n_layer: int, freeze: bool = False) -> float:
     """Mean number of independent layers of a uniformly random tie vector, H_L = 1 + ... + 1/L.
 
-    It is the null model of every claim that an agent *chose* to share weights.
+    It is the null model of every claim that an agent *chose* to share weights. Where a layer may
+    also keep its weights frozen, two of its choices leave it weights of its own:
+    2/2 + 2/3 + ... + 2/(L+1).
 
     Examples:
-        >>> round(expected_independent(48), 2)
-        4.46
+        >>> round(expected_independent(48), 2), round(expected_independent(48, freeze=True), 2)
+        (4.46, 6.96)
     """
-    return float(sum(Fraction(1, i) for i in range(1, n_layer + 1)))
+    own = 1 + freeze
+    return float(sum(Fraction(own, i + freeze) for i in range(1, n_layer + 1)))
 
 
 def sample(n_layer: int, rng: np.random.Generator) -> Ties:

@@ -135,7 +135,7 @@ def test_a_trial_does_not_win_by_ending_early():
         return seen([0, 0], 1), -20.0 if diverged else -9.0, diverged, False, info
 
     space = gymnasium.spaces.Discrete(2)
-    env = SimpleNamespace(config=SimpleNamespace(action="layerwise", max_iters=12))
+    env = SimpleNamespace(config=TieConfig(n_layer=2, max_iters=12))
     env.unwrapped = env
     env.fork = lambda: SimpleNamespace(step=step, action_space=space)
     assert Lookahead(env, horizon=5).predict(seen([0, 0], 1))[0] == 0

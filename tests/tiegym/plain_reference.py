@@ -2,6 +2,7 @@
 
 L full PyTorch layers of the library's own (`nn.TransformerEncoderLayer`), weights copied out one
 by one to every layer that uses them, AdamW and clipping by their formulas. Slow and in float64.
+Parts of layers that share weights apart, and what is frozen, are as in `tiegym.parts`.
 """
 
 import copy
@@ -35,14 +36,17 @@ class PlainReference:
         shape = model.shape
         self.shape, self.tie_grad = shape, tie_grad
         self.lr, self.weight_decay, self.clip = lr, weight_decay, clip
-        self.ties = model.ties.tolist()
+        self.ties, self.frozen = model.ties.tolist(), model.frozen
+        names = list(LIBRARY_NAMES)
+        self.names = [names] if model.n_parts == 1 else [names[:6], names[6:]]
+        """Of the weights of each part; a unit is a layer, or of parts, first all attentions."""
         self.outside = {
             name: p.detach().clone().requires_grad_()
             for name, p in model.named_parameters()
             if not name.startswith("blocks")
         }
         self.layers = []
-        for root in model.roots:
+        for i in range(shape.n_layer):
             layer = nn.TransformerEncoderLayer(
                 shape.n_embd,
                 shape.n_head,
@@ -53,31 +57,45 @@ class PlainReference:
                 batch_first=True,
                 dtype=torch.float64,
             )
-            own = model.independent(root).weights
             with torch.no_grad():
-                for name, value in zip(LIBRARY_NAMES, own, strict=True):
-                    layer.get_parameter(name).copy_(value)
+                for unit in range(i, len(self.ties), shape.n_layer):
+                    own = model.independent(model.roots[unit]).parameters()
+                    for name, value in zip(self.names_of(unit), own, strict=True):
+                        layer.get_parameter(name).copy_(value)
             self.layers.append(layer)
-        self.moments = {}  # of independent layers only, by (layer or "outside", name)
+        self.moments = {}  # of what trains only, by (unit or "outside", name)
 
-    def root(self, layer):
-        while self.ties[layer] != layer:
-            layer = self.ties[layer]
-        return layer
+    def names_of(self, unit):
+        return self.names[unit // self.shape.n_layer]
 
-    def retie(self, ties):
-        old_roots = [self.root(i) for i in range(len(self.layers))]
+    def weight(self, unit, name):
+        return self.layers[unit % self.shape.n_layer].get_parameter(name)
+
+    def root(self, unit):
+        first = unit - unit % self.shape.n_layer
+        while first + self.ties[unit] != unit:
+            unit = first + self.ties[unit]
+        return unit
+
+    def retie(self, ties, frozen=None):
+        units = range(len(self.ties))
+        old_roots = [self.root(i) for i in units]
         before = copy.deepcopy(self.moments)
         self.ties = list(ties)
+        self.frozen = [False] * len(units) if frozen is None else list(frozen)
         for i, old in enumerate(old_roots):
-            for name in LIBRARY_NAMES:
+            for name in self.names_of(i):
                 self.moments.pop((i, name), None)
-                if self.ties[i] == i and (old, name) in before:
+                if self.root(i) == i and not self.frozen[i] and (old, name) in before:
                     self.moments[i, name] = copy.deepcopy(before[old, name])
-        weights = [copy.deepcopy(layer.state_dict()) for layer in self.layers]
-        for i, layer in enumerate(self.layers):
-            r = self.root(i)  # independent now: it starts from the root that it had before
-            layer.load_state_dict(weights[old_roots[r]])
+        weights = {
+            (i, n): self.weight(i, n).detach().clone() for i in units for n in self.names_of(i)
+        }
+        with torch.no_grad():
+            for i in units:
+                r = self.root(i)  # independent now: it starts from the root that it had before
+                for name in self.names_of(i):
+                    self.weight(i, name).copy_(weights[old_roots[r], name])
 
     def logits(self, tokens):
         length = tokens.shape[1]
@@ -96,21 +114,22 @@ class PlainReference:
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()
         trained = {("outside", name): (p, p.grad) for name, p in self.outside.items()}
-        for i, layer in enumerate(self.layers):
-            if self.ties[i] != i:
+        for i in range(len(self.ties)):
+            if self.root(i) != i or self.frozen[i]:
                 continue
-            for name in LIBRARY_NAMES:
-                users = [k for k in range(len(self.layers)) if self.root(k) == i]
+            for name in self.names_of(i):
+                users = [k for k in range(len(self.ties)) if self.root(k) == i]
                 users = users if self.tie_grad == "sum" else [i]
-                gradient = sum(self.layers[k].get_parameter(name).grad for k in users)
-                trained[i, name] = (layer.get_parameter(name), gradient)
+                gradient = sum(self.weight(k, name).grad for k in users)
+                trained[i, name] = (self.weight(i, name), gradient)
         norm = torch.sqrt(sum((g**2).sum() for _, g in trained.values()))
         scale = min(1.0, self.clip / (norm.item() + 1e-6))
         with torch.no_grad():
             for key, (p, g) in trained.items():
                 self.adamw(key, p, g * scale)
-            for i, layer in enumerate(self.layers):
-                layer.load_state_dict(self.layers[self.root(i)].state_dict())
+            for i in range(len(self.ties)):
+                for name in self.names_of(i):
+                    self.weight(i, name).copy_(self.weight(self.root(i), name))
         return loss.item()
 
     def adamw(self, key, p, g, beta_1=0.9, beta_2=0.999, eps=1e-8):

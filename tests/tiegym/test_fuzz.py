@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import tiegym
 from tests.tiegym.small import SMALL
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.config import TieConfig
 from tiegym.transformer.tying import expected_state_bytes
 
@@ -95,16 +95,23 @@ def check_step(env, result):
 
 def check_invariants(env, info):
     """What always holds of a transformer and its tie vector."""
-    ties = tie_vectors.validate(info["ties"], env.config.n_layer)
+    n_layer = env.config.n_layer
+    ties = parts.validate(info["ties"], n_layer, env.config.n_parts)
     model = env.model
-    assert tie_vectors.roots(ties).tolist() == model.roots
-    pointers = {model.independent(r).qkv_weight.untyped_storage().data_ptr() for r in model.roots}
-    assert len(pointers) == info["n_independent"] == tie_vectors.n_independent(ties)
-    assert sum(p.numel() for p in model.parameters()) == info["trainable_params"]
+    assert parts.roots(ties, n_layer).tolist() == model.roots
+    first = [next(model.independent(root).parameters()) for root in model.roots]
+    pointers = {weight.untyped_storage().data_ptr() for weight in first}
+    assert len(pointers) == info["n_independent"] == parts.n_independent(ties, n_layer)
+    frozen = info.get("frozen", np.zeros(len(ties), dtype=np.bool_))
+    assert model.frozen == frozen.tolist()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == info["trainable_params"]
     dtype = model.token_embedding.dtype
-    expected = expected_state_bytes(model.shape, info["n_independent"], dtype)
+    held = sum(p.numel() for p in model.parameters() if not p.requires_grad) * dtype.itemsize
+    n_trained, n_mlp = parts.trained(ties, frozen, n_layer)
+    expected = expected_state_bytes(model.shape, n_trained, dtype, n_mlp) + held
     assert info["model_state_bytes"] == expected
-    assert set(env.optimizer.state) == set(model.parameters())
+    assert set(env.optimizer.state) == set(trained)
 
 
 @settings(
@@ -130,10 +137,13 @@ def test_any_configuration_is_refused_with_a_reason_or_works(arguments, seed):
 
 @pytest.mark.parametrize("action", ["layerwise", "pair", "joint"])
 @pytest.mark.parametrize("tie_grad", ["owner", "sum"])
-def test_any_sequence_of_actions_keeps_the_invariants(action, tie_grad):
+@pytest.mark.parametrize("tie_parts", ["block", "attention+mlp"])
+@pytest.mark.parametrize("choices", ["tie", "tie+freeze"])
+def test_any_sequence_of_actions_keeps_the_invariants(action, tie_grad, tie_parts, choices):
     env = tiegym.TieEnv(
         **SMALL
-        | {"action": action, "tie_grad": tie_grad, "n_embd": 4, "block_size": 4, "batch_size": 1}
+        | {"action": action, "tie_grad": tie_grad, "tie_parts": tie_parts, "choices": choices}
+        | {"n_embd": 4, "block_size": 4, "batch_size": 1}
         | {"iters_per_step": 1, "max_iters": 50, "test_tokens": 8}
     )
     env.action_space.seed(7)

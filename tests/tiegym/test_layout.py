@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    *("atomic_write", "ties", "data", "config", "rewards", "episode", "spaces"),
+    *("atomic_write", "ties", "parts", "data", "config", "actions", "rewards", "episode"),
+    "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
     *("copies", "env", "flat_env", "wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
 ]

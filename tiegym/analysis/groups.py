@@ -15,6 +15,7 @@ import numpy as np
 
 from tiegym.analysis.find import find_runs
 from tiegym.analysis.intervals import interquartile_mean
+from tiegym.config import arguments_since_0_1
 from tiegym.runs.folder import WHERE_AND_HOW, Row, Run
 from tiegym.runs.json_files import flat
 
@@ -126,7 +127,7 @@ def settings(run: Run) -> dict[str, Any]:
         for name, value in (run.config.get("options") or {}).items()
         if name not in _NOT_THE_POLICY
     }
-    env = dict(run.config["env"])
+    env = arguments_since_0_1() | run.config["env"]
     if "drawn" in run.config or "found" in run.config:
         env.pop("initial_ties", None)
     return flat(options) | flat({"env": env}) | {"corpus_sha256": run.config.get("corpus_sha256")}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tiegym.analysis.rows import Row
+from tiegym.analysis.rows import Row, trained_with
 from tiegym.analysis.verdicts import Comparison, compare_losses
 
 RANDOM, RANDOM_RAW, RANDOM_FIXED = "random_tying", "random_raw", "random_fixed"
@@ -41,7 +41,8 @@ def null_model(rows: Sequence[Row], row: Row) -> Reference | None:
     on makes it independent, so chance alone unties more.
     """
     wanted = [RANDOM_RAW, RANDOM] if draws_raw_actions(row) else [RANDOM]
-    alike = others_alike(rows, row)
+    choices = trained_with(row, "choices")
+    alike = [r for r in others_alike(rows, row) if trained_with(r, "choices") == choices]
     found = [r for program in wanted for r in alike if r.program == program]
     return Reference(found[0].policy, found[0].losses) if found else None
 
@@ -58,13 +59,16 @@ def draws_raw_actions(row: Row) -> bool:
 
 
 def _beyond_the_mask(steps: Sequence[dict[str, Any]], row: Row) -> bool:
-    sweep = max(1, row.env["n_layer"] - 1)
+    n_layer, n_parts = row.env["n_layer"], 2 if row.env.get("tie_parts") == "attention+mlp" else 1
+    first = 0 if trained_with(row, "choices") == "tie+freeze" else 1
+    sweep = max(1, n_layer - first)
     episode, within = None, 0
     for step in steps:
         within = within + 1 if step.get("episode") == episode else 0
         episode = step.get("episode")
         action = step.get("action")
-        if isinstance(action, int) and action > within % sweep + 1:
+        layer = within // n_parts % sweep + first
+        if isinstance(action, int) and layer < action < n_layer:  # action L freezes
             return True
     return False
 
@@ -114,8 +118,10 @@ def _same_size(row: Row, pattern: Row, layer: float) -> bool:
 
 
 def others_alike(rows: Sequence[Row], row: Row) -> list[Row]:
-    """The other rows whose tied layers have gradients of the same kind as in `row`.
+    """The other rows that tie the same parts, with gradients of the same kind, as `row`.
 
     These change the result of the same ties: a policy isn't compared with one of another kind.
     """
-    return [r for r in rows if r is not row and r.env.get("tie_grad") == row.env.get("tie_grad")]
+    kind = [trained_with(row, key) for key in ("tie_grad", "tie_parts")]
+    others = [r for r in rows if r is not row]
+    return [r for r in others if [trained_with(r, k) for k in ("tie_grad", "tie_parts")] == kind]

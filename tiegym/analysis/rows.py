@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.analysis import groups
 from tiegym.analysis.intervals import interquartile_mean
+from tiegym.config import arguments_since_0_1
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.record_checks import is_number
@@ -172,9 +173,10 @@ def _check_figures(run: Run) -> None:
                     f"{run.folder / name} is no record of a TieEnv's run: its {key} is "
                     f"{values.get(key)!r}, and must be a number"
                 )
+    n_parts = 2 if env.get("tie_parts") == "attention+mlp" else 1
     for step in run.steps:
         try:
-            tie_vectors.validate(step.get("ties", ()), env["n_layer"])
+            parts.validate(step.get("ties", ()), env["n_layer"], n_parts)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{run.folder / 'steps.jsonl'} is no record of a TieEnv's run: {error}"
@@ -199,7 +201,7 @@ diverged."""
 
 TRAINING = (
     *("learning_rate", "weight_decay", "grad_clip", "dropout"),
-    *("iters_per_step", "tie_grad"),
+    *("iters_per_step", "tie_grad", "tie_parts", "choices"),
 )
 """Arguments that a policy may have of its own: a tied transformer may need another learning rate
 than an untied one. The table's caption names them where they differ."""
@@ -268,6 +270,11 @@ def _conditions(run: Run) -> dict[str, Any]:
     }
 
 
+def trained_with(row: Row, key: str) -> Any:
+    """An argument of its environment; runs of 0.1 don't name those that came later."""
+    return row.env.get(key, arguments_since_0_1().get(key))
+
+
 def training_differences(rows: Sequence[Row]) -> dict[str, dict[Any, list[str]]]:
     """The arguments of `TRAINING` that aren't the same in all rows.
 
@@ -276,10 +283,10 @@ def training_differences(rows: Sequence[Row]) -> dict[str, dict[Any, list[str]]]
     """
     result: dict[str, dict[Any, list[str]]] = {}
     for key in TRAINING:
-        counts = Counter(row.env.get(key) for row in rows)
+        counts = Counter(trained_with(row, key) for row in rows)
         if len(counts) > 1:
             result[key] = {
-                value: [row.policy for row in rows if row.env.get(key) == value]
+                value: [row.policy for row in rows if trained_with(row, key) == value]
                 for value, _ in counts.most_common()
             }
     return result

@@ -81,8 +81,7 @@ def setting(rows: Sequence[Row], table: Sequence[Mapping[str, Any]]) -> str:
         f"{env.get('batch_size')} sequences, device {config.get('device')}; "
         f"{_seeds(rows)}.",
         *_differences(rows),
-        f"A uniformly random policy leaves {tie_vectors.expected_independent(n):.2f} independent "
-        "layers on average.",
+        _chance(env),
     ]
     kinds = {"null": "null models", "best_fixed": "patterns"}
     tests = {name: sum(f[f"{name}_p_holm"] is not None for f in table) for name in kinds}
@@ -90,6 +89,15 @@ def setting(rows: Sequence[Row], table: Sequence[Mapping[str, Any]]) -> str:
         counts = [f"{tests[name]} with {kind}" for name, kind in kinds.items() if tests[name]]
         sentences.append(f"Tests: {' and '.join(counts)}.")
     return " ".join(sentences)
+
+
+def _chance(env: Mapping[str, Any]) -> str:
+    """How many independent layers, or parts of layers, chance alone leaves."""
+    expected = tie_vectors.expected_independent(env["n_layer"], env.get("choices") == "tie+freeze")
+    what = "layers"
+    if env.get("tie_parts") == "attention+mlp":
+        expected, what = 2 * expected, "parts of layers"
+    return f"A uniformly random policy leaves {expected:.2f} independent {what} on average."
 
 
 READING = (

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tiegym import ties as tie_vectors
-from tiegym.bench.table import Split, Table, load_table, shipped_tables
+from tiegym.bench.table import NOT_IN_TABLES, Split, Table, load_table, shipped_tables
 from tiegym.bench.tree import Tree
 from tiegym.bench.values import independent_share, node_rewards
-from tiegym.config import Reward, TieConfig
+from tiegym.config import Reward, TieConfig, default_arguments
 from tiegym.spaces import make_action_space, make_observation_space
 
 COUNTS = ("n_independent", "trainable_params", "model_state_bytes", "iteration", "tokens")
@@ -289,7 +289,13 @@ def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, An
         TypeError: If an argument is none of TieEnv's.
         ValueError: If it isn't what the table was made with.
     """
-    recorded = table.facts["config"]
+    usual = {name: default_arguments()[name] for name in NOT_IN_TABLES}
+    recorded = usual | table.facts["config"]
+    if others := {name: recorded[name] for name in usual if recorded[name] != usual[name]}:
+        raise ValueError(
+            f"table {table.name!r} was made with {others}: TieBench has whole blocks that share "
+            "weights or train their own, and nothing else"
+        )
     for name, value in given.items():
         if name not in recorded:
             raise TypeError(f"TieBench got an unexpected keyword argument {name!r}")

@@ -29,9 +29,9 @@ import tyro
 
 from tiegym.atomic_write import replacing
 from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
-from tiegym.bench.table import Table, write_table
+from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
-from tiegym.config import TieConfig, TieGrad
+from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
 from tiegym.data.sources import is_local
 from tiegym.runs import provenance
@@ -120,6 +120,12 @@ def make_plan(options: Options) -> Plan:
     for name in ("seeds", "held_out", "workers", "points"):
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} must be at least 1")
+    for name in NOT_IN_TABLES:
+        if (value := getattr(options.env, name)) != default_arguments()[name]:
+            raise InputError(
+                f"env.{name}={value!r} can't be recorded: tables are of whole blocks that share "
+                f"weights or train their own, {name}={default_arguments()[name]!r}"
+            )
     n_layer, n_sweeps = int(tree_layers or pattern_layers), int(sweeps or 0)
     steps = (n_layer - 1) * n_sweeps if n_sweeps else options.points
     try:

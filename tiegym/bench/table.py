@@ -31,6 +31,9 @@ SPLITS = ("train", "held-out")
 
 LossKind = Literal["train", "val", "test"]
 
+NOT_IN_TABLES = ("tie_parts", "choices")
+"""Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
+
 Floats = npt.NDArray[np.float64]
 
 _MARK = b"sha256:"

@@ -14,14 +14,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from tiegym.pictures.colors import GREY, PALETTE
 from tiegym.pictures.drawn_runs import PolicyRuns, finals_of, last_episode
 from tiegym.pictures.kinds import KINDS, Look, looks
 from tiegym.pictures.learning_curves import draw_curves, label_ends
 from tiegym.pictures.style import perplexity_axis, plain, save_png, tidy
-from tiegym.pictures.tie_film import CELL, FILM_TITLE, show_film
+from tiegym.pictures.tie_film import CELL, FILM_TITLE, layer_axis, show_film
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
 """With eight colours, 104 different points."""
@@ -161,9 +160,12 @@ def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     grid = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes, row in zip(grid, rows, strict=False):
         steps = last_episode(row.runs[0])
-        show_film(axes, [step["ties"] for step in steps], steps[-1]["iteration"])
+        ties = [step["ties"] for step in steps]
+        n_layer = row.runs[0].config.get("env", {}).get("n_layer")
+        show_film(axes, ties, steps[-1]["iteration"], n_layer)
+        layer_axis(axes, len(ties[-1]), n_layer, ticks=4)
+        axes.set_ylabel("")
         axes.set_title(plain(row.policy), loc="left", fontsize=9)
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         tidy(axes)
     for axes in grid[len(rows) :]:
         axes.set_axis_off()

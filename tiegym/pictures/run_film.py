@@ -40,6 +40,7 @@ def write_film(
     *,
     title: str = "",
     test_perplexity: float | None = None,
+    n_layer: int | None = None,
     theme: Theme = "light",
 ) -> None:
     """Writes the film of an episode as a GIF, atomically.
@@ -50,6 +51,7 @@ def write_film(
         path: Where to.
         title: Above the curve, such as the policy's name.
         test_perplexity: At the end, if there is one: the last frame says it.
+        n_layer: Layers L, where `ties` are those of both parts, (2L,); see `tiegym.parts`.
         theme: For pages with a light or a dark ground.
 
     Raises:
@@ -63,7 +65,7 @@ def write_film(
     images = []
     for k in chosen:
         last = test_perplexity if k == len(steps) - 1 else None
-        images.append(_frame(steps, int(k), title, last, theme))
+        images.append(_frame(steps, int(k), title, last, theme, n_layer))
     frames = _with_one_palette(images)
     buffer = BytesIO()
     frames[0].save(
@@ -99,12 +101,20 @@ def _with_one_palette(images: Sequence[npt.NDArray[np.uint8]]) -> list[Image.Ima
 
 
 def _frame(
-    steps: Sequence[Mapping[str, Any]], at: int, title: str, test: float | None, theme: Theme
+    steps: Sequence[Mapping[str, Any]],
+    at: int,
+    title: str,
+    test: float | None,
+    theme: Theme,
+    n_layer: int | None,
 ) -> npt.NDArray[np.uint8]:
     figure = Figure(figsize=_SIZE, dpi=_DPI)
     margins = {"left": 0.065, "right": 0.975, "top": 0.9, "bottom": 0.14, "wspace": 0.2}
     layers, curve = figure.subplots(1, 2, width_ratios=(1, 1.35), gridspec_kw=margins)
-    draw_layers(layers, np.array(steps[at]["ties"]), GROUNDS[theme])
+    ties = np.array(steps[at]["ties"])
+    frozen = steps[at].get("frozen")
+    shown = isinstance(frozen, list) and len(frozen) == len(ties)
+    draw_layers(layers, ties, GROUNDS[theme], n_layer, frozen if shown else None)
     layers.set_xlabel(NODES.replace(", ", "\n"))
     _draw_curve(curve, steps, at, test, _LINES[theme])
     curve.set_title(plain(title), loc="left", fontsize=11)

@@ -6,8 +6,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 
-from tiegym import ties as tie_vectors
+from tiegym.actions import Actions
 from tiegym.ties import Ties
 
 
@@ -15,15 +16,22 @@ class FixedTies:
     """The policy that leads to a tie vector by the shortest way, and stays there.
 
     Args:
-        ties: The tie vector, shape (L,).
+        ties: The tie vector, shape (L,), which holds for each part of a layer that shares weights
+            apart; or that of the attention and that of the MLPs, (2L,).
         action_space: Of the environment; says which action protocol it speaks.
+        frozen: What is to keep weights that train no more, of the shape of `ties`; None is nothing.
     """
 
-    def __init__(self, ties: Ties, action_space: gymnasium.Space[Any]) -> None:
-        """Remembers both."""
+    def __init__(
+        self,
+        ties: Ties,
+        action_space: gymnasium.Space[Any],
+        frozen: npt.ArrayLike | None = None,
+    ) -> None:
+        """Remembers them."""
         self.ties = ties
-        self.joint = isinstance(action_space, gymnasium.spaces.MultiDiscrete)
-        self.layerwise = not self.joint and action_space.n == len(ties)  # type: ignore[attr-defined]
+        self.action_space = action_space
+        self.frozen = np.zeros(len(ties), np.bool_) if frozen is None else np.asarray(frozen)
 
     def predict(
         self,
@@ -33,10 +41,15 @@ class FixedTies:
         deterministic: bool = False,
     ) -> tuple[Any, Any]:
         """The action that brings the ties closer, or one that changes nothing."""
-        if self.joint:
-            return self.ties[1:], None
-        if self.layerwise:
-            return self.ties[observation["layer"]], None
-        different = np.flatnonzero(self.ties != observation["ties"])
-        layer = int(different[0]) if different.size else 0  # (0, 0) changes nothing
-        return np.int64(tie_vectors.pair_index(layer, int(self.ties[layer]))), None
+        n_units = len(observation["ties"])
+        n_layer = n_units // (2 if "part" in observation else 1)
+        actions = Actions.seen(self.action_space, observation, n_layer)
+        wanted = np.tile(actions.choices(self.ties, self.frozen), n_units // len(self.ties))
+        if actions.kind == "joint":
+            return actions.choose_all(wanted), None
+        unit = actions.cursor(observation)
+        if actions.kind == "pair":
+            present = actions.choices(observation["ties"], observation.get("frozen"))
+            different = np.flatnonzero(wanted != present)
+            unit = int(different[0]) if different.size else 0  # where nothing is changed, then
+        return actions.choose(unit, int(wanted[unit])), None

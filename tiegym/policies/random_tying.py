@@ -7,7 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
+from tiegym.actions import Actions
 from tiegym.ties import Ties
 
 
@@ -24,8 +25,7 @@ class RandomTying:
         """Makes the generator."""
         self.rng = np.random.default_rng((seed, 1))  # a stream apart from the environment's
         self.n_layer = n_layer
-        self.joint = isinstance(action_space, gymnasium.spaces.MultiDiscrete)
-        self.n_pairs = 0 if self.joint else int(action_space.n)  # type: ignore[attr-defined]
+        self.action_space = action_space
 
     def predict(
         self,
@@ -35,11 +35,13 @@ class RandomTying:
         deterministic: bool = False,
     ) -> tuple[Any, Any]:
         """A random action; the same in deterministic mode, for it has no other."""
-        if self.joint:
-            return tie_vectors.sample(self.n_layer, self.rng)[1:], None
-        if self.n_pairs == self.n_layer:
-            return self.rng.integers(int(observation["layer"]) + 1), None
-        return self.rng.integers(self.n_pairs), None
+        actions = Actions.seen(self.action_space, observation, self.n_layer)
+        if actions.kind == "pair":
+            return self.rng.integers(int(self.action_space.n)), None  # type: ignore[attr-defined]
+        if actions.kind == "joint":
+            return actions.choose_all(self.rng.integers(0, actions.n_choices)), None
+        unit = actions.cursor(observation)
+        return actions.choose(unit, int(self.rng.integers(actions.n_choices[unit]))), None
 
 
 class RawRandom:
@@ -73,9 +75,9 @@ class RawRandom:
         return self.rng.integers(self.n), None
 
 
-def drawn_ties(n_layer: int, seed: int) -> Ties:
-    """The tie vector that is drawn for a seed: uniformly layer by layer, shape (n_layer,).
+def drawn_ties(n_layer: int, seed: int, n_parts: int = 1) -> Ties:
+    """The ties that are drawn for a seed: uniformly layer by layer, shape (n_parts * n_layer,).
 
     The stream is its own: neither the environment's nor that of `RandomTying`.
     """
-    return tie_vectors.sample(n_layer, np.random.default_rng((seed, 2)))
+    return parts.sample(n_layer, n_parts, np.random.default_rng((seed, 2)))

@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tiegym import ties as tie_vectors
+from tiegym.actions import Actions
 from tiegym.ties import Ties
 
 Plan: TypeAlias = list[tuple[int, Ties]]
-"""Iterations, in order from 0 on, and the tie vector (L,) that holds from each of them."""
+"""Iterations, in order from 0 on, and the tie vector (L,) that holds from each of them, for each
+part of a layer that shares weights apart."""
 
 
 class ScheduledTies:
@@ -36,7 +38,10 @@ class ScheduledTies:
     ) -> tuple[Any, Any]:
         """All ties as planned for the iterations that follow."""
         iteration = round(float(observation["budget"][0]) * self.max_iters)
-        return [ties for start, ties in self.plan if start <= iteration][-1][1:], None
+        ties = [ties for start, ties in self.plan if start <= iteration][-1]
+        n_parts = 2 if "part" in observation else 1
+        actions = Actions("joint", len(ties), n_parts, "frozen" in observation)
+        return actions.choose_all(np.tile(ties, n_parts)), None
 
 
 def share_then_unshare(n_layer: int, max_iters: int, at: float) -> Plan:

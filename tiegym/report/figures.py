@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
 from tiegym.analysis.groups import Group, final, last_episode, seed, state
+from tiegym.parts import depth, forest
 from tiegym.pictures.tie_film import sampled, tie_film
 from tiegym.runs.folder import Run
 
@@ -160,7 +162,8 @@ def film(run: Run, most: int = _MOST_POINTS) -> dict[str, Any] | None:
     """A run's ties over time: an image as a data address, and what it shows; None without steps.
 
     Returns:
-        `image`, `ties` (T, L), `iterations` (T,) and `layers`.
+        `image`, `ties` (T, P L) with units for targets (see `tiegym.parts.forest`), `iterations`
+        (T,), `layers` and `units`.
     """
     steps = [row for row in last_episode(run) if row.get("ties")]
     if not steps:
@@ -169,10 +172,13 @@ def film(run: Run, most: int = _MOST_POINTS) -> dict[str, Any] | None:
     steps = [steps[k] for k in sampled(len(steps), most)]
     ties = [row["ties"] for row in steps]
     buffer = BytesIO()
-    imsave(buffer, tie_film(ties), format="png")
+    n_units, n_layer = len(ties[0]), run.config["env"].get("n_layer")
+    n_layer = depth(n_units, n_layer if isinstance(n_layer, int) else None)
+    imsave(buffer, tie_film(ties, n_layer), format="png")
     return {
         "image": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
-        "ties": ties,
+        "ties": [forest(np.array(vector), n_layer).tolist() for vector in ties],
         "iterations": [row["iteration"] for row in steps],
-        "layers": len(ties[0]),
+        "layers": n_layer,
+        "units": n_units,
     }

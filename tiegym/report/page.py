@@ -106,7 +106,7 @@ def write_report(runs: Sequence[Run], path: str | Path, skipped: Sequence[str] =
         skipped=skipped,
         data={
             "lines": [line["points"] for line in lines],
-            "films": [{"ties": f["ties"], "iterations": f["iterations"]} for f in films],
+            "films": [{key: f[key] for key in ("ties", "iterations", "layers")} for f in films],
         },
         script=script,
         policy=POLICY.format(script=_digest(script)),

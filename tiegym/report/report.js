@@ -1,6 +1,6 @@
 "use strict";
 const tip = document.getElementById("tip");
-// What is drawn, as numbers: {"lines": [[[iteration, value], ...], ...], "films": [{"iterations", "ties"}, ...]}.
+// What is drawn, as numbers: {"lines": [[[iteration, value], ...], ...], "films": [{"iterations", "ties", "layers"}, ...]}.
 const data = JSON.parse(document.getElementById("data").textContent);
 function show(event, text) {
   tip.textContent = text;
@@ -26,14 +26,15 @@ for (const part of document.querySelectorAll("[data-tip]"))
     show(event, text);
   });
 for (const image of document.querySelectorAll(".film img")) {
-  const { ties, iterations } = data.films[image.dataset.film];
+  const { ties, iterations, layers } = data.films[image.dataset.film];
   image.addEventListener("mousemove", (event) => {
-    const box = image.getBoundingClientRect(), layers = ties[0].length;
+    const box = image.getBoundingClientRect(), units = ties[0].length;
     const k = Math.min(ties.length - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * ties.length)));
-    const layer = Math.min(layers - 1, Math.max(0, layers - 1 - Math.floor((event.clientY - box.top) / box.height * layers)));
-    let root = layer;  // every layer points at itself or at an earlier one: this ends
+    const unit = Math.min(units - 1, Math.max(0, units - 1 - Math.floor((event.clientY - box.top) / box.height * units)));
+    let root = unit;  // everything points at itself or at something earlier: this ends
     while (ties[k][root] < root) root = ties[k][root];
-    show(event, `iteration ${iterations[k]}, layer ${layer}\n` + (root === layer ? "its own weights" : `the weights of layer ${root}`));
+    const part = units === layers ? "" : unit < layers ? ", attention" : ", MLP";
+    show(event, `iteration ${iterations[k]}, layer ${unit % layers}${part}\n` + (root === unit ? "its own weights" : `the weights of layer ${root % layers}`));
   });
 }
 document.addEventListener("mouseout", () => { tip.style.display = "none"; });

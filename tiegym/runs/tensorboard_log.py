@@ -89,15 +89,17 @@ def add_images(
 
     Args:
         writer: Where to.
-        ties: The tie vector after each step of the episode.
+        ties: The ties after each step of the episode.
         iterations: Of the episode, after each step.
-        env: Its `model` is asked for the weights; without one there is no similarity.
+        env: Its `model` is asked for the weights; without one there is no similarity. Its `config`
+            says how many layers there are.
         x: Iterations, of all episodes.
     """
     from tiegym.pictures.tie_film import draw_film, draw_similarity
     from tiegym.transformer.layer_stats import layer_similarity
 
-    writer.add_image("tie/film", draw_film(ties, iterations), x, dataformats="HWC")
+    n_layer = getattr(getattr(env.unwrapped, "config", None), "n_layer", None)
+    writer.add_image("tie/film", draw_film(ties, iterations, n_layer), x, dataformats="HWC")
     model = getattr(env.unwrapped, "model", None)
     if model is not None:
         similarity = draw_similarity(fork_safe(layer_similarity)(model))

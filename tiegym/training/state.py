@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from tiegym.parts import unit_names
 from tiegym.ties import Ties
 from tiegym.training.resolve import resolve_dtype
 from tiegym.training.trainer import Trainer
 from tiegym.transformer.gpt import parameter_sizes
 
 
-def check_state(trainer: Trainer, ties: Ties, tensors: dict[str, Tensor]) -> None:
+def check_state(
+    trainer: Trainer,
+    ties: Ties,
+    tensors: dict[str, Tensor],
+    frozen: Sequence[bool] | None = None,
+) -> None:
     """Checks that tensors are a `Trainer.state` of a configuration; nothing is changed.
 
     Args:
         trainer: Whose configuration it is; it need not be built.
         ties: The tie vector of that state, (L,).
         tensors: Such as a file has them; those without content are judged by size and type.
+        frozen: Which units had no moments, (P L,); None is none.
 
     Raises:
         ValueError: Naming a tensor that is missing, needless or of another size or type.
@@ -30,9 +39,11 @@ def check_state(trainer: Trainer, ties: Ties, tensors: dict[str, Tensor]) -> Non
     for name in ("validation.inputs", "validation.targets"):
         expected[name] = (torch.Size((rows, trainer.config.block_size)), torch.int64)
     trained = any(name.startswith("optimizer.") for name in tensors)
+    names = unit_names(len(ties), trainer.shape.n_layer)
+    still = {f"blocks.{names[unit]}" for unit, flag in enumerate(frozen or ()) if flag}
     for name, size in parameter_sizes(trainer.shape, ties).items():
         expected[f"model.{name}"] = (torch.Size(size), dtype)
-        if trained:
+        if trained and name.rpartition(".")[0] not in still:
             expected[f"optimizer.step.{name}"] = (torch.Size(), torch.float32)
             for moment in ("exp_avg", "exp_avg_sq"):
                 expected[f"optimizer.{moment}.{name}"] = (torch.Size(size), dtype)

@@ -5,6 +5,7 @@ The trainer owns its random generators. It neither reads nor advances the global
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -74,7 +75,10 @@ class Trainer:
         """
         weights, batches, dropout, evaluation = np.random.default_rng(seed).integers(2**48, size=4)
         self._build(ties)
-        for state in self.optimizer.state.values():  # as good as new, without a new allocation
+        moments = self.optimizer.state
+        if any(p not in moments for p in self.model.parameters()):  # all have some, or none has
+            moments.clear()
+        for state in moments.values():  # as good as new, without a new allocation
             for value in state.values():
                 value.zero_()
         self.hyperparameters = self.optimizer.defaults
@@ -83,11 +87,13 @@ class Trainer:
         self._dropout.manual_seed(int(dropout))
         self._draw_validation_set(int(evaluation))
 
-    def _build(self, ties: Ties) -> None:
+    def _build(self, ties: Ties, frozen: Sequence[bool] | None = None) -> None:
         """Makes model and optimiser for these ties, or reuses their memory; values come later."""
-        if self.built:
-            tying.reuse_blocks(self.model, self.optimizer, ties)
-            return
+        if not self.built:
+            self._make(ties)
+        tying.reuse_blocks(self.model, self.optimizer, ties, frozen)
+
+    def _make(self, ties: Ties) -> None:
         dtype, compute_dtype = resolve_dtype(self.config.dtype, self.device)
         self.model = TiedTransformer(
             self.shape,
@@ -122,9 +128,9 @@ class Trainer:
         )
 
     @isolated
-    def retie(self, ties: Ties) -> None:
+    def retie(self, ties: Ties, frozen: Sequence[bool] | None = None) -> None:
         """Puts a tie vector into force; see `tiegym.transformer.tying.retie`."""
-        tying.retie(self.model, self.optimizer, ties)
+        tying.retie(self.model, self.optimizer, ties, frozen)
 
     @isolated
     def train(self, iterations: int, start: int = 0) -> Tensor:
@@ -181,10 +187,13 @@ class Trainer:
             count += targets.numel()
         return total / count
 
-    def expected_state_bytes(self, n_independent: int) -> int:
-        """Bytes of model state that so many independent layers will take, without building any."""
+    def expected_state_bytes(self, n_independent: int, n_mlp: int | None = None) -> int:
+        """Bytes of model state that so many independent layers will take, without building any.
+
+        Arguments as of `tiegym.transformer.block.Shape.params`.
+        """
         dtype, _ = resolve_dtype(self.config.dtype, self.device)
-        return tying.expected_state_bytes(self.shape, n_independent, dtype)
+        return tying.expected_state_bytes(self.shape, n_independent, dtype, n_mlp)
 
     @isolated
     def state(self) -> dict[str, Tensor]:
@@ -202,15 +211,18 @@ class Trainer:
 
     @isolated
     @torch.no_grad()
-    def load_state(self, ties: Ties, tensors: dict[str, Tensor]) -> None:
+    def load_state(
+        self, ties: Ties, tensors: dict[str, Tensor], frozen: Sequence[bool] | None = None
+    ) -> None:
         """Takes over copies of another trainer's `state`, in place where tensors are there.
 
         Args:
             ties: The tie vector of that state, shape (L,).
             tensors: What `state` returned; from a file, check them with
                 `tiegym.training.state.check_state` first.
+            frozen: Which units were frozen, as in `retie`.
         """
-        self._build(ties)
+        self._build(ties, frozen)
         self._batches.set_state(tensors["rng.batches"].cpu())
         self._dropout.set_state(tensors["rng.dropout"].cpu())
         self.validation_set = (
@@ -219,6 +231,8 @@ class Trainer:
         )
         for name, p in self.model.named_parameters():
             p.copy_(tensors[f"model.{name}"])
+            if not p.requires_grad:
+                continue
             mine = self.optimizer.state[p]
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 saved = tensors.get(f"optimizer.{key}.{name}")
@@ -259,7 +273,7 @@ class Trainer:
         twin._dropout = torch.Generator(self.device)
         if self.built:
             del twin.model, twin.optimizer
-            twin.load_state(self.model.ties, self.state())
+            twin.load_state(self.model.ties, self.state(), self.model.frozen)
             twin.hyperparameters = self.hyperparameters
         return twin
 

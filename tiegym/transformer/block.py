@@ -38,10 +38,23 @@ class Shape:
         """Parameters of one block: 12 C^2 + 13 C."""
         return 12 * self.n_embd**2 + 13 * self.n_embd
 
-    def params(self, n_independent: int) -> int:
-        """Trainable parameters with that many independent layers; the head is the embedding."""
+    @property
+    def attention_params(self) -> int:
+        """Parameters of a block's attention part, its norm included: 4 C^2 + 6 C."""
+        return 4 * self.n_embd**2 + 6 * self.n_embd
+
+    def params(self, n_independent: int, n_mlp: int | None = None) -> int:
+        """Trainable parameters with that many independent layers; the head is the embedding.
+
+        Args:
+            n_independent: Layers, or attention parts of layers.
+            n_mlp: MLP parts, if they are as many as others.
+        """
         outside = (self.vocab_size + self.block_size + 2) * self.n_embd
-        return outside + n_independent * self.block_params
+        if n_mlp is None:
+            n_mlp = n_independent
+        mlp_params = self.block_params - self.attention_params
+        return outside + n_independent * self.attention_params + n_mlp * mlp_params
 
 
 class BlockWeights(NamedTuple):
@@ -64,6 +77,14 @@ class BlockWeights(NamedTuple):
     mlp_in_bias: Tensor  # (4C,)
     mlp_out_weight: Tensor  # (C, 4C)
     mlp_out_bias: Tensor  # (C,)
+
+
+PART_WEIGHTS: dict[str, tuple[str, ...]] = {
+    "block": BlockWeights._fields,
+    "attention": BlockWeights._fields[:6],
+    "mlp": BlockWeights._fields[6:],
+}
+"""The names of the weights of each part of a layer. Norms belong to the part that they precede."""
 
 
 class Noise(NamedTuple):
@@ -150,29 +171,32 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
     return ((torch.softmax(scores, 3) * noise) @ v).to(dtype)
 
 
-def block_sizes(n_embd: int) -> dict[str, tuple[int, ...]]:
-    """The sizes of a block's weights by their names, as `BlockWeights` lists them."""
+def block_sizes(n_embd: int, part: str = "block") -> dict[str, tuple[int, ...]]:
+    """The sizes of the weights of a block, or a part of one, by their names in `BlockWeights`."""
     c = n_embd
     norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
     mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
     sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
-    return dict(zip(BlockWeights._fields, sizes, strict=True))
+    every = dict(zip(BlockWeights._fields, sizes, strict=True))
+    return {name: every[name] for name in PART_WEIGHTS[part]}
 
 
 class Block(nn.Module):
-    """The weights of one independent layer, named as in `BlockWeights`."""
+    """The weights of one independent layer, or of one of its parts, named as in `BlockWeights`."""
 
-    def __init__(self, n_embd: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, n_embd: int, device: torch.device, dtype: torch.dtype, part: str = "block"
+    ) -> None:
         """Allocates the weights without setting their values."""
         super().__init__()
-        for name, size in block_sizes(n_embd).items():
+        for name, size in block_sizes(n_embd, part).items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
             )
 
     @property
     def weights(self) -> BlockWeights:
-        """The parameters themselves, not copies."""
+        """The parameters of a whole block themselves, not copies."""
         return BlockWeights(*self.parameters())
 
     @torch.no_grad()

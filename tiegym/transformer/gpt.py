@@ -7,6 +7,7 @@ the tie vector. How a tie vector changes during training, optimiser state includ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
 from tiegym.transformer.block import (
@@ -38,7 +40,7 @@ def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
 
     Args:
         shape: Its sizes.
-        ties: Its tie vector, (L,).
+        ties: Its ties, (L,) or of two parts (2L,); see `tiegym.parts`.
     """
     sizes: dict[str, tuple[int, ...]] = {
         "token_embedding": (shape.vocab_size, shape.n_embd),
@@ -46,20 +48,30 @@ def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
         "final_norm_weight": (shape.n_embd,),
         "final_norm_bias": (shape.n_embd,),
     }
-    for layer in tie_vectors.independent_layers(ties):
-        of_block = block_sizes(shape.n_embd).items()
-        sizes |= {f"blocks.{layer}.{name}": size for name, size in of_block}
+    names = parts.unit_names(len(ties), shape.n_layer)
+    own = tie_vectors.independent_layers(parts.forest(ties, shape.n_layer))
+    for unit in parts.by_layer(own, shape.n_layer):
+        of_block = block_sizes(shape.n_embd, _part(unit, len(ties), shape.n_layer)).items()
+        sizes |= {f"blocks.{names[unit]}.{name}": size for name, size in of_block}
     return sizes
+
+
+def _part(unit: int, n_units: int, n_layer: int) -> str:
+    """The name of the part of its layer that a unit is."""
+    return "block" if n_units == n_layer else parts.PARTS["attention+mlp"][unit // n_layer]
 
 
 class TiedTransformer(nn.Module):
     """A causal language model of L layers that holds weights for its independent layers only.
 
-    `parameters()` yields each weight that exists once. The output head is the token embedding.
+    `parameters()` yields each weight that exists once; those of frozen layers have
+    `requires_grad=False`. The output head is the token embedding.
 
     Args:
         shape: Its sizes.
-        ties: The tie vector, shape (L,).
+        ties: The tie vector, shape (L,); or two of them one behind the other, (2L,), with which
+            attention and MLP share weights apart from each other, and are then what is called a
+            unit here. See `tiegym.parts`.
         tie_grad: "owner" makes the weights constants at tied positions: no gradient is computed
             for them there, and autograd stores no input for one. "sum" adds up the gradients of
             all positions, as autograd does for a shared weight.
@@ -102,8 +114,10 @@ class TiedTransformer(nn.Module):
         self.fused_dropout = torch.device(device).type == "cuda"
         """Whether PyTorch's own kernels drop: they draw from the global generator alone, and keep
         no attention weights, which on a GPU would take gigabytes."""
-        self._ties = tie_vectors.validate(ties, shape.n_layer)
-        self._roots = tie_vectors.roots(self._ties).tolist()
+        n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
+        self._ties = parts.validate(ties, shape.n_layer, n_parts)
+        self._roots = parts.roots(self._ties, shape.n_layer).tolist()
+        self._frozen: frozenset[int] = frozenset()
         self.compiled = compile
 
         def empty(*size: int) -> nn.Parameter:
@@ -114,50 +128,77 @@ class TiedTransformer(nn.Module):
         self.position_embedding = empty(*sizes["position_embedding"])
         self.final_norm_weight = empty(*sizes["final_norm_weight"])
         self.final_norm_bias = empty(*sizes["final_norm_bias"])
-        self.blocks = nn.ModuleDict(
-            {str(i): self.new_block() for i in tie_vectors.independent_layers(self._ties)}
-        )
+        self._names = parts.unit_names(len(self._ties), shape.n_layer)
+        own = parts.by_layer(set(self._roots), shape.n_layer)
+        self.blocks = nn.ModuleDict({self._names[unit]: self.new_block(unit) for unit in own})
 
     @property
     def ties(self) -> Ties:
-        """A copy of the tie vector, shape (L,)."""
+        """A copy of the ties, shape (L,) or (2L,)."""
         return self._ties.copy()
 
     @property
+    def n_parts(self) -> int:
+        """Parts of a layer that share weights apart from each other: 1 or 2."""
+        return len(self._ties) // self.shape.n_layer
+
+    @property
     def roots(self) -> list[int]:
-        """For each layer the one whose weights it uses."""
+        """For each layer, or unit, the one whose weights it uses."""
         return list(self._roots)
 
-    def new_block(self) -> Block:
-        """An uninitialised block of this transformer's size, device and dtype."""
-        like = self.token_embedding
-        return Block(self.shape.n_embd, like.device, like.dtype)
+    @property
+    def frozen(self) -> list[bool]:
+        """For each layer, or unit, whether it has weights that train no more."""
+        return [unit in self._frozen for unit in range(len(self._ties))]
 
-    def independent(self, layer: int) -> Block:
-        """The weights of an independent layer.
+    def new_block(self, unit: int = 0) -> Block:
+        """An uninitialised block, or part of one, of this transformer's size, device and dtype."""
+        like = self.token_embedding
+        part = _part(unit, len(self._ties), self.shape.n_layer)
+        return Block(self.shape.n_embd, like.device, like.dtype, part)
+
+    def independent(self, unit: int) -> Block:
+        """The weights of an independent layer, or unit.
 
         Raises:
-            KeyError: If the layer is tied: it has no weights of its own.
+            KeyError: If it is tied: it has no weights of its own.
         """
-        module = self.blocks[str(layer)]
+        module = self.blocks[self._names[unit]]
         assert isinstance(module, Block)
         return module
 
-    def set_blocks(self, ties: Ties, blocks: dict[int, Block]) -> None:
-        """Puts a tie vector in place together with the blocks of its independent layers."""
-        layers = tie_vectors.independent_layers(ties)
-        if list(blocks) != layers:
-            raise ValueError(f"blocks of layers {list(blocks)} given, but {layers} own weights")
+    def set_blocks(
+        self, ties: Ties, blocks: dict[int, Block], frozen: Iterable[int] | None = None
+    ) -> None:
+        """Puts ties in place together with the blocks of the units that own weights.
+
+        Args:
+            ties: Shape (L,) or (2L,).
+            blocks: Of each unit that isn't tied, in order.
+            frozen: Those of them that train no more; None leaves each block as it is.
+        """
+        n_layer = self.shape.n_layer
+        own = tie_vectors.independent_layers(parts.forest(ties, n_layer))
+        if list(blocks) != own:
+            raise ValueError(f"blocks of layers {list(blocks)} given, but {own} own weights")
         self._ties = ties.copy()
-        self._roots = tie_vectors.roots(ties).tolist()
-        self.blocks = nn.ModuleDict({str(i): blocks[i] for i in layers})
+        self._roots = parts.roots(ties, n_layer).tolist()
+        self.blocks = nn.ModuleDict(
+            {self._names[unit]: blocks[unit] for unit in parts.by_layer(own, n_layer)}
+        )
+        if frozen is not None:
+            self._frozen = frozenset(frozen)
+            for unit, module in blocks.items():
+                module.requires_grad_(unit not in self._frozen)
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
         """Sets all weights in place, from one generator for each layer.
 
-        A layer's initial values depend on the seed and its number alone, not on the ties: runs
-        of different ties with the same seed start from the same weights.
+        A layer's initial values depend on the seed and its number alone, not on the ties, nor on
+        whether its parts share weights apart: runs of different ties with the same seed start
+        from the same weights.
 
         Args:
             seed: Not negative.
@@ -173,10 +214,12 @@ class TiedTransformer(nn.Module):
         self.position_embedding.normal_(0, 0.02, generator=generator)
         self.final_norm_weight.fill_(1.0)
         self.final_norm_bias.fill_(0.0)
-        for name, module in self.blocks.items():
-            assert isinstance(module, Block)
-            begin_stream(1 + int(name))
-            module.initialize(self.shape.n_layer, generator)
+        for unit in sorted(set(self._roots)):
+            part, layer = divmod(unit, self.shape.n_layer)
+            begin_stream(1 + layer)
+            if part:  # its draws follow those of the attention, as in a whole block
+                self.new_block(layer).initialize(self.shape.n_layer, generator)
+            self.independent(unit).initialize(self.shape.n_layer, generator)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, T, V) in the compute dtype of tokens (B, T), T up to block_size."""
@@ -202,20 +245,25 @@ class TiedTransformer(nn.Module):
             x = drop(x, dropout if fused else noise_like(x, dropout, self.dropout_generator))
         run = self._checkpointed if self._checkpoints else self._run
         # Without gradients there is nothing to freeze, and a compiled block no graph more to make.
-        freeze = self.tie_grad == "owner" and torch.is_grad_enabled()
-        own: dict[int, BlockWeights] = {}
-        frozen: dict[int, BlockWeights] = {}
-        for layer, root in enumerate(self._roots):
-            if root not in own:
-                own[root] = self.independent(root).weights
-                if not self._checkpoints:  # cast once, however many layers use them
-                    own[root] = cast(own[root], dtype)
-            weights = own[root]
-            if layer != root and freeze:
-                if root not in frozen:
-                    frozen[root] = BlockWeights(*(p.detach() for p in own[root]))
-                weights = frozen[root]
-            x = run(weights, x, dropout)
+        freeze = torch.is_grad_enabled()
+        own: dict[int, tuple[Tensor, ...]] = {}
+        constant: dict[int, tuple[Tensor, ...]] = {}
+        for layer in range(self.shape.n_layer):
+            weights: tuple[Tensor, ...] = ()
+            for unit in range(layer, len(self._roots), self.shape.n_layer):
+                root = self._roots[unit]
+                if root not in own:
+                    own[root] = tuple(self.independent(root).parameters())
+                    if not self._checkpoints:  # cast once, however many layers use them
+                        own[root] = tuple(p.to(dtype) for p in own[root])
+                trains = root not in self._frozen and (unit == root or self.tie_grad == "sum")
+                if freeze and not trains:
+                    if root not in constant:
+                        constant[root] = tuple(p.detach() for p in own[root])
+                    weights += constant[root]
+                else:
+                    weights += own[root]
+            x = run(BlockWeights(*weights), x, dropout)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
         return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
 

@@ -116,7 +116,8 @@ def gpt2_tensors(model: TiedTransformer) -> dict[str, Tensor]:
         "transformer.ln_f.weight": model.final_norm_weight,
         "transformer.ln_f.bias": model.final_norm_bias,
     }
-    for layer, root in enumerate(model.roots):
+    for unit, root in enumerate(model.roots):
+        layer = unit % model.shape.n_layer
         for name, weight in model.independent(root).named_parameters():
             # Where PyTorch's linear layer has (out, in), GPT-2's Conv1D has (in, out).
             tensors[f"transformer.h.{layer}.{LAYER_NAMES[name]}"] = weight.t()

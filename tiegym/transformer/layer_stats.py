@@ -27,8 +27,13 @@ _SAMPLE = 1024  # entries of each matrix
 @isolated
 @torch.no_grad()
 def sample_weights(model: TiedTransformer) -> Tensor:
-    """A fixed sample of the weights that each layer uses, float32 (L, n)."""
+    """A fixed sample of the weights that each layer uses, float32 (L, n).
+
+    Of two parts: (2L, n), the attention's and then the MLPs', the shorter ones filled with zeros.
+    """
     samples = {root: _sample(model.independent(root)) for root in set(model.roots)}
+    longest = max(len(sample) for sample in samples.values())
+    samples = {root: _filled(sample, longest) for root, sample in samples.items()}
     return torch.stack([samples[root] for root in model.roots])
 
 
@@ -36,6 +41,8 @@ def sample_weights(model: TiedTransformer) -> Tensor:
 @torch.no_grad()
 def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
     """The figures of `FEATURES` after an environment step, float32 (L, F), each in [-1, 1].
+
+    Of two parts: (2L, F), the attention's and then the MLPs'.
 
     Args:
         model: After the step's iterations, its last gradients still there.
@@ -46,6 +53,7 @@ def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
     distance = (after - before).norm(dim=1) / before.norm(dim=1).clamp_min(tiny)
     similarity = torch.ones_like(distance)
     similarity[1:] = torch.cosine_similarity(after[1:], after[:-1], dim=1)
+    similarity[:: model.shape.n_layer] = 1  # of each part's first layer
     norms = {root: _gradient_norm(model.independent(root)) for root in set(model.roots)}
     gradient = torch.stack([norms[root] for root in model.roots]).clamp_min(tiny)
     figures = (
@@ -61,17 +69,25 @@ def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
 def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
     """Cosine similarity of the weights that each two layers use, (L, L), in [-1, 1].
 
+    Of two parts: (2, L, L), that of the attention and that of the MLPs.
+
     Of the same fixed sample as `layer_stats`; reads weights, and no random stream. It waits for
     the device: not for every step.
     """
     sample = torch.nn.functional.normalize(sample_weights(model), dim=1)
-    similarity: npt.NDArray[np.float32] = (sample @ sample.T).clamp(-1, 1).cpu().numpy()
-    return similarity
+    sample = sample.view(model.n_parts, model.shape.n_layer, -1)
+    similarity: npt.NDArray[np.float32] = (sample @ sample.mT).clamp(-1, 1).cpu().numpy()
+    return similarity if model.n_parts > 1 else similarity[0]
 
 
 def _sample(block: Block) -> Tensor:
     matrices = [p for p in block.parameters() if p.ndim == 2]
     return torch.cat([m.flatten()[:: _stride(*m.shape)] for m in matrices]).float()
+
+
+def _filled(sample: Tensor, length: int) -> Tensor:
+    """The sample with zeros behind it, which change neither norms nor products."""
+    return torch.nn.functional.pad(sample, (0, length - len(sample)))
 
 
 def _stride(rows: int, columns: int) -> int:

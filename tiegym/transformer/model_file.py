@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiegym import ties as tie_vectors
+from tiegym import parts
 from tiegym.config import MOST, MOST_LAYERS
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer, parameter_sizes
@@ -88,7 +88,8 @@ def _check_model(path: str | Path, values: Any, tensors: dict[str, Tensor]) -> N
         shape, ties = _read_shape(values["shape"]), values["ties"]
         if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
             raise ValueError(f"ties={ties!r} is no list of integers")
-        sizes = parameter_sizes(shape, tie_vectors.validate(ties, shape.n_layer))
+        n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
+        sizes = parameter_sizes(shape, parts.validate(ties, shape.n_layer, n_parts))
         if values["tie_grad"] not in ("owner", "sum"):
             raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
         if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:

@@ -3,22 +3,33 @@
 - Layer i gets tied: its weights, gradients and moments cease to exist.
 - Layer i becomes independent: it gets a clone of its old root's weights and moments.
 - Several changes at once are made against the weights before them.
+- Layer i is frozen: it keeps weights of its own, or gets a clone of its old root's; they have
+  neither gradients nor moments. When it trains again, its moments begin anew.
+
+With two parts to a layer (`tiegym.parts`) all this is said of units, each a part of a layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
-from tiegym.transformer.block import Block, BlockWeights, Shape
+from tiegym.transformer.block import PART_WEIGHTS, Block, Shape
 from tiegym.transformer.gpt import TiedTransformer
 
 
-def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:
+def retie(
+    model: TiedTransformer,
+    optimizer: torch.optim.Optimizer,
+    ties: Ties,
+    frozen: Sequence[bool] | None = None,
+) -> None:
     """Puts a tie vector into force, in a model and the optimiser that trains its parameters.
 
     A layer that becomes independent clones the weights and moments of the root that it had. Where
@@ -31,30 +42,52 @@ def retie(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) 
     Args:
         model: The transformer.
         optimizer: One with a single parameter group that holds all parameters of the model.
-        ties: The new tie vector, shape (L,).
+        ties: The new tie vector, shape (L,), or those of two parts, (2L,).
+        frozen: Which units train no more, (L,) or (2L,); None is none.
 
     Raises:
-        ValueError: If `ties` is no tie vector of this model's length.
+        ValueError: If `ties` is no tie vector of this model's length, or a tied unit is frozen.
     """
-    ties = tie_vectors.validate(ties, model.shape.n_layer)
-    layers, old_roots = tie_vectors.independent_layers(ties), model.roots
-    heir: dict[int, int] = {}  # for each old root, the first independent layer with its weights
-    for layer in layers:
-        heir.setdefault(old_roots[layer], layer)
-    kept = {layer: model.independent(root) for root, layer in heir.items()}
+    n_layer = model.shape.n_layer
+    ties, units, still = _read(model, ties, frozen)
+    old_roots = model.roots
+    heir: dict[int, int] = {}  # for each old root, the first independent unit with its weights
+    for unit in units:
+        heir.setdefault(old_roots[unit], unit)
+    kept = {unit: model.independent(root) for root, unit in heir.items()}
     before_clones = ties.copy()
-    before_clones[layers] = [heir[old_roots[layer]] for layer in layers]
+    before_clones[units] = [heir[old_roots[unit]] % n_layer for unit in units]
     _put(model, optimizer, before_clones, kept)
     blocks: dict[int, Block] = {}
-    for layer in layers:
-        source = kept[heir[old_roots[layer]]]
-        blocks[layer] = source if layer in kept else model.new_block().copy_(source)
-        if layer not in kept:
-            _clone_moments(optimizer, source, blocks[layer])
-    _put(model, optimizer, ties, blocks)
+    for unit in units:
+        source = kept[heir[old_roots[unit]]]
+        blocks[unit] = source if unit in kept else model.new_block(unit).copy_(source)
+        if unit not in kept and unit not in still:
+            _clone_moments(optimizer, source, blocks[unit])
+    _put(model, optimizer, ties, blocks, still)
 
 
-def reuse_blocks(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties) -> None:
+def _read(
+    model: TiedTransformer, ties: Ties, frozen: Sequence[bool] | None
+) -> tuple[Ties, list[int], list[int]]:
+    """A copy of the ties, the units that own weights, and those of them that are frozen."""
+    ties = parts.validate(ties, model.shape.n_layer, model.n_parts)
+    units = tie_vectors.independent_layers(parts.forest(ties, model.shape.n_layer))
+    still = [unit for unit, flag in enumerate(frozen if frozen is not None else ()) if flag]
+    if not set(still) <= set(units):
+        raise ValueError(
+            f"frozen={still} names units that are tied (ties={ties.tolist()}): only what has "
+            "weights of its own can be frozen"
+        )
+    return ties, units, still
+
+
+def reuse_blocks(
+    model: TiedTransformer,
+    optimizer: torch.optim.Optimizer,
+    ties: Ties,
+    frozen: Sequence[bool] | None = None,
+) -> None:
     """Puts a tie vector into force where all weights and moments are about to be overwritten.
 
     Blocks that exist are handed out again, with whatever values they hold; none is cloned.
@@ -62,31 +95,40 @@ def reuse_blocks(model: TiedTransformer, optimizer: torch.optim.Optimizer, ties:
     Args:
         model: The transformer.
         optimizer: As in `retie`.
-        ties: The new tie vector, shape (L,).
+        ties: The new ties, as in `retie`.
+        frozen: As in `retie`.
 
     Raises:
-        ValueError: If `ties` is no tie vector of this model's length.
+        ValueError: As in `retie`.
     """
-    ties = tie_vectors.validate(ties, model.shape.n_layer)
-    layers = tie_vectors.independent_layers(ties)
-    old = {layer: model.independent(layer) for layer in set(model.roots)}
-    blocks = {layer: old.pop(layer) for layer in layers if layer in old}
-    spare = list(old.values())
-    for layer in layers:
-        if layer not in blocks:
-            blocks[layer] = spare.pop() if spare else model.new_block()
-    _put(model, optimizer, ties, {layer: blocks[layer] for layer in layers})
+    ties, units, still = _read(model, ties, frozen)
+    old = {unit: model.independent(unit) for unit in set(model.roots)}
+    blocks = {unit: old.pop(unit) for unit in units if unit in old}
+    for unit in units:
+        if unit not in blocks:
+            part = unit // model.shape.n_layer
+            spare = [other for other in old if other // model.shape.n_layer == part]
+            blocks[unit] = old.pop(spare[-1]) if spare else model.new_block(unit)
+    _put(model, optimizer, ties, {unit: blocks[unit] for unit in units}, still)
 
 
 def _put(
-    model: TiedTransformer, optimizer: torch.optim.Optimizer, ties: Ties, blocks: dict[int, Block]
+    model: TiedTransformer,
+    optimizer: torch.optim.Optimizer,
+    ties: Ties,
+    blocks: dict[int, Block],
+    frozen: Sequence[int] | None = None,
 ) -> None:
-    model.set_blocks(ties, blocks)
+    """Gives the optimiser the parameters that train, and drops what belonged to any other."""
+    model.set_blocks(ties, blocks, frozen)
     (group,) = optimizer.param_groups
-    group["params"] = list(model.parameters())
-    exist = set(group["params"])
-    for parameter in [p for p in optimizer.state if p not in exist]:
+    group["params"] = [p for p in model.parameters() if p.requires_grad]
+    trained = set(group["params"])
+    for parameter in [p for p in optimizer.state if p not in trained]:
         del optimizer.state[parameter]
+    for parameter in model.parameters():
+        if parameter not in trained:
+            parameter.grad = None
 
 
 def _clone_moments(optimizer: torch.optim.Optimizer, source: Block, clone: Block) -> None:
@@ -108,11 +150,15 @@ def model_state_bytes(model: TiedTransformer, optimizer: torch.optim.Optimizer) 
     return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
 
 
-def expected_state_bytes(shape: Shape, n_independent: int, dtype: torch.dtype) -> int:
-    """Bytes that `model_state_bytes` finds with AdamW once an iteration has run.
+def expected_state_bytes(
+    shape: Shape, n_independent: int, dtype: torch.dtype, n_mlp: int | None = None
+) -> int:
+    """Bytes that `model_state_bytes` finds with AdamW once an iteration has run; none is frozen.
 
     Four numbers a parameter (weight, gradient, two moments) in the weights' dtype, and AdamW's
-    float32 step count a tensor.
+    float32 step count a tensor. `n_independent` and `n_mlp` are as in `Shape.params`.
     """
-    tensors = 4 + n_independent * len(BlockWeights._fields)
-    return 4 * shape.params(n_independent) * dtype.itemsize + tensors * torch.float32.itemsize
+    n_mlp = n_independent if n_mlp is None else n_mlp
+    tensors = 4 + len(PART_WEIGHTS["attention"]) * n_independent + len(PART_WEIGHTS["mlp"]) * n_mlp
+    numbers = 4 * shape.params(n_independent, n_mlp)
+    return numbers * dtype.itemsize + tensors * torch.float32.itemsize

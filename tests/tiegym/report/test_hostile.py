@@ -125,15 +125,18 @@ def test_figures_at_the_end_that_are_no_numbers_are_shown_as_missing(key, tmp_pa
     assert "<script>alert" not in text
 
 
+FILM = {"ties": [[0, 0, 2]], "iterations": [8], "layers": 3}
+
+
 def test_ties_that_are_no_forest_are_left_out_and_their_rows_counted_as_damaged(tmp_path):
     page, text = written(seeds(NO_TIES, "ties", "rows"), tmp_path)
-    assert page.data["films"] == [{"ties": [[0, 0, 2]], "iterations": [8]}] * len(NO_TIES)
+    assert page.data["films"] == [FILM] * len(NO_TIES)
     assert text.count("finished, 1 row damaged") == len(NO_TIES)
 
 
 def test_tie_vectors_of_several_lengths_in_one_run_are_no_film_together(tmp_path):
     page, _ = written([made_run(rows={"ties": [0, 0]})], tmp_path)
-    assert page.data["films"] == [{"ties": [[0, 0, 2]], "iterations": [8]}]
+    assert page.data["films"] == [FILM]
 
 
 @pytest.mark.parametrize("text", BREAKS_OUT, ids=range(len(BREAKS_OUT)))

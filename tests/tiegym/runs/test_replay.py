@@ -34,8 +34,12 @@ from tiegym.transformer.tensor_file import read_tensors
 
 ENV = TieConfig(**SMALL)
 
+PARTS = dataclasses.replace(ENV, tie_parts="attention+mlp", choices="tie+freeze")
+
 PROGRAMS = {
     "random": (random_tying, {}),
+    "random, parts": (random_tying, {"env": PARTS}),
+    "lookahead, parts": (lookahead, {"candidates": 2, "env": PARTS}),
     "fixed": (fixed, {"pattern": "cycle:2", "env": dataclasses.replace(ENV, action="pair")}),
     "schedule": (schedules, {}),
     "qlearning": (qlearning, {}),
