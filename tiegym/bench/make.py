@@ -33,7 +33,6 @@ from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
-from tiegym.data.sources import is_local
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError, input_errors
@@ -257,13 +256,18 @@ def _facts(plan: Plan) -> dict[str, Any]:
     corpus = load_corpus(config.corpus, config.tokenizer)
     trainer = Trainer(config, corpus)
     sizes = range(1, config.n_layer + 1)
-    name = NAME.fullmatch(plan.name)
-    assert name is not None
-    # Where a text lies on this machine is nobody's business.
-    text = name[4] if is_local(config.corpus) else config.corpus
+    text = NAME.fullmatch(plan.name)
+    assert text is not None
     return {
         "n_sweeps": plan.n_sweeps,
+<<<<<<< HEAD
         "config": dataclasses.asdict(config) | {"corpus": text},
+=======
+        # A file's or folder's path means something on one machine alone: the table's word stands
+        # for it.
+        "config": dataclasses.asdict(config)
+        | ({"corpus": text[4]} if Path(config.corpus).exists() else {}),
+>>>>>>> h-table
         "vocab_size": corpus.vocab_size,
         "bytes_per_token": {
             "validation": corpus.bytes_per_token("validation"),
