@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from agents.ranges import check_ranges
 from agents.table_options import TableOptions
@@ -19,7 +19,10 @@ class AgentOptions(TableOptions):
     envs: int = 1
     """With --table: recorded runs that are stepped at a time."""
 
-    ON_TABLE: ClassVar[dict[str, Any]] = {"envs": 50}
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {"envs": 50}
 
     def __post_init__(self) -> None:
         """Checks the options.

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from stable_baselines3 import DQN
 
@@ -49,15 +49,18 @@ class Options(CriticOptions):
     exploration_final_eps: float = 0.02
     """Probability of a random action from then on."""
 
-    ON_TABLE: ClassVar[dict[str, Any]] = {
-        "envs": 50,
-        "gamma": 1.0,
-        "buffer_size": 100_000,
-        "batch_size": 128,
-        "gradient_steps": 4,
-        "tau": 0.02,
-        "exploration_fraction": 0.5,
-    }
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {
+            "envs": 50,
+            "gamma": 1.0,
+            "buffer_size": 100_000,
+            "batch_size": 128,
+            "gradient_steps": 4,
+            "tau": 0.02,
+            "exploration_fraction": 0.5,
+        }
 
     def __post_init__(self) -> None:
         """Checks the options.

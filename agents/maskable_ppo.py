@@ -32,7 +32,7 @@ class Options(ppo.Options):
 def make_model(options: Options, env: Env) -> MaskablePPO:
     """The untrained agent."""
     env = level_free(env, options)
-    return MaskablePPO("MultiInputPolicy", env, **ppo.settings(options))
+    return MaskablePPO("MultiInputPolicy", env, **ppo.settings(options, env))
 
 
 def train(options: Options) -> Path:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from stable_baselines3 import PPO
@@ -49,12 +48,10 @@ class Options(ppo.Options):
     learning; it may have had another number of layers. A run of tiegym 0.1 has its agent in an
     archive, which must be named itself: RUN/agent.zip."""
 
-    FREE_ON_TABLE: ClassVar[tuple[str, ...]] = (
-        *ppo.Options.FREE_ON_TABLE,
-        "n_layer",
-        "max_iters",
-    )
-    """What it learned says nothing of the number of layers, and a longer run has more sweeps."""
+    @classmethod
+    def free_on_table(cls) -> tuple[str, ...]:
+        """Weights know no number of layers, and a run may have more sweeps."""
+        return (*super().free_on_table(), "n_layer", "max_iters")
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -186,7 +183,7 @@ def _roots(ties: Tensor) -> Tensor:
 def make_model(options: Options, env: Env) -> PPO:
     """The untrained agent."""
     env = level_free(env, options)
-    return PPO(PairwisePolicy, env, **ppo.settings(options))
+    return PPO(PairwisePolicy, env, **ppo.settings(options, env))
 
 
 def play(options: Options, source: Path) -> Path:

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.agent_options import CriticOptions
 from agents.protocols import train_agent
@@ -43,21 +44,25 @@ class Options(CriticOptions):
     ent_coef: float = 0.003
     """Weight of the entropy bonus, for exploration."""
 
-    ON_TABLE: ClassVar[dict[str, Any]] = {
-        "envs": 50,
-        "n_steps": 8,
-        "n_epochs": 10,
-        "gamma": 1.0,
-        "gae_lambda": 0.95,
-    }
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {
+            "envs": 50,
+            "n_steps": 8,
+            "n_epochs": 10,
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+        }
 
 
-def settings(options: Options) -> dict[str, Any]:
+def settings(options: Options, env: Env) -> dict[str, Any]:
     """The arguments of PPO, and of the algorithms that are made of it, but policy and env."""
+    n_envs = env.num_envs if isinstance(env, VecEnv) else 1
     return {
         "learning_rate": options.learning_rate,
         "n_steps": options.n_steps,
-        "batch_size": options.n_steps * options.envs,
+        "batch_size": options.n_steps * n_envs,
         "n_epochs": options.n_epochs,
         "gamma": options.gamma,
         "gae_lambda": options.gae_lambda,
@@ -71,7 +76,7 @@ def settings(options: Options) -> dict[str, Any]:
 def make_model(options: Options, env: Env) -> PPO:
     """The untrained agent."""
     env = level_free(env, options)
-    return PPO("MultiInputPolicy", env, **settings(options))
+    return PPO("MultiInputPolicy", env, **settings(options, env))
 
 
 def train(options: Options) -> Path:

@@ -55,7 +55,10 @@ class Options(AgentOptions):
     reward_clip: float | None = None
     """Clip rewards into [-reward_clip, reward_clip]; the research code has 10."""
 
-    ON_TABLE: ClassVar[dict[str, Any]] = {"envs": 10, "epsilon_decay": 0.998}
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {"envs": 10, "epsilon_decay": 0.998}
 
     def __post_init__(self) -> None:
         """Checks the options.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
@@ -32,7 +32,10 @@ class Options(ppo.Options):
     lstm_size: int = 64
     """Units of the actor's LSTM, and of the critic's."""
 
-    ON_TABLE: ClassVar[dict[str, Any]] = {**ppo.Options.ON_TABLE, "n_epochs": 5}
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {**super().on_table(), "n_epochs": 5}
 
 
 class FlatObservation(CombinedExtractor):
@@ -61,7 +64,7 @@ def make_model(options: Options, env: Env) -> RecurrentPPO:
             "lstm_hidden_size": options.lstm_size,
             "net_arch": [options.lstm_size],
         },
-        **ppo.settings(options),
+        **ppo.settings(options, env),
     )
 
 

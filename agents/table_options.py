@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from tiegym.bench.command_line import named_table, table_env
 from tiegym.bench.environment import load_tree, real_config
@@ -31,10 +31,15 @@ class TableOptions(RunOptions):
     runs first, then plays the recorded run greedily and learns no more. The environment is the
     table's, and other settings have other defaults, which --table NAME --help shows."""
 
-    ON_TABLE: ClassVar[dict[str, Any]] = {}
-    """Options that have other defaults with a table, where decisions cost next to nothing."""
-    FREE_ON_TABLE: ClassVar[tuple[str, ...]] = ("reward", "param_cost", "corpus")
-    """Arguments of the environment that need not be the table's. The text itself must be."""
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """Options that have other defaults with a table, where decisions cost next to nothing."""
+        return {}
+
+    @classmethod
+    def free_on_table(cls) -> tuple[str, ...]:
+        """Arguments of the environment that need not be the table's. The text itself must be."""
+        return ("reward", "param_cost", "corpus")
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -54,7 +59,7 @@ class TableOptions(RunOptions):
         recorded = real_config(self.table)
         for field in dataclasses.fields(TieConfig):
             value, expected = getattr(self.env, field.name), getattr(recorded, field.name)
-            if field.name not in self.FREE_ON_TABLE and value != expected:
+            if field.name not in self.free_on_table() and value != expected:
                 raise ValueError(
                     f"env.{field.name}={value!r}, but table {self.table!r} was made with "
                     f"{expected!r}: leave it out, choose another table, or make one with "
@@ -75,7 +80,7 @@ class TableOptions(RunOptions):
             ValueError: See the class.
         """
         env = real_config(table) if env is None else env
-        return cls(**{**cls.ON_TABLE, "table": table, "env": env, **options})
+        return cls(**{**cls.on_table(), "table": table, "env": env, **options})
 
     @classmethod
     def defaults(cls, args: Sequence[str], env: TieConfig | None = None) -> Self:

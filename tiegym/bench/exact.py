@@ -9,6 +9,7 @@ no decision changes. Nothing is sampled.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import numpy as np
 import tyro
 
 from tiegym import ties as tie_vectors
+from tiegym.analysis.intervals import Difference, paired_difference
+from tiegym.bench.spread import Spread, spread
 from tiegym.bench.table import Floats, Table, load_table
 from tiegym.bench.tree import Ints, sharings
 from tiegym.bench.values import (
@@ -155,21 +158,59 @@ def price_where_tying_wins(table: Table) -> float:
     return max(0.0, float(((final[tied] - final[others]) / (share[others] - share[tied])).max()))
 
 
-def adapting_gains(table: Table, price: float) -> dict[str, float]:
-    """What could be won over the best fixed pattern, in nats, on the held-out seeds.
+@dataclass(frozen=True)
+class Gains:
+    """What could be won over the best fixed pattern, in nats, over all recorded seeds.
 
-    Returns:
-        `clairvoyant`: by knowing each seed; `sequence`: by the best decisions made in advance
-        (negative: they lose); `seed_noise`: the standard deviation over seeds of the best fixed
-        pattern.
+    What is chosen is chosen on three quarters of the seeds and judged on the fourth, in turn. The
+    intervals are Student's over seeds: approximate, as the choices share seeds.
+
+    Attributes:
+        clairvoyant: By knowing each seed: a bound that chance is part of, the best of so many ends.
+        sequence: By the best decisions made in advance; negative if they lose.
+        spread: Of the objective over the ends of all sequences.
     """
-    by_name = {k.policy: k for k in known(table, price)}
-    pattern = by_name["best pattern"].objective
-    return {
-        "clairvoyant": float((pattern - by_name["clairvoyant"].objective).mean()),
-        "sequence": float((pattern - by_name["best sequence"].objective).mean()),
-        "seed_noise": float(pattern.std(ddof=1)) if len(pattern) > 1 else float("nan"),
-    }
+
+    clairvoyant: Difference
+    sequence: Difference
+    spread: Spread
+
+
+def adapting_gains(table: Table, price: float) -> Gains:
+    """What adapting could gain over the best fixed pattern; see `Gains`.
+
+    Raises:
+        ValueError: If the table has no tree, or fewer than two seeds.
+    """
+    pattern: list[float] = []
+    others: dict[str, list[float]] = {"clairvoyant": [], "best sequence": []}
+    for part in folds(table):
+        by_name = {k.policy: k.objective for k in known(part, price)}
+        pattern += by_name["best pattern"].tolist()
+        for name, values in others.items():
+            values += by_name[name].tolist()
+    clairvoyant, sequence = (paired_difference(pattern, v) for v in others.values())
+    leaves = table.tree.leaves
+    ends = table.losses("val")[:, leaves] + price * independent_share(table.tree)[leaves]
+    return Gains(clairvoyant, sequence, spread(ends))
+
+
+def folds(table: Table, n: int = 4) -> list[Table]:
+    """The table with each of n parts of its seeds as the split held-out, and the others as train.
+
+    Raises:
+        ValueError: If it has fewer than two seeds.
+    """
+    seeds = np.array(table.all_seeds)
+    if len(seeds) < 2:
+        raise ValueError(f"table {table.name!r} has one seed: nothing can be chosen and judged")
+    result = []
+    for part in np.array_split(np.arange(len(seeds)), min(n, len(seeds))):
+        rest = np.setdiff1d(np.arange(len(seeds)), part)
+        arrays = {k: a[np.concatenate([rest, part])] for k, a in table.arrays.items()}
+        split = {"train": seeds[rest].tolist(), "held-out": seeds[part].tolist()}
+        result.append(dataclasses.replace(table, seeds=split, arrays=arrays))
+    return result
 
 
 def markdown(table: Table, prices: Sequence[float], loss: Literal["val", "test"] = "val") -> str:
@@ -202,11 +243,18 @@ def main(args: Sequence[str] | None = None) -> None:
     print(text)
     for price in prices:
         gains = adapting_gains(table, price)
+        parts = gains.spread
         print(
             f"price {price:.3g}: over the best fixed pattern, knowing each seed gains "
-            f"{gains['clairvoyant']:.4f} nats, the best decisions made in advance "
-            f"{gains['sequence']:+.4f}; seeds differ by {gains['seed_noise']:.4f} (s.d.)"
+            f"{_interval(gains.clairvoyant)} nats, the best decisions made in advance "
+            f"{_interval(gains.sequence)}; s.d. of sequences {parts.choices:.4f}, of seeds "
+            f"{parts.seeds:.4f}, of what is neither {parts.rest:.4f}"
         )
+
+
+def _interval(d: Difference) -> str:
+    bounds = "" if d.low is None else f" [{d.low:+.4f}, {d.high:+.4f}]"
+    return f"{d.value:+.4f}{bounds}"
 
 
 if __name__ == "__main__":

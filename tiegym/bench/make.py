@@ -33,7 +33,6 @@ from tiegym.bench.table import Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad
 from tiegym.data.corpora import load_corpus
-from tiegym.data.sources import is_local
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError, input_errors
@@ -50,7 +49,8 @@ class Options:
     table: tyro.conf.Positional[str]
     """tree-LxS-TEXT-GRAD (L layers, S sweeps) or patterns-L-TEXT-GRAD; GRAD is owner or sum."""
     corpus: str | None = None
-    """The text, as of TieEnv; None is the one that the table's name says."""
+    """The text, as of TieEnv; None is the one that the table's name says. The name may say more of
+    a table than its text: patterns-6-stdlib-slow-sum with --corpus stdlib."""
     seeds: int = 12
     """Recorded seeds of the split train: 0, 1, ..."""
     held_out: int = 4
@@ -250,13 +250,14 @@ def _facts(plan: Plan) -> dict[str, Any]:
     corpus = load_corpus(config.corpus, config.tokenizer)
     trainer = Trainer(config, corpus)
     sizes = range(1, config.n_layer + 1)
-    name = NAME.fullmatch(plan.name)
-    assert name is not None
-    # Where a text lies on this machine is nobody's business.
-    text = name[4] if is_local(config.corpus) else config.corpus
+    text = NAME.fullmatch(plan.name)
+    assert text is not None
     return {
         "n_sweeps": plan.n_sweeps,
-        "config": dataclasses.asdict(config) | {"corpus": text},
+        # A file's or folder's path means something on one machine alone: the table's word stands
+        # for it.
+        "config": dataclasses.asdict(config)
+        | ({"corpus": text[4]} if Path(config.corpus).exists() else {}),
         "vocab_size": corpus.vocab_size,
         "bytes_per_token": {
             "validation": corpus.bytes_per_token("validation"),
@@ -267,8 +268,17 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "corpus_sha256": corpus.sha256,
         "versions": provenance.versions(),
         "threads": 1,
+        "cpu": this_cpu(),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def this_cpu() -> str:
+    """The processor and the instructions that PyTorch uses of it: others round otherwise."""
+    import torch
+
+    name = provenance.device_facts("cpu")["device_name"]
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main(args: Sequence[str] | None = None) -> None:

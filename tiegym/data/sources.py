@@ -13,7 +13,7 @@ from tiegym.data import folders, hub, splits, synthetic, tables
 from tiegym.data.splits import SPLITS, Texts
 from tiegym.data.text_files import read_text
 
-__all__ = ["HUB", "SPLITS", "Texts", "is_local", "read_texts", "validate_corpus"]
+__all__ = ["HUB", "SPLITS", "Texts", "read_texts", "validate_corpus"]
 
 HUB = {
     "wikitext-2": "Salesforce/wikitext:wikitext-2-raw-v1",
@@ -29,11 +29,6 @@ LONGEST_SYNTHETIC = 1_000_000_000
 """Characters; it is made in memory."""
 
 _NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"}
-
-
-def is_local(name: str) -> bool:
-    """Whether a corpus is a file or a folder of this machine, and not known by name elsewhere."""
-    return name != "stdlib" and name not in HUB and not re.match(r"(synthetic|nested|hf):", name)
 
 
 def validate_corpus(name: str) -> None:

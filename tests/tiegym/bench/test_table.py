@@ -45,6 +45,14 @@ def test_a_path_of_the_table_is_what_the_environment_does(tree_table):
             assert terminated
 
 
+def test_a_table_says_its_text_and_no_path_of_this_machine(tree_table, tmp_path):
+    assert tree_table.facts["config"]["corpus"] == "synthetic:20000"
+    text = tmp_path / "words.txt"
+    text.write_text("one two three four " * 400)
+    table = load_table(str(make(options(tmp_path, "tree-2x1-mine-owner", corpus=str(text)))))
+    assert table.facts["config"]["corpus"] == "mine"
+
+
 def test_every_figure_is_there(tree_table):
     for array in tree_table.arrays.values():
         assert np.isfinite(array).all()
