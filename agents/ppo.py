@@ -48,8 +48,8 @@ class Options(CriticOptions):
     def on_table(cls) -> dict[str, Any]:
         """See `TableOptions.on_table`."""
         return {
-            "envs": 50,
-            "n_steps": 8,
+            "envs": 10,
+            "n_steps": 10,
             "n_epochs": 10,
             "gamma": 1.0,
             "gae_lambda": 0.95,
