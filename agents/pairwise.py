@@ -28,6 +28,7 @@ from agents.protocols import Greedy, train_agent
 from agents.reward_differences import Env, level_free
 from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent, save_agent
 from baselines.retrain import read_source, spent_iterations
+from tiegym.config import TieConfig, default_arguments
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.transformer.layer_stats import FEATURES
@@ -241,7 +242,7 @@ def play(options: Options, source: Path) -> Path:
         agent = read_agent(kept)
         spent = agent.values.get("spent_iterations", 0)
     else:
-        agent, spent = find_agent(source, named_by_user=options.resume is None)
+        agent, spent = find_agent(source, options.env, named_by_user=options.resume is None)
     with open_run(options, "pairwise", protocol="pretrained", source_run=source) as env:
         model = make_model(options, env)  # of this number of layers, with the same weights
         agent.give_to(model)
@@ -251,11 +252,12 @@ def play(options: Options, source: Path) -> Path:
     return env.folder
 
 
-def find_agent(source: Path, named_by_user: bool) -> tuple[SavedAgent, int]:
+def find_agent(source: Path, env: TieConfig, named_by_user: bool) -> tuple[SavedAgent, int]:
     """The agent of a finished run, and the iterations that it took to train it.
 
     Args:
         source: Folder of a run of this program, or the agent.zip in one.
+        env: The environment that it is to act in.
         named_by_user: Whether it was just named on the command line, and not by a file.
 
     Raises:
@@ -269,6 +271,13 @@ def find_agent(source: Path, named_by_user: bool) -> tuple[SavedAgent, int]:
             f"{folder} is a run of {run.config.get('program')}: give one of agents.pairwise, whose "
             "agent alone fits any number of layers"
         )
+    for name in ("tie_parts", "choices"):
+        theirs = run.config["env"].get(name, default_arguments()[name])
+        if theirs != getattr(env, name):
+            raise InputError(
+                f"{folder} has an agent for {name}={theirs!r}, but env.{name} is "
+                f"{getattr(env, name)!r}: its agent fits any number of layers, and no other choices"
+            )
     if archive is not None and not named_by_user:
         raise InputError(f"{archive} was named by a record, and not by you: start this run anew")
     if archive is None and not (folder / AGENT_FILE).exists():

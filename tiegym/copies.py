@@ -143,11 +143,6 @@ class Copies(gymnasium.Env[Any, Any]):
         configuration: dict[str, Any] = as_json(found)
         return configuration
 
-    def _known_episode(self) -> Episode:
-        if self._episode is None:
-            raise gymnasium.error.ResetNeeded("call env.reset() first: there is no episode yet")
-        return self._episode
-
     def _tensors(self) -> dict[str, torch.Tensor]:
         started = self._episode is not None and self._episode.started
         return self._trainer.state() if started else {}

@@ -26,6 +26,7 @@ from tiegym.data.corpora import Corpus, load_corpus
 from tiegym.episode import Episode
 from tiegym.info import action_mask, step_info, test_figures
 from tiegym.rewards import reward
+from tiegym.shown import Shown
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
 from tiegym.training.entry import entry
@@ -39,7 +40,7 @@ from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
 Observation: TypeAlias = dict[str, Any]
 
 
-class TieEnv(Copies):
+class TieEnv(Shown, Copies):
     """A training run of one transformer as an episode.
 
     An environment step takes an action that changes the tie vector, runs `iters_per_step`
@@ -112,7 +113,6 @@ class TieEnv(Copies):
                 + ", ".join(self.metadata["render_modes"])
             )
         self._spec: EnvSpec | None = None
-        self._printed: tuple[int, str] | None = None
         self.render_mode = render_mode
         self.config = TieConfig(**config)
         self.corpus: Corpus = load_corpus(self.config.corpus, self.config.tokenizer)
@@ -225,38 +225,6 @@ class TieEnv(Copies):
         if self.render_mode == "human":
             self.render()
         return self._observation(), value, episode.terminated, False, info
-
-    def render(self) -> Any:
-        """The tying as it stands: text, or an image (H, W, 3) of uint8 for "rgb_array".
-
-        Raises:
-            gymnasium.error.ResetNeeded: Before the first reset.
-        """
-        from tiegym.pictures import episode_picture
-
-        episode, total = self._known_episode(), self.config.max_iters
-        ties = np.array(episode.ties)
-        if self.render_mode == "rgb_array":
-            return episode_picture.draw_ties(
-                ties, episode.history, total, self.config.n_layer, episode.frozen
-            )
-        if self.render_mode is None:
-            gymnasium.logger.warn("render() draws nothing: give render_mode to gymnasium.make()")
-            return None
-        text = episode_picture.ties_text(
-            ties,
-            math.exp(episode.loss),
-            episode.iteration,
-            total,
-            self.config.n_layer,
-            sum(episode.frozen),
-        )
-        if self.render_mode == "human":
-            if (line := (episode.seed, str(text))) != self._printed:  # `step` does it by itself
-                episode_picture.print_text(text)
-                self._printed = line
-            return None
-        return episode_picture.terminal_text(text)
 
     # Beyond step and reset
 

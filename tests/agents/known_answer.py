@@ -9,8 +9,10 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from tiegym import ties as tie_vectors
-from tiegym.config import Action, TieConfig
+from tiegym import parts
+from tiegym.actions import Actions
+from tiegym.config import Action, TieConfig, TieParts
+from tiegym.parts import PARTS
 from tiegym.spaces import make_action_space, make_observation_space
 from tiegym.transformer.layer_stats import FEATURES
 
@@ -21,11 +23,13 @@ class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):
     The reward is minus that loss, as with reward="neg_log_ppl".
 
     Args:
-        best: The tie vector, shape (L,), that has the lowest loss.
+        best: The tie vector, shape (L,), that has the lowest loss, or those of both parts, (2L,).
         action: The action protocol.
         sweeps: Length of an episode, in sweeps of L-1 steps.
         floor: The loss with the best ties; a transformer's never reaches zero.
         noise: Standard deviation of what is added to each reward.
+        tie_parts: As of TieEnv.
+        frozen: What is frozen at best; None: nothing can be.
     """
 
     def __init__(
@@ -35,10 +39,21 @@ class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):
         sweeps: int = 3,
         floor: float = 0.0,
         noise: float = 0.0,
+        tie_parts: TieParts = "block",
+        frozen: Sequence[bool] | None = None,
     ) -> None:
-        self.best = tie_vectors.validate(best)
-        self.config = TieConfig(n_layer=len(best), action=action, corpus="synthetic:20000")
-        self.length = sweeps * (len(best) - 1)
+        n_layer = len(best) // len(PARTS[tie_parts])
+        self.config = TieConfig(
+            n_layer=n_layer,
+            action=action,
+            corpus="synthetic:20000",
+            tie_parts=tie_parts,
+            choices="tie" if frozen is None else "tie+freeze",
+        )
+        self.actions = Actions.of(self.config)
+        self.best = parts.validate(best, n_layer, self.config.n_parts)
+        self.best_choices = self.actions.choices(self.best, frozen)
+        self.length = sweeps * len(self.actions.turns)
         self.floor, self.noise = floor, noise
         self.action_space = make_action_space(self.config)
         self.observation_space = make_observation_space(self.config)
@@ -47,21 +62,14 @@ class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
-        self.ties = np.zeros_like(self.best)
-        self.layer = 1 if self.config.action == "layerwise" else 0
+        self.choices, self.unit = np.zeros_like(self.best), self.actions.first()
         self.steps, self.loss = 0, self.floor + self.wrong
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), action
-        if self.config.action == "joint":
-            self.ties = np.concatenate(([0], action))
-        elif self.config.action == "pair":
-            pair = tie_vectors.pair_from_index(int(action))
-            self.ties = tie_vectors.set_tie(self.ties, *pair)
-        else:
-            self.ties = tie_vectors.set_tie(self.ties, self.layer, int(action))
-            self.layer = self.layer % (len(self.best) - 1) + 1
+        self.choices = self.actions.after(action, self.choices, self.unit)
+        self.unit = self.actions.following(self.unit)
         self.steps += 1
         self.loss = self.floor + self.wrong
         reward = -self.loss + self.noise * self.np_random.normal()
@@ -70,17 +78,27 @@ class KnownAnswer(gymnasium.Env[dict[str, Any], Any]):
     @property
     def wrong(self) -> int:
         """How many layers don't point where the best answer points."""
-        return int(np.count_nonzero(self.ties != self.best))
+        return int(np.count_nonzero(self.choices != self.best_choices))
+
+    @property
+    def ties(self) -> np.ndarray:
+        return self.actions.ties_of(self.choices)[0]
 
     def action_masks(self) -> np.ndarray:
-        if self.config.action == "layerwise":
-            return tie_vectors.mask(self.layer, len(self.best))
-        return np.ones(int(self.action_space.n), dtype=np.bool_)
+        return self.actions.mask(self.unit)
 
     def _observation(self) -> dict[str, Any]:
+        part, layer = divmod(self.unit, self.config.n_layer)
+        ties, frozen = self.actions.ties_of(self.choices)
+        more: dict[str, Any] = {}
+        if self.actions.n_parts > 1:
+            more["part"] = part
+        if self.actions.freeze:
+            more["frozen"] = frozen.astype(np.int8)
         return {
-            "ties": self.ties.astype(np.int16),
-            "layer": self.layer,
+            **more,
+            "ties": ties.astype(np.int16),
+            "layer": layer,
             "budget": np.array([self.steps / self.length], dtype=np.float32),
             "loss": np.array([self.loss, self.loss], dtype=np.float32),
             "layer_stats": np.zeros(len(self.best) * len(FEATURES), dtype=np.float32),
@@ -99,7 +117,8 @@ def finds_the_best_ties(model: BaseAlgorithm, policy: Any, env: KnownAnswer, ste
     """
     for _ in range(10):
         model.learn(steps // 10, reset_num_timesteps=False)
-        if greedy_ties(policy, env) == env.best.tolist():
+        greedy_ties(policy, env)
+        if env.wrong == 0:
             return True
     return False
 

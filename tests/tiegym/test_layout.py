@@ -11,7 +11,7 @@ FLOORS = [
     *("atomic_write", "ties", "parts", "data", "config", "actions", "rewards", "episode"),
     "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
-    *("copies", "env", "flat_env", "wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
+    *("copies", "shown", "env", "flat_env", "wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

@@ -244,26 +244,26 @@ class TiedTransformer(nn.Module):
             fused = self.fused_dropout
             x = drop(x, dropout if fused else noise_like(x, dropout, self.dropout_generator))
         run = self._checkpointed if self._checkpoints else self._run
-        # Without gradients there is nothing to freeze, and a compiled block no graph more to make.
-        freeze = torch.is_grad_enabled()
-        own: dict[int, tuple[Tensor, ...]] = {}
-        constant: dict[int, tuple[Tensor, ...]] = {}
+        # Without gradients all weights are constants: a compiled block then has one graph more.
+        learns = torch.is_grad_enabled()
+        own: dict[int, dict[str, Tensor]] = {}
+        constant: dict[int, dict[str, Tensor]] = {}
         for layer in range(self.shape.n_layer):
-            weights: tuple[Tensor, ...] = ()
+            weights: dict[str, Tensor] = {}
             for unit in range(layer, len(self._roots), self.shape.n_layer):
                 root = self._roots[unit]
                 if root not in own:
-                    own[root] = tuple(self.independent(root).parameters())
+                    own[root] = dict(self.independent(root).named_parameters())
                     if not self._checkpoints:  # cast once, however many layers use them
-                        own[root] = tuple(p.to(dtype) for p in own[root])
+                        own[root] = {name: p.to(dtype) for name, p in own[root].items()}
                 trains = root not in self._frozen and (unit == root or self.tie_grad == "sum")
-                if freeze and not trains:
+                if not (learns and trains):
                     if root not in constant:
-                        constant[root] = tuple(p.detach() for p in own[root])
-                    weights += constant[root]
+                        constant[root] = {name: p.detach() for name, p in own[root].items()}
+                    weights |= constant[root]
                 else:
-                    weights += own[root]
-            x = run(BlockWeights(*weights), x, dropout)
+                    weights |= own[root]
+            x = run(BlockWeights(**weights), x, dropout)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
         return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
 

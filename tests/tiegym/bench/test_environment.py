@@ -15,6 +15,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import tiegym
 from tests.tiegym.bench.conftest import TINY, options
 from tiegym.bench import make as program
+from tiegym.bench.table import write_table
 
 
 def same(a, b):
@@ -109,6 +110,33 @@ def test_wrong_arguments_are_refused(tree_file, arguments, error, message):
     for make in (gymnasium.make, lambda *a, **k: gymnasium.make_vec(*a, num_envs=2, **k)):
         with pytest.raises(error, match=message):
             make("TieBench-v0", **given)
+
+
+def rewritten(table, path, **config):
+    """The path of a copy of a table with other arguments in its record; None takes one out."""
+    known = {**table.facts["config"], **config}
+    kept = {name: value for name, value in known.items() if value is not None}
+    write_table(path, dataclasses.replace(table, facts={**table.facts, "config": kept}))
+    return str(path)
+
+
+def test_a_table_that_does_not_name_later_arguments_has_their_defaults(tree_table, tmp_path):
+    path = rewritten(tree_table, tmp_path / "old.npz", tie_parts=None, choices=None)
+    for given in ({}, {"tie_parts": "block", "choices": "tie"}):
+        env = gymnasium.make("TieBench-v0", table=path, **given)
+        assert env.unwrapped.config.tie_parts == "block"
+        assert env.reset(seed=0)[1]["val_loss"] > 0
+    with pytest.raises(
+        ValueError, match="tie_parts='attention\\+mlp': table 'tree-3x2-tiny-owner'"
+    ):
+        gymnasium.make("TieBench-v0", table=path, tie_parts="attention+mlp")
+
+
+@pytest.mark.parametrize("kind", [{"tie_parts": "attention+mlp"}, {"choices": "tie+freeze"}])
+def test_a_table_of_another_kind_of_decisions_is_refused(tree_table, tmp_path, kind):
+    path = rewritten(tree_table, tmp_path / "other.npz", **kind)
+    with pytest.raises(ValueError, match="TieBench has whole blocks that share weights or train"):
+        gymnasium.make("TieBench-v0", table=path)
 
 
 def test_a_table_of_patterns_is_no_environment(patterns_file):

@@ -186,6 +186,14 @@ def test_a_stopped_program_goes_on_with_the_seeds_that_are_missing(tmp_path, mon
         (["patterns-12-stdlib-owner"], "over 20,000 sharings"),
         (["tree-3x2-nothing-sum"], "corpus='nothing' is unknown"),
         (["tree-3x2-stdlib-sum", "--workers", "0"], "workers=0 must be at least 1"),
+        (
+            ["tree-3x2-stdlib-sum", "--env.tie-parts=attention+mlp"],
+            "env.tie_parts='attention+mlp' can't be recorded: tables are of whole blocks",
+        ),
+        (
+            ["patterns-3-stdlib-sum", "--env.choices=tie+freeze"],
+            "env.choices='tie+freeze' can't be recorded",
+        ),
     ],
 )
 def test_wrong_tables_end_the_program_with_one_line(arguments, message, capsys):

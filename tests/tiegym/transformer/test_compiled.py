@@ -62,3 +62,19 @@ def test_generation_compiles_nothing(counter):
     assert tokens.shape == (1, 23)
     assert counter.frame_count == 0
     assert env.model.compiled
+
+
+def test_parts_and_frozen_layers_need_few_graphs_whatever_the_ties(counter):
+    changes = {"tie_parts": "attention+mlp", "choices": "tie+freeze", "action": "joint"}
+    changes |= {"max_iters": 60, "n_embd": 20, "iters_per_step": 1, "test_tokens": 17}
+    plain, compiled = (tiegym.TieEnv(**SMALL | changes, compile=flag) for flag in (False, True))
+    plain.action_space.seed(0)
+    for env in (plain, compiled):
+        env.reset(seed=0)
+    for step in range(40):
+        action = plain.action_space.sample()
+        assert compiled.step(action)[1] == plain.step(action)[1]
+        if step == 20:
+            halfway = counter.frame_count
+    # Training where both parts learn, one of them, or none; and evaluation.
+    assert halfway == counter.frame_count <= 5
