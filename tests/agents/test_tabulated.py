@@ -217,13 +217,13 @@ def test_a_table_decides_the_defaults_and_help_shows_them(tree_file, capsys):
     default = ppo.Options.defaults(given)
     assert default == ppo.Options.for_table(str(tree_file))
     assert default.env == real_config(str(tree_file))
-    assert default.envs == 50
+    assert default.envs == 10
     assert default.table_steps == 100_000
     assert ppo.Options.defaults([]) == ppo.Options()
     with pytest.raises(SystemExit):
         ppo.main([*given, "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "recorded runs that are stepped at a time. (default: 50)" in text
+    assert "recorded runs that are stepped at a time. (default: 10)" in text
 
 
 def test_a_price_and_a_reward_are_free(tree_file):
