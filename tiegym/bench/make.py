@@ -260,7 +260,10 @@ def _facts(plan: Plan) -> dict[str, Any]:
     assert text is not None
     return {
         "n_sweeps": plan.n_sweeps,
-        "config": dataclasses.asdict(config) | {"corpus": text},
+        # A file's or folder's path means something on one machine alone: the table's word stands
+        # for it.
+        "config": dataclasses.asdict(config)
+        | ({"corpus": text[4]} if Path(config.corpus).exists() else {}),
         "vocab_size": corpus.vocab_size,
         "bytes_per_token": {
             "validation": corpus.bytes_per_token("validation"),
