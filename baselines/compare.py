@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import RunningOptions, RunsFailed, run_missing, stoppable
+from baselines.running import RunningOptions, run_missing
 from tiegym.analysis.comparison import Judged, given_rows, judge, show, write
 from tiegym.analysis.find import is_run_folder
 from tiegym.analysis.rows import Row, make_row
@@ -31,6 +30,7 @@ from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.messages import complain
+from tiegym.runs.processes import long_work
 
 
 @dataclass(frozen=True)
@@ -153,21 +153,6 @@ def _with_learning_rate(policy: ComparedPolicy, rate: float) -> ComparedPolicy:
     return ComparedPolicy(f"{policy.label} (lr {rate:g})", policy.module, options)
 
 
-@contextmanager
-def comparison_errors() -> Iterator[None]:
-    """Ends a comparison that can't be made, that fails or that is stopped with one line.
-
-    The exit status is 2 for a wrong input, 1 where runs failed, and 128 and its number for a
-    signal.
-    """
-    with input_errors(InputError), stoppable():
-        try:
-            yield
-        except RunsFailed as error:
-            complain(f"error: {error}")
-            sys.exit(1)
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     args = sys.argv[1:] if args is None else list(args)
@@ -179,7 +164,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = read_command_line(
         Options, "baselines.compare", __doc__, default=Options(env=env), args=args
     )
-    with comparison_errors():
+    with long_work():
         judged = compare(options)
     show(judged, options.runs_dir)
 

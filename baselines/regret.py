@@ -20,7 +20,6 @@ from pathlib import Path
 
 import tyro
 
-from baselines.compare import comparison_errors
 from baselines.regret_table import DRAWN, Report, make_report, markdown, write_csv
 from baselines.results import LEARNING
 from baselines.table_learning import Learner, learn_missing, parse_learner
@@ -33,6 +32,7 @@ from tiegym.pictures.style import Theme
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.messages import say
+from tiegym.runs.processes import long_work
 
 PICTURES: dict[Theme, str] = {"light": "regret.png", "dark": "regret-dark.png"}
 
@@ -140,7 +140,7 @@ def main(args: Sequence[str] | None = None) -> None:
         default=Options(table=tyro.MISSING),
         args=sys.argv[1:] if args is None else list(args),
     )
-    with comparison_errors():
+    with long_work():
         report = measure(options)
         folder = options.out / report.table
         write(report, folder)

@@ -24,7 +24,6 @@ import numpy as np
 from agents.agent_options import AgentOptions
 from agents.tabulated import TablePolicy, learn_on_table
 from baselines.policies import OF_THE_COMPARISON
-from baselines.processes import do_all
 from baselines.results import LEARNING
 from tiegym.bench.environment import TieBench
 from tiegym.bench.make import one_thread
@@ -37,6 +36,7 @@ from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import WHERE_AND_HOW
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import plain, read_json, write_json
+from tiegym.runs.processes import do_all
 from tiegym.runs.progress import Progress
 from tiegym.runs.source_code import source_sha256
 

@@ -15,12 +15,13 @@ import pytest
 from baselines import running, workers
 from baselines.compare import Options, compare, main
 from baselines.policies import parse_policy
-from baselines.running import RunningOptions, RunsFailed, run_missing, stoppable
+from baselines.running import RunningOptions, run_missing
 from baselines.workers import Outcome, Task, Workers, _claimed
 from tests.tiegym.analysis.made_up import ENV
 from tests.tiegym.small import SMALL
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import write_json
+from tiegym.runs.processes import RunsFailed, stoppable
 from tiegym.runs.recorder import read_run
 
 ARGUMENTS = [f"--env.{key.replace('_', '-')}={value}" for key, value in SMALL.items()]

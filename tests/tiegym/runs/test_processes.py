@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from baselines.processes import do_all
-from tests.baselines.tables import made_table
+from tiegym.runs.processes import do_all
 
 
 def write(task):
@@ -50,10 +49,9 @@ def wait_until(holds, seconds=120):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads processes from /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, None])
 def test_a_program_that_ends_leaves_no_process(number, tmp_path):
-    table = str(made_table(tmp_path))
-    command = [sys.executable, "-m", "baselines.regret", table, "--agents", "dqn", "--workers", "2"]
+    command = [sys.executable, "-m", "tiegym.bench.make", "tree-4x2-made-owner", "--workers", "2"]
     process = subprocess.Popen(
-        [*command, "--decisions", "100", "10000000", "--seeds", "2", "--out", str(tmp_path)],
+        [*command, "--corpus", "synthetic:20000", "--seeds", "2", "--out", str(tmp_path)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -9,16 +9,75 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
-from baselines.running import RunsFailed
-from baselines.workers import SIGNALS
+from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.messages import complain, say
 
 Task = TypeVar("Task")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""That ask a program for an end: Ctrl-C, kill, and the end of its terminal."""
+
+
+class RunsFailed(RuntimeError):
+    """Some of the work wasn't done; what went wrong was said when it happened, or is said here."""
+
+
+class StopAsked(KeyboardInterrupt):
+    """A signal asks for an end.
+
+    Args:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ends a program that a signal stops with one line and the exit status that shells give it.
+
+    So it is with Ctrl-C, with SIGTERM, and with the end of its terminal.
+    """
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        raise StopAsked(number)
+
+    unheard = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {n: signal.signal(n, ask) for n in SIGNALS if n not in unheard}  # nohup ignores it
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        say("stopped: the same command goes on where it stopped", sys.stderr)
+        sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None is one that C code set
+
+
+@contextmanager
+def long_work() -> Iterator[None]:
+    """Ends a program whose work can't be done, fails or is stopped with one line.
+
+    The exit status is 2 for a wrong input, 1 where work failed, and 128 and its number for a
+    signal.
+    """
+    with input_errors(InputError), stoppable():
+        try:
+            yield
+        except RunsFailed as error:
+            complain(f"error: {error}")
+            sys.exit(1)
 
 
 def do_all(work: Callable[[Task], None], tasks: Sequence[Task], workers: int) -> Iterator[Task]:
