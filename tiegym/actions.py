@@ -96,13 +96,18 @@ class Actions:
     def _pairs(self) -> int:
         return self.n_layer * (self.n_layer + 1) // 2
 
+    @property
+    def _pairs_of_part(self) -> int:
+        """Actions of "pair" for each part: the pairs, then one for each layer that freezes it."""
+        return self._pairs + self.freeze * self.n_layer
+
     def space(self) -> spaces.Space[Any]:
         """The action space; see `tiegym.env.TieEnv`."""
         if self.kind == "joint":
             return spaces.MultiDiscrete(self.n_choices[sorted(self.turns)])
         if self.kind == "layerwise":
             return spaces.Discrete(self.n_layer + self.freeze)
-        return spaces.Discrete(self.n_parts * (self._pairs + self.freeze * self.n_layer))
+        return spaces.Discrete(self.n_parts * self._pairs_of_part)
 
     def first(self) -> int:
         """The unit under the cursor after reset; 0 where actions name the unit themselves."""
@@ -128,7 +133,7 @@ class Actions:
             return result
         action = int(action)
         if self.kind == "pair":
-            part, index = divmod(action, self._pairs + self.freeze * self.n_layer)
+            part, index = divmod(action, self._pairs_of_part)
             layer, choice = index - self._pairs, index - self._pairs + 1
             if index < self._pairs:
                 layer, choice = tie_vectors.pair_from_index(index)
@@ -150,7 +155,7 @@ class Actions:
         if self.kind == "layerwise":
             return np.int64(self.n_layer if frozen else choice)
         index = self._pairs + layer if frozen else tie_vectors.pair_index(layer, choice)
-        return np.int64(part * (self._pairs + self.freeze * self.n_layer) + index)
+        return np.int64(part * self._pairs_of_part + index)
 
     def choose_all(self, choices: Ties) -> Ties:
         """The action of "joint" that leads to these choices of all units, (P L,)."""
@@ -161,13 +166,11 @@ class Actions:
 
         For "joint" it has an entry for each choice of each unit, as mask-aware agents want it.
         """
-        space = self.space()
-        if isinstance(space, spaces.MultiDiscrete):
-            return np.ones(space.nvec.sum(), dtype=np.bool_)
-        assert isinstance(space, spaces.Discrete)
+        if self.kind == "joint":
+            return np.ones(self.n_choices[self.turns].sum(), dtype=np.bool_)
         if self.kind == "pair":
-            return np.ones(space.n, dtype=np.bool_)
-        actions = np.arange(space.n)
+            return np.ones(self.n_parts * self._pairs_of_part, dtype=np.bool_)
+        actions = np.arange(self.n_layer + self.freeze)
         mask: npt.NDArray[np.bool_] = (actions <= self.layer[unit]) | (actions == self.n_layer)
         return mask
 

@@ -138,7 +138,10 @@ def draw_ties(
         gridspec_kw={"left": 0.13, "right": 0.95, "top": 0.92, "bottom": 0.075, "hspace": 0.25},
     )
     draw_layers(layers, ties, "white", n_layer, frozen)
-    layers.set_title(NODES.replace(", ", "\n"), loc="right", fontsize=9, color=GREY)
+    nodes = (
+        NODES if frozen is None or not np.any(frozen) else NODES.replace(",", " (empty: frozen),")
+    )
+    layers.set_title(nodes.replace(", ", "\n"), loc="right", fontsize=9, color=GREY)
     _draw_curve(curve, history, max_iters)
     return figure_pixels(figure)
 
@@ -204,7 +207,7 @@ def draw_layers(
     what = "layers" if len(columns) == 1 else "parts"
     says = f"{len(own)} of {len(ties)} {what} independent"
     if still.any():
-        says += f", {still.sum()} frozen (empty squares)"
+        says += f", {still.sum()} frozen"
     axes.set_title(says, loc="left", fontsize=12)
     tidy(axes)
     axes.spines["left"].set_visible(False)

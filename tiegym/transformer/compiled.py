@@ -3,7 +3,8 @@
 PyTorch counts recompilations by code object, and runs a function uncompiled, with a warning of its
 own at most, once there are more than `torch._dynamo.config.recompile_limit` (8). One block for all
 sizes would reach that with the second size of a process. So each size gets a copy of the function;
-it has a graph for training with and without weight gradients and one for evaluation.
+it has a graph for training with and without weight gradients (of either part, where parts share
+weights apart) and one for evaluation.
 """
 
 from __future__ import annotations

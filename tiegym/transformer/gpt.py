@@ -7,7 +7,7 @@ the tie vector. How a tie vector changes during training, optimiser state includ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -169,7 +169,7 @@ class TiedTransformer(nn.Module):
         return module
 
     def set_blocks(
-        self, ties: Ties, blocks: dict[int, Block], frozen: Iterable[int] | None = None
+        self, ties: Ties, blocks: dict[int, Block], frozen: Collection[int] | None = None
     ) -> None:
         """Puts ties in place together with the blocks of the units that own weights.
 
@@ -187,7 +187,7 @@ class TiedTransformer(nn.Module):
         self.blocks = nn.ModuleDict(
             {self._names[unit]: blocks[unit] for unit in parts.by_layer(own, n_layer)}
         )
-        if frozen is not None:
+        if frozen is not None and (self._frozen or frozen):
             self._frozen = frozenset(frozen)
             for unit, module in blocks.items():
                 module.requires_grad_(unit not in self._frozen)
@@ -244,8 +244,9 @@ class TiedTransformer(nn.Module):
             fused = self.fused_dropout
             x = drop(x, dropout if fused else noise_like(x, dropout, self.dropout_generator))
         run = self._checkpointed if self._checkpoints else self._run
-        # Without gradients all weights are constants: a compiled block then has one graph more.
-        learns = torch.is_grad_enabled()
+        # Without gradients there is nothing to detach. But a compiled block tells weights that are
+        # frozen from others: as constants all are alike, and it needs one graph more.
+        learns, as_constants = torch.is_grad_enabled(), self.compiled
         own: dict[int, dict[str, Tensor]] = {}
         constant: dict[int, dict[str, Tensor]] = {}
         for layer in range(self.shape.n_layer):
@@ -257,7 +258,7 @@ class TiedTransformer(nn.Module):
                     if not self._checkpoints:  # cast once, however many layers use them
                         own[root] = {name: p.to(dtype) for name, p in own[root].items()}
                 trains = root not in self._frozen and (unit == root or self.tie_grad == "sum")
-                if not (learns and trains):
+                if not trains if learns else as_constants:
                     if root not in constant:
                         constant[root] = {name: p.detach() for name, p in own[root].items()}
                     weights |= constant[root]

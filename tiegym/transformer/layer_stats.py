@@ -32,8 +32,9 @@ def sample_weights(model: TiedTransformer) -> Tensor:
     Of two parts: (2L, n), the attention's and then the MLPs', the shorter ones filled with zeros.
     """
     samples = {root: _sample(model.independent(root)) for root in set(model.roots)}
-    longest = max(len(sample) for sample in samples.values())
-    samples = {root: _filled(sample, longest) for root, sample in samples.items()}
+    if model.n_parts > 1:
+        longest = max(len(sample) for sample in samples.values())
+        samples = {root: _filled(sample, longest) for root, sample in samples.items()}
     return torch.stack([samples[root] for root in model.roots])
 
 

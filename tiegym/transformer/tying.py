@@ -123,11 +123,11 @@ def _put(
     model.set_blocks(ties, blocks, frozen)
     (group,) = optimizer.param_groups
     group["params"] = [p for p in model.parameters() if p.requires_grad]
-    trained = set(group["params"])
-    for parameter in [p for p in optimizer.state if p not in trained]:
+    exist = set(group["params"])
+    for parameter in [p for p in optimizer.state if p not in exist]:
         del optimizer.state[parameter]
-    for parameter in model.parameters():
-        if parameter not in trained:
+    for unit in frozen or ():
+        for parameter in blocks[unit].parameters():
             parameter.grad = None
 
 
