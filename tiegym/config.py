@@ -9,15 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import numpy as np
+from typing import Any, Literal
 
 from tiegym import parts
+from tiegym import private as private_parts
+from tiegym.argument_types import check_types, make_plain
 from tiegym.data import sources, tokenization
 
 Action = Literal["layerwise", "pair", "joint"]
@@ -26,6 +25,9 @@ TieParts = Literal["block", "attention+mlp"]
 TieGrad = Literal["owner", "sum"]
 Reward = Literal["neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params", "delta_ppl_params"]
 Decay = Literal["constant", "cosine", "linear"]
+TieChange = Literal["hard", "soft"]
+Init = Literal["gpt2", "admin"]
+ResidualScale = Literal["depth", "group"]
 Dtype = Literal["auto", "float32", "bfloat16-mixed", "bfloat16"]
 
 
@@ -66,6 +68,21 @@ class TieConfig:
     """AdamW's decoupled weight decay, on all weights."""
     grad_clip: float = 1.0
     """Largest norm of the whole gradient; 0 turns clipping off."""
+    grad_accum: int = 1
+    """Micro-batches that a batch is split into, one after the other: less memory for the same
+    gradient; batch_size must be a multiple."""
+    private: str = "none"
+    """What every layer keeps to itself whatever its ties: none, or norms, scales (a gain on each
+    residual branch) and lora:R (a term of rank R beside each matrix), joined with +."""
+    tie_change: TieChange = "hard"
+    """hard: what a layer that gets tied had is lost; soft: what its term of rank R can hold of it
+    is kept there, and goes back into its weights when it is untied; needs private=lora:R."""
+    init: Init = "gpt2"
+    """gpt2; or admin: on a first batch all residual branches are scaled to the embedding's
+    variance; needs private=scales."""
+    residual_scale: ResidualScale = "depth"
+    """depth: initial residual projections are divided by sqrt(2 L); group: by sqrt(2 L n), where
+    n layers use them at the start."""
     iters_per_step: int = 4
     """Training iterations K in one environment step."""
     max_iters: int = 400
@@ -112,8 +129,8 @@ class TieConfig:
 
     def __post_init__(self) -> None:
         """Checks every argument; NumPy's scalars, paths and lists become plain values."""
-        _make_plain(self)
-        _check_types(self)
+        make_plain(self)
+        check_types(self, but="initial_ties")  # a pattern's name or any sequence of integers
         _check_sizes(self)
         if not isinstance(self.initial_ties, str):
             vector = parts.validate(self.initial_ties, self.n_layer, self.n_parts)
@@ -123,6 +140,14 @@ class TieConfig:
                 f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}: "
                 "each head gets an equal share of the width"
             )
+        if self.batch_size % self.grad_accum:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not divisible by grad_accum={self.grad_accum}: "
+                "each micro-batch gets an equal share of the sequences"
+            )
+        private = private_parts.parse(self.private)
+        private_parts.check(private, self.n_embd, self.tie_change, self.init)
+        object.__setattr__(self, "private", str(private))
         _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         _require(self, "learning_rate", self.learning_rate > 0, "positive")
         _require(
@@ -215,7 +240,8 @@ def default_arguments() -> dict[str, Any]:
 
 def arguments_since_0_1() -> dict[str, Any]:
     """The defaults of the fields that 0.1 didn't have: what its records mean by not naming them."""
-    later = ("warmup_iters", "lr_decay", "choices", "tie_parts")
+    later = {"warmup_iters", "lr_decay", "choices", "tie_parts"}
+    later |= {"grad_accum", "private", "tie_change", "init", "residual_scale"}
     return {name: value for name, value in default_arguments().items() if name in later}
 
 
@@ -251,22 +277,6 @@ MOST_WEIGHTS = 2**50
 """The most weights of all layers together: more than any machine has, and few enough to count."""
 
 
-def _make_plain(config: TieConfig) -> None:
-    """Turns values that mean a plain one into it: records and specs are JSON."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        plain = value
-        if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-            plain = value.item()
-        if isinstance(plain, os.PathLike):
-            plain = os.fspath(plain)
-        for kind in (str, int, float):  # subclasses of them, such as members of an enumeration
-            if isinstance(plain, kind) and type(plain) not in (kind, bool):
-                plain = kind.__str__(plain) if kind is str else kind(plain)
-        if plain is not value:
-            object.__setattr__(config, field.name, plain)
-
-
 def _check_sizes(config: TieConfig) -> None:
     """Rejects sizes that can't be, before anything of them is made."""
     for field in dataclasses.fields(config):
@@ -274,7 +284,7 @@ def _check_sizes(config: TieConfig) -> None:
         if type(value) is int:
             _require(config, field.name, value <= MOST, f"at most {MOST}")
     at_least_one = "n_layer n_head n_embd block_size batch_size iters_per_step max_iters "
-    at_least_one += "eval_batches"
+    at_least_one += "eval_batches grad_accum"
     for name in at_least_one.split():
         _require(config, name, getattr(config, name) >= 1, "at least 1")
     if config.action == "joint" and config.choices == "tie":
@@ -298,29 +308,3 @@ def _check_sizes(config: TieConfig) -> None:
                 f"sequences of block_size={config.block_size} are {tokens:.1e} tokens at a time: "
                 f"at most {MOST:.1e} can be; lower one of them"
             )
-
-
-def _check_types(config: TieConfig) -> None:
-    """Rejects a value of another type than the field's, and one outside a Literal."""
-    hints = get_type_hints(TieConfig)
-    for field in dataclasses.fields(config):
-        hint, value = hints[field.name], getattr(config, field.name)
-        if get_origin(hint) is Literal:
-            if not isinstance(value, str) or value not in get_args(hint):
-                allowed = ", ".join(get_args(hint))
-                raise ValueError(f"{field.name}={value!r} is unknown: choose one of {allowed}")
-            continue
-        if field.name == "initial_ties":  # a pattern's name or any sequence of integers
-            continue
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            try:
-                value = float(value)
-            except OverflowError as error:
-                raise ValueError(f"{field.name} must be finite, not so large a number") from error
-            object.__setattr__(config, field.name, value)
-        kinds = get_args(hint) or (hint,)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"{field.name}={value!r} must be of type {names}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{field.name}={value!r} must be finite")

@@ -34,6 +34,10 @@ SENSIBLE = {
     "corpus": st.sampled_from(["synthetic:20000", "synthetic:300", "synthetic:1"]),
     "tokenizer": st.sampled_from(["bytes", "word", "word-2", "word-50", "bpe-257", "bpe-300"]),
     "batch_size": st.integers(1, 4),
+    "grad_accum": st.integers(1, 4),
+    "private": st.sampled_from(
+        ["none", "norms", "scales", "lora:1", "lora:4+norms", "scales+norms+lora:2", "lora:30"]
+    ),
     "learning_rate": st.floats(1e-12, 1e12),
     "warmup_iters": st.integers(0, 14),
     "weight_decay": st.floats(0, 1e6),
@@ -139,10 +143,14 @@ def test_any_configuration_is_refused_with_a_reason_or_works(arguments, seed):
 @pytest.mark.parametrize("tie_grad", ["owner", "sum"])
 @pytest.mark.parametrize("tie_parts", ["block", "attention+mlp"])
 @pytest.mark.parametrize("choices", ["tie", "tie+freeze"])
-def test_any_sequence_of_actions_keeps_the_invariants(action, tie_grad, tie_parts, choices):
+@pytest.mark.parametrize("private", ["none", "norms+scales+lora:2"])
+def test_any_sequence_of_actions_keeps_the_invariants(
+    action, tie_grad, tie_parts, choices, private
+):
     env = tiegym.TieEnv(
         **SMALL
         | {"action": action, "tie_grad": tie_grad, "tie_parts": tie_parts, "choices": choices}
+        | {"private": private, "tie_change": "hard" if private == "none" else "soft"}
         | {"n_embd": 4, "block_size": 4, "batch_size": 1}
         | {"iters_per_step": 1, "max_iters": 50, "test_tokens": 8}
     )

@@ -101,14 +101,19 @@ def best_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
 
 
 def _layer_parameters(rows: Sequence[Row]) -> float:
-    """Trainable parameters that an independent layer adds, from runs with few and with many."""
-    sizes = [
-        size
-        for row in rows
-        for size in zip(row.final("n_independent"), row.final("trainable_params"), strict=True)
-    ]
-    (few, least), (many, most) = min(sizes), max(sizes)
-    return (most - least) / (many - few) if many > few else 0.0
+    """Trainable parameters that an independent layer adds, from runs with few and with many.
+
+    Only runs with the same private parts show it: those are in every layer, independent or not.
+    """
+    sizes: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        alike = sizes.setdefault(row.env.get("private", "none"), [])
+        alike += zip(row.final("n_independent"), row.final("trainable_params"), strict=True)
+    slopes = [0.0]
+    for found in sizes.values():
+        (few, least), (many, most) = min(found), max(found)
+        slopes += [(most - least) / (many - few)] if many > few else []
+    return max(slopes)
 
 
 def _same_size(row: Row, pattern: Row, layer: float) -> bool:

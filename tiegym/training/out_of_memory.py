@@ -49,7 +49,8 @@ def advice(config: Any, error: BaseException) -> str:
     return (
         f"out of memory: lower {' or '.join(less)} (activations), {' or '.join(more)} "
         f"(batches that are there at a time), or {' or '.join(size)} (weights); "
-        "checkpoint_activations=True and a small loss_chunk take less for the same result, and "
+        f"a higher grad_accum than {config.grad_accum}, checkpoint_activations=True and a small "
+        "loss_chunk take less for the same result, and "
         f"dtype='bfloat16' halves the weights. PyTorch said: {_first_line(error)}"
     )
 

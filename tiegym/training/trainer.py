@@ -27,6 +27,7 @@ from tiegym.training.resolve import (
 )
 from tiegym.training.schedule import rate_factor, scheduled
 from tiegym.transformer import tying
+from tiegym.transformer.admin import balance_branches
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
 
@@ -82,7 +83,11 @@ class Trainer:
             for value in state.values():
                 value.zero_()
         self.hyperparameters = self.optimizer.defaults
-        self.model.initialize(int(weights))
+        self.model.initialize(int(weights), self.config.residual_scale)
+        if self.config.init == "admin":
+            size = (self.config.batch_size, self.config.block_size)
+            inputs, _ = self.data.sample("train", *size, self._batches.manual_seed(int(batches)))
+            balance_branches(self.model, inputs)
         self._batches.manual_seed(int(batches))
         self._dropout.manual_seed(int(dropout))
         self._draw_validation_set(int(evaluation))
@@ -130,7 +135,8 @@ class Trainer:
     @isolated
     def retie(self, ties: Ties, frozen: Sequence[bool] | None = None) -> None:
         """Puts a tie vector into force; see `tiegym.transformer.tying.retie`."""
-        tying.retie(self.model, self.optimizer, ties, frozen)
+        soft = self.config.tie_change == "soft"
+        tying.retie(self.model, self.optimizer, ties, frozen, soft)
 
     @isolated
     def train(self, iterations: int, start: int = 0) -> Tensor:
@@ -157,14 +163,22 @@ class Trainer:
         with lent(self._dropout) if fused else nullcontext():
             for i in range(iterations):
                 self.optimizer.zero_grad(set_to_none=True)
-                loss = self.model.loss(inputs[i], targets[i])
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = self._backward(inputs[i], targets[i])
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
                 with scheduled(self.optimizer, rate_factor(config, start + i)):
                     self.optimizer.step()
-                losses[i] = loss.detach()
+                losses[i] = loss
         return losses
+
+    def _backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Leaves the gradients of a batch, (B, T) both, and returns its loss without a graph."""
+        n, losses = self.config.grad_accum, []
+        for micro_batch in zip(inputs.chunk(n), targets.chunk(n), strict=True):
+            loss = self.model.loss(*micro_batch) / n
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     @isolated
     @torch.inference_mode()

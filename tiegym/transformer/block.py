@@ -1,18 +1,22 @@
 """One transformer block: its sizes, its weights, and its forward pass, a pure function of both.
 
 Which weights a layer uses is decided elsewhere, by the tie vector of
-`tiegym.transformer.gpt.TiedTransformer`.
+`tiegym.transformer.gpt.TiedTransformer`. What a position keeps to itself beside them is in
+`tiegym.transformer.private`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tiegym.private import Private, parse
+from tiegym.transformer.low_rank import LowRank, linear
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Shape:
         n_head: Attention heads of each layer.
         n_embd: Width C of the residual stream.
         block_size: Context length T in tokens.
+        private: What every layer keeps to itself, as in `TieConfig.private`.
     """
 
     vocab_size: int
@@ -32,16 +37,22 @@ class Shape:
     n_head: int
     n_embd: int
     block_size: int
+    private: str = "none"
+
+    @property
+    def private_parts(self) -> Private:
+        """What `private` says."""
+        return parse(self.private)
 
     @property
     def block_params(self) -> int:
-        """Parameters of one block: 12 C^2 + 13 C."""
-        return 12 * self.n_embd**2 + 13 * self.n_embd
+        """Parameters of one block: 12 C^2 + 13 C, of which private norms take 4 C."""
+        return 12 * self.n_embd**2 + (9 if self.private_parts.norms else 13) * self.n_embd
 
     @property
     def attention_params(self) -> int:
         """Parameters of a block's attention part, its norm included: 4 C^2 + 6 C."""
-        return 4 * self.n_embd**2 + 6 * self.n_embd
+        return 4 * self.n_embd**2 + (4 if self.private_parts.norms else 6) * self.n_embd
 
     def params(self, n_independent: int, n_mlp: int | None = None) -> int:
         """Trainable parameters with that many independent layers; the head is the embedding.
@@ -51,10 +62,11 @@ class Shape:
             n_mlp: MLP parts, if they are as many as others.
         """
         outside = (self.vocab_size + self.block_size + 2) * self.n_embd
+        private = self.n_layer * self.private_parts.params(self.n_embd)
         if n_mlp is None:
             n_mlp = n_independent
         mlp_params = self.block_params - self.attention_params
-        return outside + n_independent * self.attention_params + n_mlp * mlp_params
+        return outside + n_independent * self.attention_params + n_mlp * mlp_params + private
 
 
 class BlockWeights(NamedTuple):
@@ -62,22 +74,45 @@ class BlockWeights(NamedTuple):
 
     Weight and bias of `norm_1` and `norm_2`: (C,) and (C,); of `qkv`: (3C, C) and (3C,); of
     `attention_out`: (C, C) and (C,); of `mlp_in`: (4C, C) and (4C,); of `mlp_out`: (C, 4C) and
-    (C,).
+    (C,). Norms are None where each position has its own.
     """
 
-    norm_1_weight: Tensor  # (C,)
-    norm_1_bias: Tensor  # (C,)
+    norm_1_weight: Tensor | None  # (C,)
+    norm_1_bias: Tensor | None  # (C,)
     qkv_weight: Tensor  # (3C, C)
     qkv_bias: Tensor  # (3C,)
     attention_out_weight: Tensor  # (C, C)
     attention_out_bias: Tensor  # (C,)
-    norm_2_weight: Tensor  # (C,)
-    norm_2_bias: Tensor  # (C,)
+    norm_2_weight: Tensor | None  # (C,)
+    norm_2_bias: Tensor | None  # (C,)
     mlp_in_weight: Tensor  # (4C, C)
     mlp_in_bias: Tensor  # (4C,)
     mlp_out_weight: Tensor  # (C, 4C)
     mlp_out_bias: Tensor  # (C,)
 
+
+class PrivateWeights(NamedTuple):
+    """What one position has of its own beside the weights of a block; None is what it hasn't.
+
+    Norms as in `BlockWeights`, instead of those; a gain on each residual branch; and a low-rank
+    term beside each of the four matrices.
+    """
+
+    norm_1_weight: Tensor | None = None  # (C,)
+    norm_1_bias: Tensor | None = None  # (C,)
+    norm_2_weight: Tensor | None = None  # (C,)
+    norm_2_bias: Tensor | None = None  # (C,)
+    attention_scale: Tensor | None = None  # (C,)
+    mlp_scale: Tensor | None = None  # (C,)
+    qkv: LowRank | None = None
+    attention_out: LowRank | None = None
+    mlp_in: LowRank | None = None
+    mlp_out: LowRank | None = None
+
+
+NO_PRIVATE = PrivateWeights()
+NO_NORMS: dict[str, Any] = {n: None for n in BlockWeights._fields if n.startswith("norm")}
+"""What stands in `BlockWeights` where norms are private."""
 
 PART_WEIGHTS: dict[str, tuple[str, ...]] = {
     "block": BlockWeights._fields,
@@ -122,7 +157,13 @@ def noise_like(x: Tensor, dropout: float, generator: torch.Generator | None) -> 
     return noise.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
 
 
-def block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None = None) -> Tensor:
+def block(
+    w: BlockWeights,
+    x: Tensor,
+    n_head: int,
+    noise: Noise | None = None,
+    private: PrivateWeights = NO_PRIVATE,
+) -> Tensor:
     """One pre-norm transformer block as in GPT-2; (B, T, C) to (B, T, C), causal.
 
     It draws nothing at random unless it is told to by numbers in `noise`: noise that is drawn
@@ -133,10 +174,13 @@ def block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None = None) -
         x: The residual stream.
         n_head: Attention heads.
         noise: Of dropout, on the attention and on both residual branches; None drops nothing.
+        private: What its position has beside those weights, in the same dtype.
     """
     batch, length, width = x.shape
-    h = F.layer_norm(x, (width,), w.norm_1_weight, w.norm_1_bias)
-    qkv = F.linear(h, w.qkv_weight, w.qkv_bias).view(batch, length, 3, n_head, width // n_head)
+    norms = w if private.norm_1_weight is None else private
+    h = F.layer_norm(x, (width,), norms.norm_1_weight, norms.norm_1_bias)
+    qkv = linear(h, w.qkv_weight, w.qkv_bias, private.qkv)
+    qkv = qkv.view(batch, length, 3, n_head, width // n_head)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, C / heads)
     if noise is None or isinstance(noise.attention, float):
         p = 0.0 if noise is None else float(noise.attention)
@@ -144,12 +188,16 @@ def block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None = None) -
     else:
         h = _attention(q, k, v, noise.attention)
     h = h.transpose(1, 2).reshape(batch, length, width)
-    h = F.linear(h, w.attention_out_weight, w.attention_out_bias)
-    x = x + (h if noise is None else drop(h, noise.attention_out))
-    h = F.layer_norm(x, (width,), w.norm_2_weight, w.norm_2_bias)
-    h = F.gelu(F.linear(h, w.mlp_in_weight, w.mlp_in_bias), approximate="tanh")
-    h = F.linear(h, w.mlp_out_weight, w.mlp_out_bias)
-    return x + (h if noise is None else drop(h, noise.mlp_out))
+    h = linear(h, w.attention_out_weight, w.attention_out_bias, private.attention_out)
+    x = _add(x, h if noise is None else drop(h, noise.attention_out), private.attention_scale)
+    h = F.layer_norm(x, (width,), norms.norm_2_weight, norms.norm_2_bias)
+    h = F.gelu(linear(h, w.mlp_in_weight, w.mlp_in_bias, private.mlp_in), approximate="tanh")
+    h = linear(h, w.mlp_out_weight, w.mlp_out_bias, private.mlp_out)
+    return _add(x, h if noise is None else drop(h, noise.mlp_out), private.mlp_scale)
+
+
+def _add(x: Tensor, branch: Tensor, scale: Tensor | None) -> Tensor:
+    return x + branch if scale is None else torch.addcmul(x, branch, scale)
 
 
 def drop(x: Tensor, noise: Tensor | float) -> Tensor:
@@ -171,25 +219,37 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
     return ((torch.softmax(scores, 3) * noise) @ v).to(dtype)
 
 
-def block_sizes(n_embd: int, part: str = "block") -> dict[str, tuple[int, ...]]:
-    """The sizes of the weights of a block, or a part of one, by their names in `BlockWeights`."""
+def block_sizes(n_embd: int, part: str = "block", norms: bool = True) -> dict[str, tuple[int, ...]]:
+    """The sizes of the weights of a block, or a part of one, by their names in `BlockWeights`.
+
+    Args:
+        n_embd: Width C.
+        part: One of `PART_WEIGHTS`.
+        norms: Whether norms are among them, or each position's own.
+    """
     c = n_embd
     norm, qkv, out = [(c,), (c,)], [(3 * c, c), (3 * c,)], [(c, c), (c,)]
     mlp = [(4 * c, c), (4 * c,), (c, 4 * c), (c,)]
     sizes: list[tuple[int, ...]] = [*norm, *qkv, *out, *norm, *mlp]
     every = dict(zip(BlockWeights._fields, sizes, strict=True))
-    return {name: every[name] for name in PART_WEIGHTS[part]}
+    names = (n for n in PART_WEIGHTS[part] if norms or n not in NO_NORMS)
+    return {name: every[name] for name in names}
 
 
 class Block(nn.Module):
     """The weights of one independent layer, or of one of its parts, named as in `BlockWeights`."""
 
     def __init__(
-        self, n_embd: int, device: torch.device, dtype: torch.dtype, part: str = "block"
+        self,
+        n_embd: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        part: str = "block",
+        norms: bool = True,
     ) -> None:
-        """Allocates the weights without setting their values."""
+        """Allocates the weights without setting their values; arguments as in `block_sizes`."""
         super().__init__()
-        for name, size in block_sizes(n_embd, part).items():
+        for name, size in block_sizes(n_embd, part, norms).items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
             )
@@ -197,7 +257,7 @@ class Block(nn.Module):
     @property
     def weights(self) -> BlockWeights:
         """The parameters of a whole block themselves, not copies."""
-        return BlockWeights(*self.parameters())
+        return BlockWeights(**{**NO_NORMS, **dict(self.named_parameters())})
 
     @torch.no_grad()
     def copy_(self, other: Block) -> Block:
@@ -207,16 +267,23 @@ class Block(nn.Module):
         return self
 
     @torch.no_grad()
-    def initialize(self, n_layer: int, generator: torch.Generator) -> None:
-        """GPT-2's initial values: normal(0, 0.02), residual projections over sqrt(2L)."""
+    def initialize(self, n_layer: int, generator: torch.Generator, uses: int = 1) -> None:
+        """GPT-2's initial values: normal(0, 0.02), residual projections over sqrt(2L).
+
+        Args:
+            n_layer: Layers L.
+            generator: Where they are drawn from.
+            uses: n divides residual projections by sqrt(n) more; see `TieConfig.residual_scale`.
+        """
         for name, p in self.named_parameters():
             if p.ndim == 1:
                 p.fill_(1.0 if name.startswith("norm") and name.endswith("weight") else 0.0)
             else:
                 residual = name in ("attention_out_weight", "mlp_out_weight")
-                p.normal_(0, 0.02 / math.sqrt(2 * n_layer if residual else 1), generator=generator)
+                by = math.sqrt(2 * n_layer * uses if residual else 1)
+                p.normal_(0, 0.02 / by, generator=generator)
 
 
 def cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
     """The same weights in another dtype; themselves where they have it already."""
-    return BlockWeights(*(w.to(dtype) for w in weights))
+    return BlockWeights(*(None if w is None else w.to(dtype) for w in weights))  # type: ignore[arg-type]

@@ -17,21 +17,26 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from tiegym.transformer.block import BlockWeights, Noise, block
+from tiegym.transformer.block import BlockWeights, Noise, PrivateWeights, block
 
-BlockFunction: TypeAlias = Callable[[BlockWeights, Tensor, int, Noise | None], Tensor]
+BlockFunction: TypeAlias = Callable[
+    [BlockWeights, Tensor, int, Noise | None, PrivateWeights], Tensor
+]
 
 
-def compiled_block(w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None) -> Tensor:
+def compiled_block(
+    w: BlockWeights, x: Tensor, n_head: int, noise: Noise | None, private: PrivateWeights
+) -> Tensor:
     """What `tiegym.transformer.block.block` computes, compiled for this size once a process.
 
     Raises:
         RuntimeError: Where PyTorch can't compile it, or may not compile it once more: it is never
             run uncompiled instead.
     """
-    function = _function(torch.compile, x.shape, x.dtype, x.device, n_head)
+    kind = tuple(None if p is None else p[0].shape for p in private)
+    function = _function(torch.compile, x.shape, x.dtype, x.device, n_head, kind)
     try:
-        return function(w, x, n_head, noise)
+        return function(w, x, n_head, noise, private)
     except torch._dynamo.exc.FailOnRecompileLimitHit as error:
         raise RuntimeError(
             "compile=True: PyTorch refuses to compile the block once more, and it is not run "
@@ -47,6 +52,7 @@ def _function(
     dtype: torch.dtype,
     device: torch.device,
     n_head: int,
+    private: tuple[torch.Size | None, ...],
 ) -> BlockFunction:
     """A compiled copy of the block for one size; `compiler` is `torch.compile` as it is now."""
     name = f"block_{'x'.join(map(str, shape))}_{n_head}"

@@ -18,11 +18,15 @@ from torch.utils.checkpoint import checkpoint
 
 from tiegym import parts
 from tiegym import ties as tie_vectors
+from tiegym.private import Private
 from tiegym.ties import Ties
 from tiegym.transformer.block import (
+    NO_NORMS,
+    NO_PRIVATE,
     Block,
     BlockWeights,
     Noise,
+    PrivateWeights,
     Shape,
     block,
     block_sizes,
@@ -33,6 +37,7 @@ from tiegym.transformer.block import (
 )
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
 from tiegym.transformer.compiled import compiled_block
+from tiegym.transformer.private import PrivatePart, cast_private, private_sizes
 
 
 def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
@@ -48,11 +53,15 @@ def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
         "final_norm_weight": (shape.n_embd,),
         "final_norm_bias": (shape.n_embd,),
     }
-    names = parts.unit_names(len(ties), shape.n_layer)
+    names, private = parts.unit_names(len(ties), shape.n_layer), shape.private_parts
     own = tie_vectors.independent_layers(parts.forest(ties, shape.n_layer))
     for unit in parts.by_layer(own, shape.n_layer):
-        of_block = block_sizes(shape.n_embd, _part(unit, len(ties), shape.n_layer)).items()
+        part = _part(unit, len(ties), shape.n_layer)
+        of_block = block_sizes(shape.n_embd, part, norms=not private.norms).items()
         sizes |= {f"blocks.{names[unit]}.{name}": size for name, size in of_block}
+    of_position = private_sizes(private, shape.n_embd).items()
+    for layer in range(shape.n_layer):
+        sizes |= {f"private.{layer}.{name}": size for name, size in of_position}
     return sizes
 
 
@@ -131,6 +140,11 @@ class TiedTransformer(nn.Module):
         self._names = parts.unit_names(len(self._ties), shape.n_layer)
         own = parts.by_layer(set(self._roots), shape.n_layer)
         self.blocks = nn.ModuleDict({self._names[unit]: self.new_block(unit) for unit in own})
+        private, like = shape.private_parts, self.token_embedding
+        self.private = nn.ModuleList(
+            PrivatePart(private, shape.n_embd, like.device, like.dtype)
+            for _ in range(shape.n_layer if private != Private() else 0)
+        )
 
     @property
     def ties(self) -> Ties:
@@ -152,11 +166,32 @@ class TiedTransformer(nn.Module):
         """For each layer, or unit, whether it has weights that train no more."""
         return [unit in self._frozen for unit in range(len(self._ties))]
 
+    def shared_weights(self, layer: int) -> BlockWeights:
+        """The weights that a layer shares, or could: the parameters of its root or roots."""
+        weights = dict(NO_NORMS)
+        for root in self._roots[layer :: self.shape.n_layer]:
+            weights |= dict(self.independent(root).named_parameters())
+        return BlockWeights(**weights)
+
+    def private_part(self, layer: int) -> PrivatePart | None:
+        """What a position keeps to itself, if anything is private."""
+        if not self.private:
+            return None
+        part = self.private[layer]
+        assert isinstance(part, PrivatePart)
+        return part
+
+    def private_weights(self, layer: int) -> PrivateWeights:
+        """The weights of a position's `private_part`."""
+        part = self.private_part(layer)
+        return NO_PRIVATE if part is None else part.weights
+
     def new_block(self, unit: int = 0) -> Block:
         """An uninitialised block, or part of one, of this transformer's size, device and dtype."""
         like = self.token_embedding
         part = _part(unit, len(self._ties), self.shape.n_layer)
-        return Block(self.shape.n_embd, like.device, like.dtype, part)
+        norms = not self.shape.private_parts.norms
+        return Block(self.shape.n_embd, like.device, like.dtype, part, norms)
 
     def independent(self, unit: int) -> Block:
         """The weights of an independent layer, or unit.
@@ -193,21 +228,24 @@ class TiedTransformer(nn.Module):
                 module.requires_grad_(unit not in self._frozen)
 
     @torch.no_grad()
-    def initialize(self, seed: int) -> None:
-        """Sets all weights in place, from one generator for each layer.
+    def initialize(self, seed: int, residual_scale: Literal["depth", "group"] = "depth") -> None:
+        """Sets all weights in place, from generators for each layer.
 
         A layer's initial values depend on the seed and its number alone, not on the ties, nor on
         whether its parts share weights apart: runs of different ties with the same seed start
-        from the same weights.
+        from the same weights. Private weights have streams of their own, so that all others stay
+        what they are without them.
 
         Args:
             seed: Not negative.
+            residual_scale: "group" divides residual projections by sqrt(n) more, n the number of
+                positions that use them: the one thing that then depends on the ties.
         """
         generator = torch.Generator(self.token_embedding.device)
 
-        def begin_stream(number: int) -> None:
+        def begin_stream(*numbers: int) -> None:
             # On a CPU only the lower 32 bits of a generator's seed count: they must be mixed.
-            generator.manual_seed(int(np.random.default_rng((seed, number)).integers(2**63)))
+            generator.manual_seed(int(np.random.default_rng((seed, *numbers)).integers(2**63)))
 
         begin_stream(0)
         self.token_embedding.normal_(0, 0.02, generator=generator)
@@ -219,7 +257,12 @@ class TiedTransformer(nn.Module):
             begin_stream(1 + layer)
             if part:  # its draws follow those of the attention, as in a whole block
                 self.new_block(layer).initialize(self.shape.n_layer, generator)
-            self.independent(unit).initialize(self.shape.n_layer, generator)
+            uses = self._roots.count(unit) if residual_scale == "group" else 1
+            self.independent(unit).initialize(self.shape.n_layer, generator, uses)
+        for layer, own in enumerate(self.private):
+            assert isinstance(own, PrivatePart)
+            begin_stream(1 + layer, 1)
+            own.initialize(generator)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, T, V) in the compute dtype of tokens (B, T), T up to block_size."""
@@ -250,7 +293,7 @@ class TiedTransformer(nn.Module):
         own: dict[int, dict[str, Tensor]] = {}
         constant: dict[int, dict[str, Tensor]] = {}
         for layer in range(self.shape.n_layer):
-            weights: dict[str, Tensor] = {}
+            weights = dict(NO_NORMS)
             for unit in range(layer, len(self._roots), self.shape.n_layer):
                 root = self._roots[unit]
                 if root not in own:
@@ -264,7 +307,7 @@ class TiedTransformer(nn.Module):
                     weights |= constant[root]
                 else:
                     weights |= own[root]
-            x = run(BlockWeights(**weights), x, dropout)
+            x = run(BlockWeights(**weights), self.private_weights(layer), x, dropout)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
         return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
 
@@ -275,6 +318,7 @@ class TiedTransformer(nn.Module):
     def _run(
         self,
         weights: BlockWeights,
+        private: PrivateWeights,
         x: Tensor,
         dropout: float,
         generator: torch.Generator | None = None,
@@ -286,9 +330,12 @@ class TiedTransformer(nn.Module):
         elif dropout:
             noise = draw_noise(x, self.shape.n_head, dropout, generator)
         run = compiled_block if self.compiled and x.shape[1] == self.shape.block_size else block
-        return run(cast(weights, x.dtype), x, self.shape.n_head, noise)
+        private = cast_private(private, x.dtype)
+        return run(cast(weights, x.dtype), x, self.shape.n_head, noise, private)
 
-    def _checkpointed(self, weights: BlockWeights, x: Tensor, dropout: float) -> Tensor:
+    def _checkpointed(
+        self, weights: BlockWeights, private: PrivateWeights, x: Tensor, dropout: float
+    ) -> Tensor:
         """Keeps `x` alone; the weights are cast inside so that no cast is kept either.
 
         What is computed again draws the same noise again: from a generator in the state that ours
@@ -298,18 +345,18 @@ class TiedTransformer(nn.Module):
         state = None if own is None else own.get_state()
         first = True
 
-        def run(weights: BlockWeights, x: Tensor) -> Tensor:
+        def run(weights: BlockWeights, private: PrivateWeights, x: Tensor) -> Tensor:
             nonlocal first
             generator = None
             if state is not None and not first:
                 generator = torch.Generator(x.device)
                 generator.set_state(state)
             first = False
-            return self._run(weights, x, dropout, generator)
+            return self._run(weights, private, x, dropout, generator)
 
         with_global = dropout > 0 and own is None
         result: Tensor = checkpoint(
-            run, weights, x, use_reentrant=False, preserve_rng_state=with_global
+            run, weights, private, x, use_reentrant=False, preserve_rng_state=with_global
         )
         return result
 

@@ -3,8 +3,9 @@
     transformers.GPT2LMHeadModel.from_pretrained(folder)
 
 The block is GPT-2's own, so nothing is approximated. What that library doesn't have is tying
-between layers: each layer is written out, the tied ones as copies of their root. The head is the
-token embedding there too. The library itself isn't needed to write the files.
+between layers: each layer is written out, the tied ones as copies of their root, with what is
+private to each folded into its matrices. The head is the token embedding there too. The library
+itself isn't needed to write the files.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tiegym.atomic_write import replacing, write_bytes
 from tiegym.data.tokenization import Tokenizer
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.private import folded
 
 LAYER_NAMES = {
     "norm_1_weight": "ln_1.weight",
@@ -116,9 +118,9 @@ def gpt2_tensors(model: TiedTransformer) -> dict[str, Tensor]:
         "transformer.ln_f.weight": model.final_norm_weight,
         "transformer.ln_f.bias": model.final_norm_bias,
     }
-    for unit, root in enumerate(model.roots):
-        layer = unit % model.shape.n_layer
-        for name, weight in model.independent(root).named_parameters():
+    for layer in range(model.shape.n_layer):
+        weights = folded(model.shared_weights(layer), model.private_weights(layer))
+        for name, weight in weights._asdict().items():
             # Where PyTorch's linear layer has (out, in), GPT-2's Conv1D has (in, out).
             tensors[f"transformer.h.{layer}.{LAYER_NAMES[name]}"] = weight.t()
     return {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tiegym import parts
+from tiegym import private as private_parts
 from tiegym.config import MOST, MOST_LAYERS
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer, parameter_sizes
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 @isolated
 def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer) -> None:
     """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer."""
+    shape = dataclasses.asdict(model.shape)
+    if model.shape.private == "none":  # then the file is one that any version reads
+        del shape["private"]
     values = {
-        "shape": dataclasses.asdict(model.shape),
+        "shape": shape,
         "ties": model.ties.tolist(),
         "tie_grad": model.tie_grad,
         "dropout": model.dropout,
@@ -60,7 +64,7 @@ def load_model(
     """
     tensors, values = read_tensors(path, "model", partial(_check_model, path))
     model = TiedTransformer(
-        Shape(**values["shape"]),
+        _read_shape(values["shape"]),
         np.array(values["ties"]),
         tie_grad=values["tie_grad"],
         dropout=values["dropout"],
@@ -118,13 +122,18 @@ def _check_model(path: str | Path, values: Any, tensors: dict[str, Tensor]) -> N
 
 def _read_shape(values: Any) -> Shape:
     names = [field.name for field in dataclasses.fields(Shape)]
-    if not isinstance(values, dict) or sorted(values) != sorted(names):
+    if not isinstance(values, dict) or sorted({"private": "", **values}) != sorted(names):
         raise ValueError(f"its shape has other entries than {', '.join(names)}")
+    values = {"private": "none"} | values
+    private = values.pop("private")
     for name, value in values.items():
         most = MOST_LAYERS if name == "n_layer" else MOST
         if type(value) is not int or not 1 <= value <= most:
             raise ValueError(f"{name}={value!r} is no integer from 1 to {most}")
-    shape = Shape(**values)
+    if not isinstance(private, str) or str(private_parts.parse(private)) != private:
+        raise ValueError(f"private={private!r} can't be")
+    shape = Shape(**values, private=private)
+    private_parts.check(shape.private_parts, shape.n_embd)
     if shape.n_embd % shape.n_head:
         raise ValueError(f"n_embd={shape.n_embd} is not divisible by n_head={shape.n_head}")
     return shape

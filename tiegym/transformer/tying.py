@@ -5,6 +5,7 @@
 - Several changes at once are made against the weights before them.
 - Layer i is frozen: it keeps weights of its own, or gets a clone of its old root's; they have
   neither gradients nor moments. When it trains again, its moments begin anew.
+- What is private to a layer stays as it is, but for soft changes: `tiegym.transformer.soft_ties`.
 
 With two parts to a layer (`tiegym.parts`) all this is said of units, each a part of a layer.
 """
@@ -20,8 +21,10 @@ from torch import Tensor
 from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
-from tiegym.transformer.block import PART_WEIGHTS, Block, Shape
+from tiegym.transformer import soft_ties
+from tiegym.transformer.block import Block, Shape, block_sizes
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.private import private_sizes
 
 
 def retie(
@@ -29,6 +32,7 @@ def retie(
     optimizer: torch.optim.Optimizer,
     ties: Ties,
     frozen: Sequence[bool] | None = None,
+    soft: bool = False,
 ) -> None:
     """Puts a tie vector into force, in a model and the optimiser that trains its parameters.
 
@@ -44,12 +48,15 @@ def retie(
         optimizer: One with a single parameter group that holds all parameters of the model.
         ties: The new tie vector, shape (L,), or those of two parts, (2L,).
         frozen: Which units train no more, (L,) or (2L,); None is none.
+        soft: Whether what a change takes from a layer goes into its low-rank terms, and what is in
+            these into weights that it gets; see `tiegym.transformer.soft_ties`.
 
     Raises:
         ValueError: If `ties` is no tie vector of this model's length, or a tied unit is frozen.
     """
     n_layer = model.shape.n_layer
     ties, units, still = _read(model, ties, frozen)
+    change = soft_ties.plan(model, ties) if soft else None
     old_roots = model.roots
     heir: dict[int, int] = {}  # for each old root, the first independent unit with its weights
     for unit in units:
@@ -65,6 +72,8 @@ def retie(
         if unit not in kept and unit not in still:
             _clone_moments(optimizer, source, blocks[unit])
     _put(model, optimizer, ties, blocks, still)
+    if change is not None:
+        soft_ties.carry_out(change, model, optimizer)
 
 
 def _read(
@@ -159,6 +168,9 @@ def expected_state_bytes(
     float32 step count a tensor. `n_independent` and `n_mlp` are as in `Shape.params`.
     """
     n_mlp = n_independent if n_mlp is None else n_mlp
-    tensors = 4 + len(PART_WEIGHTS["attention"]) * n_independent + len(PART_WEIGHTS["mlp"]) * n_mlp
+    private = shape.private_parts
+    tensors = 4 + shape.n_layer * len(private_sizes(private, shape.n_embd))
+    for part, n in (("attention", n_independent), ("mlp", n_mlp)):
+        tensors += n * len(block_sizes(shape.n_embd, part, norms=not private.norms))
     numbers = 4 * shape.params(n_independent, n_mlp)
     return numbers * dtype.itemsize + tensors * torch.float32.itemsize

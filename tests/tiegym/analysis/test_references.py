@@ -26,6 +26,15 @@ def test_a_pattern_is_of_equal_size_by_its_parameters_to_the_nearest_layer(sizes
     assert best_fixed([ours, *patterns], ours).policy == f"fixed-{nearest}"
 
 
+def test_private_parts_count_in_the_size_that_patterns_are_compared_at():
+    """A layer has 10 parameters; what is private to all of them, 20 more."""
+    runs = [make_run(0, 1.0, n_independent=2, private="lora:4")]
+    runs[0].summary["final"]["trainable_params"] += 20
+    ours = row_of("ours", runs)
+    patterns = [make_row([1.0], program=f"fixed-{n}", n_independent=n) for n in (1, 2, 3, 4)]
+    assert best_fixed([*patterns, ours], ours).policy == "fixed-4"
+
+
 def test_a_shallow_transformer_is_compared_with_the_pattern_of_its_parameters():
     shallow = make_row([1.0], "shallow:2", "shallow-2", n_layer=2)
     patterns = [make_row([1.0], program=f"fixed-{n}", n_independent=n) for n in (1, 2, 4)]

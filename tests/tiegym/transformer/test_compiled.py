@@ -37,14 +37,32 @@ def test_many_sizes_in_one_process_are_all_compiled(counter):
     assert all(graphs(*size) == 0 for size in sizes)  # what was compiled is used again
 
 
+@pytest.mark.parametrize("private", ["none", "norms+scales+lora:2"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_compiled_block_gives_the_rewards_of_a_plain_one(counter, dropout, checkpointing):
-    changes = {"dropout": dropout, "checkpoint_activations": checkpointing}
+def test_a_compiled_block_gives_the_rewards_of_a_plain_one(
+    counter, dropout, checkpointing, private
+):
+    changes = {"dropout": dropout, "checkpoint_activations": checkpointing, "private": private}
     env = tiegym.TieEnv(**SMALL | changes | {"max_iters": 4})
     env.reset(seed=0)
     assert play(**changes) == [env.step(action)[1] for action in (1, 0)]
     assert counter.frame_count >= 3
+
+
+@pytest.mark.parametrize(("tie_grad", "graphs"), [("owner", 3), ("sum", 2)])
+def test_soft_tie_changes_compile_nothing_anew(counter, tie_grad, graphs):
+    changes = {"private": "norms+scales+lora:2", "tie_change": "soft", "tie_grad": tie_grad}
+    env = tiegym.TieEnv(**SMALL | changes | {"max_iters": 60}, compile=True)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(20):
+        env.step(env.action_space.sample())
+    assert counter.frame_count == graphs
+    for other in ("none", "norms", "lora:1", "lora:2", "scales", "norms+scales"):
+        before = counter.frame_count
+        play(private=other, tie_grad=tie_grad)
+        assert counter.frame_count - before == graphs
 
 
 def test_where_pytorch_compiles_no_more_it_says_so(counter):

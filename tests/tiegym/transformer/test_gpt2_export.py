@@ -21,10 +21,10 @@ def tokenizer(request):
     return make_tokenizer(request.param, TEXT)
 
 
-@pytest.fixture
-def model(tokenizer):
+@pytest.fixture(params=["none", "norms", "scales", "lora:2", "norms+scales+lora:3"])
+def model(tokenizer, request):
     """Weights at which a mistake in any of them shows in the logits."""
-    shape = Shape(tokenizer.vocab_size, n_layer=4, n_head=2, n_embd=8, block_size=12)
+    shape = Shape(tokenizer.vocab_size, 4, 2, n_embd=8, block_size=12, private=request.param)
     transformer = TiedTransformer(shape, pattern("cycle:2", 4), dropout=0.1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_the_written_tensors_give_a_plain_gpt2_the_same_logits(model, tokenizer,
     tensors = load_file(tmp_path / "hf/model.safetensors")
     with torch.no_grad():
         logits = model(tokens)
-        assert logits.std() > 0.5
+        assert logits.std() > 0.3  # thousands of times what may differ
         assert torch.allclose(plain_gpt2(config, tensors, tokens), logits, atol=1e-4)
     assert config["activation_function"] == "gelu_new"
     assert config["n_positions"] == 12

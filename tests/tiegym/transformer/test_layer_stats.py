@@ -33,6 +33,18 @@ def test_moved_is_ten_times_the_relative_distance(model):
 
 
 @torch.no_grad()
+def test_what_is_private_is_in_no_figure():
+    model = TiedTransformer(Shape(11, 4, 2, 16, 8, "norms+scales+lora:2"), ties.pattern("tied", 4))
+    model.initialize(0)
+    before = sample_weights(model)
+    for p in model.private.parameters():
+        p.add_(1.0)
+        p.grad = torch.ones_like(p)
+    assert figures(model, before)["moved"] == [0] * 4
+    assert figures(model, before)["gradient"] == figures(model, before)["moved"]
+
+
+@torch.no_grad()
 def test_similarity_is_the_cosine_with_the_layer_before(model):
     for p, its in zip(
         model.independent(2).parameters(), model.independent(0).parameters(), strict=True

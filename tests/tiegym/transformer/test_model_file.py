@@ -45,6 +45,16 @@ def test_a_loaded_model_trains_on_with_the_same_dropout(tmp_path):
     assert not model.training
 
 
+def test_without_private_parts_the_file_is_that_of_older_versions(tmp_path):
+    for private, names in (("none", set()), ("scales", {"private"})):
+        env = TieEnv(**SMALL | {"private": private})
+        env.reset(seed=0)
+        env.export(tmp_path / private)
+        _, values = read_tensors(tmp_path / private, "model")
+        older = {"vocab_size", "n_layer", "n_head", "n_embd", "block_size"}
+        assert set(values["shape"]) == older | names
+
+
 def test_loading_a_model_imports_no_more_than_it_needs(tmp_path):
     env = TieEnv(**SMALL)
     env.reset(seed=0)
