@@ -16,10 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3 import DQN
 
-from agents.protocols import CriticOptions, Env, level_free, train_agent
+from agents.agent_options import CriticOptions
+from agents.protocols import train_agent
+from agents.reward_differences import Env, level_free
 from tiegym.runs.program import run_program
 
 
@@ -45,6 +48,19 @@ class Options(CriticOptions):
     """Share of the learning over which the probability of a random action falls from 1."""
     exploration_final_eps: float = 0.02
     """Probability of a random action from then on."""
+
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {
+            "envs": 50,
+            "gamma": 1.0,
+            "buffer_size": 100_000,
+            "batch_size": 128,
+            "gradient_steps": 4,
+            "tau": 0.02,
+            "exploration_fraction": 0.5,
+        }
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -76,7 +92,7 @@ def make_model(options: Options, env: Env) -> DQN:
         train_freq=1,
         gradient_steps=options.gradient_steps,
         tau=options.tau,
-        target_update_interval=1,
+        target_update_interval=options.envs,  # at each step of all members
         exploration_fraction=options.exploration_fraction,
         exploration_final_eps=options.exploration_final_eps,
         seed=options.seed,

@@ -2,6 +2,7 @@
 
     python -m agents.evolution --seed 1
     python -m agents.evolution --evaluations 40 --budget 100
+    python -m agents.evolution --table runs/tables/tree-3x2-mine-owner.npz --total-steps 1000
 
 Real et al. 2019 (Regularized Evolution for Image Classifier Architecture Search, algorithm 1):
 a population of tie vectors; the best of a random sample has a child with one mutation, and the
@@ -16,24 +17,25 @@ iteration on, so nothing is ever frozen.
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.regularised_evolution import Candidate, evolve, rank
+from agents.table_options import TableOptions, check_run
 from tiegym import parts
+from tiegym import ties as tie_vectors
+from tiegym.bench.environment import Recorded
 from tiegym.config import TieConfig
 from tiegym.data.corpora import load_corpus
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import Journal
 from tiegym.runs.json_files import append_line, plain
-from tiegym.runs.options import RunOptions
 from tiegym.runs.program import begin_run, open_run, run_policy, run_program
 from tiegym.runs.progress import Progress
 from tiegym.runs.regular_files import open_to_write
@@ -41,13 +43,9 @@ from tiegym.runs.same_run import check_corpus
 from tiegym.ties import Ties
 from tiegym.training.trainer import Trainer
 
-PATIENCE = 200
-"""Children in a row that were all known already, after which a search ends: there are only as
-many different sharings as set partitions of the layers, 15 with 4 layers."""
-
 
 @dataclass(frozen=True)
-class Options(RunOptions):
+class Options(TableOptions):
     """Search for a tie vector by regularised evolution, then train under the best."""
 
     population: int = 8
@@ -55,9 +53,10 @@ class Options(RunOptions):
     sample: int = 3
     """Of these, how many are drawn at a time; the best of them has a child."""
     evaluations: int = 24
-    """Training runs of the search, the first population's included."""
+    """Training runs of the search, the first population's included. With --table, where a candidate
+    is judged by its recorded runs of all seeds of the split train, --total-steps says how many."""
     budget: int | None = None
-    """Training iterations of each of these; None is env.max-iters."""
+    """Training iterations of each of these; None is env.max-iters. With --table it is that."""
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -69,6 +68,11 @@ class Options(RunOptions):
         for name in ("population", "sample", "evaluations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.table is not None and (self.evaluations, self.budget) != (24, None):
+            raise ValueError(
+                f"evaluations={self.evaluations} and budget={self.budget} are of runs that train, "
+                f"but table={self.table!r} has recorded ones, of whole length: give --total-steps"
+            )
         if self.budget is not None and self.budget < 1:
             raise ValueError(f"budget={self.budget} must be at least 1 iteration")
         if self.sample > self.population:
@@ -76,97 +80,6 @@ class Options(RunOptions):
                 f"sample={self.sample} is drawn from the population of {self.population}: it can't "
                 "be larger"
             )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A tie vector of the population, and a line of search.jsonl."""
-
-    number: int
-    """0, 1, ... in the order of birth; the last `population` of them are alive."""
-    parent: int | None
-    """Number of its parent; None in the first population."""
-    ties: tuple[int, ...]
-    n_independent: int
-    cost: float
-    """Nats, lower is better; see `TrainingRuns`."""
-    known: bool
-    """Whether the cost is that of an earlier candidate which shares weights in the same way."""
-
-
-def evolve(
-    cost: Callable[[Ties], float],
-    n_layer: int,
-    options: Options,
-    rng: np.random.Generator,
-    log: Callable[[Candidate], None] = lambda candidate: None,
-    n_parts: int = 1,
-) -> Candidate:
-    """Regularised evolution; returns the best candidate ever found.
-
-    Tie vectors with equal roots share weights in the same way, so `cost` is called once for all
-    of them; the others join the population at no cost.
-
-    Args:
-        cost: What to minimise. Depends on the roots only.
-        n_layer: Layers L.
-        options: Sizes of the population, the sample and the search.
-        rng: All draws come from here.
-        log: Called with each candidate.
-        n_parts: Parts of a layer that share weights apart from each other.
-    """
-    costs: dict[tuple[int, ...], float] = {}
-    population: deque[Candidate] = deque(maxlen=options.population)  # a birth drops the oldest
-    best: Candidate | None = None
-    known_in_a_row = 0
-    for number in count():
-        if number < options.population:
-            parent, ties = None, parts.sample(n_layer, n_parts, rng)
-        else:
-            drawn = rng.choice(options.population, options.sample, replace=False)
-            parent = min((population[k] for k in drawn), key=_rank)
-            ties = mutate(np.array(parent.ties), rng, n_layer)
-        roots = tuple(parts.roots(ties, n_layer).tolist())
-        known = roots in costs
-        if not known:
-            costs[roots] = cost(ties)
-        child = Candidate(
-            number=number,
-            parent=parent.number if parent else None,
-            ties=tuple(ties.tolist()),
-            n_independent=parts.n_independent(ties, n_layer),
-            cost=costs[roots],
-            known=known,
-        )
-        log(child)
-        population.append(child)
-        best = child if best is None else min(best, child, key=_rank)
-        known_in_a_row = known_in_a_row + 1 if known else 0
-        if len(costs) == options.evaluations or known_in_a_row == PATIENCE:
-            break
-    assert best is not None
-    return best
-
-
-def _rank(candidate: Candidate) -> tuple[float, int]:
-    return candidate.cost, candidate.n_independent
-
-
-def mutate(ties: Ties, rng: np.random.Generator, n_layer: int | None = None) -> Ties:
-    """A copy in which one layer, drawn uniformly, points at another target, drawn uniformly.
-
-    Args:
-        ties: The tie vector, (L,), or those of both parts, (2L,): then one part of one layer does.
-        rng: All draws come from here.
-        n_layer: Layers L; None is one for each of `ties`.
-    """
-    n_layer = len(ties) if n_layer is None else n_layer
-    part, layer = divmod(int(rng.integers(len(ties) // n_layer * (n_layer - 1))), n_layer - 1)
-    layer, unit = layer + 1, part * n_layer + layer + 1
-    target = int(rng.integers(layer))  # one of the `layer` targets that it doesn't point at
-    changed = ties.copy()
-    changed[unit] = target + (target >= ties[unit])
-    return changed
 
 
 class TrainingRuns:
@@ -268,14 +181,91 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
         return evolve(cost, options.env.n_layer, options, rng, log, options.env.n_parts), total
 
 
+def search_on_table(
+    options: Options,
+    leave_out: int | None = None,
+    log: Callable[[Candidate], None] = lambda candidate: None,
+) -> list[tuple[int, Candidate]]:
+    """Searches among recorded runs, with no training.
+
+    The cost of a candidate is the validation loss at the end of its recorded runs, the mean over
+    all seeds of the split train, plus the price of its independent layers. It counts as the
+    decisions of these runs; what is known already costs none.
+
+    Args:
+        options: Of the program, with a table; `table_steps` is the most decisions that are spent.
+        leave_out: A recorded seed that isn't looked at.
+        log: See `evolve`.
+
+    Returns:
+        Each best candidate so far, and the decisions that had been spent by then; the last one is
+        the best of all.
+
+    Raises:
+        ValueError: If the decisions don't suffice for one candidate.
+    """
+    assert options.table is not None
+    recorded = Recorded(options.table, "train", options.env.reward, options.env.param_cost, {})
+    if leave_out is not None:
+        recorded.leave_out(leave_out)
+    each = len(recorded.runs) * recorded.config.steps_per_episode
+    if options.table_steps < each:
+        raise InputError(
+            f"total_steps={options.table_steps}: a candidate takes {each} decisions, those of its "
+            f"{len(recorded.runs)} recorded runs; give at least as many"
+        )
+    final = recorded.table.arrays["fixed_val"][recorded.runs, :, -1].mean(axis=0, dtype=np.float64)
+    found: list[tuple[int, Candidate]] = []
+    spent = 0
+
+    def cost(ties: Ties) -> float:
+        nonlocal spent
+        spent += each
+        share = tie_vectors.n_independent(ties) / len(ties)
+        return float(final[recorded.table.sharing_of(ties)]) + options.env.param_cost * share
+
+    def look(candidate: Candidate) -> None:
+        if not found or rank(candidate) < rank(found[-1][1]):
+            found.append((spent, candidate))
+        log(candidate)
+
+    rng = np.random.default_rng((options.seed, 1))  # as in `search`
+    sizes = dataclasses.replace(
+        options, table=None, total_steps=None, evaluations=options.table_steps // each
+    )
+    evolve(cost, options.env.n_layer, sizes, rng, look)
+    return found
+
+
 def train(options: Options) -> Path:
     """Searches, then trains under the best tie vector; returns the run folder."""
+    if options.table is not None:
+        return train_from_table(options)
     with closing(begin_run(options, "evolution")) as journal:
         best, iterations = search(options, journal)
         env_config = dataclasses.replace(options.env, initial_ties=best.ties)
         found = dataclasses.replace(options, env=env_config)
         with open_run(found, "evolution", journal, protocol="pretrained", found=best) as env:
             env.note(extra_iterations=iterations)
+            policy = FixedTies(np.array(best.ties), env.action_space)
+            run_policy(env, policy, options.seed, options.steps)
+    return env.folder
+
+
+def train_from_table(options: Options) -> Path:
+    """Searches among recorded runs, then trains under the best tie vector; as `train`."""
+    check_run(options)
+    births: list[Candidate] = []
+    _, best = search_on_table(options, options.seed, births.append)[-1]
+    spec = {"protocol": "tabulated", "found": best, **options.table_facts}
+    with closing(begin_run(options, "evolution")) as journal:
+        with open_to_write(journal.folder / "search.jsonl", "w") as file:
+            for candidate in births:
+                append_line(file, plain(candidate))
+        env_config = dataclasses.replace(options.env, initial_ties=best.ties)
+        found = dataclasses.replace(options, env=env_config, table=None, total_steps=None)
+        with open_run(found, "evolution", journal, **spec) as env:
+            env.note(table_steps=options.table_steps, **options.table_facts)
             policy = FixedTies(np.array(best.ties), env.action_space)
             run_policy(env, policy, options.seed, options.steps)
     return env.folder

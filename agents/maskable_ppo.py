@@ -19,7 +19,8 @@ from pathlib import Path
 from sb3_contrib import MaskablePPO
 
 from agents import ppo
-from agents.protocols import Env, level_free, train_agent
+from agents.protocols import train_agent
+from agents.reward_differences import Env, level_free
 from tiegym.runs.program import run_program
 
 
@@ -31,7 +32,7 @@ class Options(ppo.Options):
 def make_model(options: Options, env: Env) -> MaskablePPO:
     """The untrained agent."""
     env = level_free(env, options)
-    return MaskablePPO("MultiInputPolicy", env, **ppo.settings(options))
+    return MaskablePPO("MultiInputPolicy", env, **ppo.settings(options, env))
 
 
 def train(options: Options) -> Path:

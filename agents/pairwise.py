@@ -24,7 +24,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from agents import ppo
-from agents.protocols import Env, Greedy, level_free, train_agent
+from agents.protocols import Greedy, train_agent
+from agents.reward_differences import Env, level_free
 from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent, save_agent
 from baselines.retrain import read_source, spent_iterations
 from tiegym.config import TieConfig, default_arguments
@@ -51,6 +52,11 @@ class Options(ppo.Options):
     learning; it may have had another number of layers. A run of tiegym 0.1 has its agent in an
     archive, which must be named itself: RUN/agent.zip."""
 
+    @classmethod
+    def free_on_table(cls) -> tuple[str, ...]:
+        """Weights know no number of layers, and a run may have more sweeps."""
+        return (*super().free_on_table(), "n_layer", "max_iters")
+
     def __post_init__(self) -> None:
         """Checks the options.
 
@@ -63,11 +69,14 @@ class Options(ppo.Options):
                 f"agents.pairwise decides layer by layer, but env.action={self.env.action!r}: "
                 'choose "layerwise"'
             )
-        if self.source is not None and self.pretrain_runs:
-            raise ValueError(
-                f"source={str(self.source)!r} brings a trained agent, but "
-                f"pretrain_runs={self.pretrain_runs} asks to train one: give one of them"
-            )
+        if self.source is None:
+            return
+        for name in ("pretrain_runs", "table"):
+            if value := getattr(self, name):
+                raise ValueError(
+                    f"source={str(self.source)!r} brings a trained agent, but {name}={value!r} "
+                    "asks to train one: give one of them"
+                )
 
 
 class PairwisePolicy(ActorCriticPolicy):
@@ -213,7 +222,7 @@ def _roots(ties: Tensor) -> Tensor:
 def make_model(options: Options, env: Env) -> PPO:
     """The untrained agent."""
     env = level_free(env, options)
-    return PPO(PairwisePolicy, env, **ppo.settings(options))
+    return PPO(PairwisePolicy, env, **ppo.settings(options, env))
 
 
 def play(options: Options, source: Path) -> Path:

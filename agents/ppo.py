@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
 
-from agents.protocols import CriticOptions, Env, level_free, train_agent
+from agents.agent_options import CriticOptions
+from agents.protocols import train_agent
+from agents.reward_differences import Env, level_free
 from tiegym.runs.program import run_program
 
 
@@ -29,7 +32,7 @@ class Options(CriticOptions):
     learning_rate: float = 1e-3
     """Of the agent's Adam."""
     n_steps: int = 25
-    """Environment steps in a rollout, after which the agent learns; at least 2."""
+    """Environment steps of each member in a rollout, after which the agent learns; at least 2."""
     n_epochs: int = 20
     """Passes over each rollout, in one batch each."""
     gamma: float = 0.8
@@ -41,13 +44,25 @@ class Options(CriticOptions):
     ent_coef: float = 0.003
     """Weight of the entropy bonus, for exploration."""
 
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {
+            "envs": 10,
+            "n_steps": 10,
+            "n_epochs": 10,
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+        }
 
-def settings(options: Options) -> dict[str, Any]:
+
+def settings(options: Options, env: Env) -> dict[str, Any]:
     """The arguments of PPO, and of the algorithms that are made of it, but policy and env."""
+    n_envs = env.num_envs if isinstance(env, VecEnv) else 1
     return {
         "learning_rate": options.learning_rate,
         "n_steps": options.n_steps,
-        "batch_size": options.n_steps,
+        "batch_size": options.n_steps * n_envs,
         "n_epochs": options.n_epochs,
         "gamma": options.gamma,
         "gae_lambda": options.gae_lambda,
@@ -61,7 +76,7 @@ def settings(options: Options) -> dict[str, Any]:
 def make_model(options: Options, env: Env) -> PPO:
     """The untrained agent."""
     env = level_free(env, options)
-    return PPO("MultiInputPolicy", env, **settings(options))
+    return PPO("MultiInputPolicy", env, **settings(options, env))
 
 
 def train(options: Options) -> Path:

@@ -27,7 +27,9 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.protocols import AgentOptions, Env, train_agent
+from agents.agent_options import AgentOptions
+from agents.protocols import train_agent
+from agents.reward_differences import Env
 from tiegym.actions import Actions
 from tiegym.runs.program import run_program
 
@@ -56,6 +58,11 @@ class Options(AgentOptions):
     the layer just decided, as in the research code."""
     reward_clip: float | None = None
     """Clip rewards into [-reward_clip, reward_clip]; the research code has 10."""
+
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {"envs": 10, "epsilon_decay": 0.998}
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -124,7 +131,9 @@ class QLearning(DQN):
     """The paper's agent as a Stable-Baselines3 algorithm; needs layerwise actions.
 
     It is DQN with a buffer of one transition, batches of one, the mean squared error, AdamW, no
-    gradient clipping, no target network, and an epsilon that falls sweep by sweep.
+    gradient clipping, no target network, and an epsilon that falls sweep by sweep. With several
+    environments both are as large as there are of them: a batch is drawn from the transitions just
+    seen.
 
     Args:
         policy: "LayerPolicy".
@@ -189,7 +198,8 @@ class QLearning(DQN):
 
     def epsilon(self) -> float:
         """The probability of exploring at the present environment step."""
-        sweeps = self.num_timesteps // len(layerwise_actions(self.observation_space).turns)
+        turns = len(layerwise_actions(self.observation_space).turns)
+        sweeps = self.num_timesteps // self.n_envs // turns
         return max(self.epsilon_floor, self.epsilon_decay**sweeps)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
@@ -229,7 +239,7 @@ class QLearning(DQN):
         self._update_learning_rate(self.policy.optimizer)
         losses = []
         for _ in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            batch = self.replay_buffer.sample(batch_size * self.n_envs, self._vec_normalize_env)
             rewards = batch.rewards
             if self.reward_clip is not None:
                 rewards = rewards.clamp(-self.reward_clip, self.reward_clip)

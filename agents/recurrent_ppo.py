@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.torch_layers import CombinedExtractor
 
 from agents import ppo
-from agents.protocols import Env, level_free, train_agent
+from agents.protocols import train_agent
+from agents.reward_differences import Env, level_free
 from tiegym.runs.program import run_program
 
 
@@ -29,6 +31,11 @@ class Options(ppo.Options):
 
     lstm_size: int = 64
     """Units of the actor's LSTM, and of the critic's."""
+
+    @classmethod
+    def on_table(cls) -> dict[str, Any]:
+        """See `TableOptions.on_table`."""
+        return {**super().on_table(), "n_epochs": 5}
 
 
 class FlatObservation(CombinedExtractor):
@@ -57,7 +64,7 @@ def make_model(options: Options, env: Env) -> RecurrentPPO:
             "lstm_hidden_size": options.lstm_size,
             "net_arch": [options.lstm_size],
         },
-        **ppo.settings(options),
+        **ppo.settings(options, env),
     )
 
 

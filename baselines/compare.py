@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import RunningOptions, RunsFailed, run_missing, stoppable
+from baselines.running import RunningOptions, run_missing
 from tiegym.analysis.comparison import Judged, given_rows, judge, show, write
 from tiegym.analysis.find import is_run_folder
 from tiegym.analysis.rows import Row, make_row
 from tiegym.analysis.verdicts import LEAST_SEEDS
+from tiegym.bench.command_line import named_table, table_env
 from tiegym.config import PAPER, TieConfig
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.messages import complain
+from tiegym.runs.processes import long_work
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Options(RunningOptions):
     lowest validation loss over two runs of seeds that the table doesn't use."""
     paper: bool = False
     """Start from the paper's values (TieEnvPaper-v0) instead of TieEnv-v0's."""
+    table: str | None = None
+    """Start from the environment of a TieBench table (name, or path of an .npz file) instead, as
+    agents that learned on it need it."""
     env: TieConfig = field(default_factory=TieConfig)
     """The environment of all policies."""
 
@@ -100,7 +104,7 @@ def _check_and_name(policy: ComparedPolicy, given: Sequence[Row]) -> ComparedPol
         raise InputError(
             f"{policy.label!r} would take {steps} environment steps, but an episode has {episode}, "
             "the budget of a comparison: leave out --total-steps; an agent that is to learn over "
-            "several episodes gets --pretrain-runs"
+            "several episodes gets --pretrain-runs or --table"
         )
     if policy.label in {row.policy for row in given}:
         return dataclasses.replace(policy, label=f"{policy.label} (run here)")
@@ -143,35 +147,24 @@ def tune(policies: Sequence[ComparedPolicy], options: Options) -> list[ComparedP
 def _with_learning_rate(policy: ComparedPolicy, rate: float) -> ComparedPolicy:
     try:
         env = dataclasses.replace(policy.options.env, learning_rate=rate)
+        options = dataclasses.replace(policy.options, env=env)
     except ValueError as error:
         raise InputError(f"lr_grid: {error}") from error
-    options = dataclasses.replace(policy.options, env=env)
     return ComparedPolicy(f"{policy.label} (lr {rate:g})", policy.module, options)
-
-
-@contextmanager
-def comparison_errors() -> Iterator[None]:
-    """Ends a comparison that can't be made, that fails or that is stopped with one line.
-
-    The exit status is 2 for a wrong input, 1 where runs failed, and 128 and its number for a
-    signal.
-    """
-    with input_errors(InputError), stoppable():
-        try:
-            yield
-        except RunsFailed as error:
-            complain(f"error: {error}")
-            sys.exit(1)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     args = sys.argv[1:] if args is None else list(args)
-    env = TieConfig(**(PAPER if "--paper" in args else {}))
+    with input_errors():
+        if named_table(args) is None:
+            env = TieConfig(**(PAPER if "--paper" in args else {}))
+        else:
+            env = table_env(args)
     options = read_command_line(
         Options, "baselines.compare", __doc__, default=Options(env=env), args=args
     )
-    with comparison_errors():
+    with long_work():
         judged = compare(options)
     show(judged, options.runs_dir)
 

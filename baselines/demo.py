@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from baselines.compare import Options, compare, comparison_errors
+from baselines.compare import Options, compare
 from tiegym.analysis.comparison import show
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
+from tiegym.runs.processes import long_work
 
 POLICIES = ("qlearning", "dqn", "random", "tied", "cycle:2", "independent")
 FOLDER = Path("runs/demo")
@@ -30,7 +31,7 @@ def demo() -> None:
         f"Run folders: {FOLDER}/. Stop it at any time; finished runs are used the next time.",
         highlight=False,
     )
-    with comparison_errors():
+    with long_work():
         judged = compare(options)
     show(judged, FOLDER)
 

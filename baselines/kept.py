@@ -1,7 +1,7 @@
 """Runs that a comparison kept: whether they would come out the same if they were run now.
 
 A run folder is named after its options, so that the same comparison finds it again. What else
-decides a run is in its record: the text, the code, PyTorch and its threads.
+decides a run is in its record: the text, the table, the code, PyTorch and its threads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from baselines.policies import ComparedPolicy
+from tiegym.bench.table import load_table
 from tiegym.data.corpora import load_corpus
 from tiegym.runs.folder import read_config
 from tiegym.runs.input_errors import InputError
@@ -67,6 +68,9 @@ def _differences(
         found.append(TEXT)
     if config.get("source_sha256") != source_sha256(policy.module):
         found.append("their code was another")
+    table = getattr(policy.options, "table", None)
+    if table is not None and config.get("table_sha256") not in (None, load_table(table).sha256):
+        found.append("their table was another")
     torch = importlib.metadata.version("torch")
     if (then := _version(config)) != torch:
         found.append(f"their PyTorch was {then}, not {torch}")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from baselines.compare import comparison_errors, read_row, run_policies
+from baselines.compare import read_row, run_policies
 from baselines.policies import ComparedPolicy, parse_policy
 from baselines.running import RunningOptions, run_missing
 from tiegym.analysis import forms
@@ -27,6 +27,7 @@ from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.processes import long_work
 
 LEARNING = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
 FIXED = (
@@ -225,7 +226,7 @@ def chosen(options: Options) -> list[Study]:
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     options = read_command_line(Options, "baselines.results", __doc__, args=args)
-    with comparison_errors():
+    with long_work():
         for study in chosen(options):
             judged = judge(run_study(study, options))
             folder = options.page.with_suffix("") / study.name

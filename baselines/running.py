@@ -10,23 +10,23 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from tqdm.auto import tqdm
 
 from baselines.kept import Stale, stale_folders
 from baselines.policies import ComparedPolicy
-from baselines.workers import SIGNALS, Outcome, Task, Workers, has_begun
+from baselines.workers import Outcome, Task, Workers, has_begun
 from tiegym.runs.folder import is_finished
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import recorded_steps
 from tiegym.runs.messages import complain, say
+from tiegym.runs.processes import RunsFailed, StopAsked
 from tiegym.runs.progress import Progress
 from tiegym.runs.provenance import device_facts
 
@@ -68,44 +68,6 @@ class RunningOptions:
                 pass
         except OSError as error:
             raise InputError(f"runs_dir={str(self.runs_dir)!r} can't be used: {error}") from error
-
-
-class RunsFailed(RuntimeError):
-    """Some runs failed; what went wrong was said when it happened."""
-
-
-class StopAsked(KeyboardInterrupt):
-    """A signal asks for an end.
-
-    Args:
-        number: Of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Ends a program that a signal stops with one line and the exit status that shells give it.
-
-    So it is with Ctrl-C, with SIGTERM, and with the end of its terminal.
-    """
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        raise StopAsked(number)
-
-    unheard = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
-    before = {n: signal.signal(n, ask) for n in SIGNALS if n not in unheard}  # nohup ignores it
-    try:
-        yield
-    except KeyboardInterrupt as stopped:
-        say("stopped: the same command goes on where it stopped", sys.stderr)
-        sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None is one that C code set
 
 
 def run_missing(

@@ -29,9 +29,8 @@ from baselines.policies import ComparedPolicy
 from tiegym.runs.folder import is_finished
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import CALLS
+from tiegym.runs.processes import SIGNALS
 from tiegym.training.out_of_memory import OutOfMemory
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)

@@ -17,3 +17,21 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tree_file(tmp_path_factory):
+    """A table of 3 layers and 2 sweeps: seeds 0 and 1 are train, seed 2 is held-out."""
+    from tests.tiegym.bench.conftest import options
+    from tiegym.bench.make import make
+
+    return make(options(tmp_path_factory.mktemp("tables"), "tree-3x2-tiny-owner"))
+
+
+@pytest.fixture(scope="session")
+def patterns_file(tmp_path_factory):
+    """A table of all fixed sharings of 3 layers."""
+    from tests.tiegym.bench.conftest import options
+    from tiegym.bench.make import make
+
+    return make(options(tmp_path_factory.mktemp("tables"), "patterns-3-tiny-sum", seeds=1))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tiegym.runs.recorder import RecordRun, read_run
     from tiegym.transformer.generation import generate
     from tiegym.transformer.model_file import load_model, load_tokenizer
+    from tiegym.vec_env import as_vec_env
     from tiegym.wrappers import MaskInObservation
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _LAZY = {
     "Snapshot": "tiegym.episode",
     "MaskInObservation": "tiegym.wrappers",
     "TieEnv": "tiegym.env",
+    "as_vec_env": "tiegym.vec_env",
     "generate": "tiegym.transformer.generation",
     "load_model": "tiegym.transformer.model_file",
     "load_tokenizer": "tiegym.transformer.model_file",
@@ -53,6 +55,7 @@ __all__ = [
     "Snapshot",
     "TieConfig",
     "TieEnv",
+    "as_vec_env",
     "generate",
     "load_model",
     "load_tokenizer",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import tiegym  # noqa: F401 registers the environments
-from agents.evolution import Candidate, Options, TrainingRuns, evolve, main, mutate, train
+from agents.evolution import Options, TrainingRuns, main, train
+from agents.regularised_evolution import Candidate, evolve, mutate
 from baselines import fixed
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors

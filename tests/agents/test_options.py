@@ -16,7 +16,7 @@ from agents import (
     qlearning,
     recurrent_ppo,
 )
-from agents.protocols import RewardDifferences
+from agents.reward_differences import RewardDifferences
 from baselines import fixed, random_tying, retrain, schedules
 from tests.agents.known_answer import KnownAnswer
 from tests.tiegym.small import SMALL
@@ -65,6 +65,7 @@ ON_THE_WAY = {
 ELSEWHERE = {
     *(field.name for field in dataclasses.fields(RunOptions)),
     *("pretrain_runs", "source"),  # tested in test_protocols and test_pairwise
+    *("table", "envs"),  # in test_tabulated
 } - {"seed"}
 
 

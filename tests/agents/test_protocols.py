@@ -16,15 +16,9 @@ from stable_baselines3.common.monitor import Monitor
 
 import tiegym  # noqa: F401 registers the environments
 from agents import dqn, maskable_ppo, pairwise, ppo, recurrent_ppo
-from agents.protocols import (
-    PRETRAINING_SEEDS,
-    AgentOptions,
-    Greedy,
-    Practice,
-    RewardDifferences,
-    level_free,
-    train_agent,
-)
+from agents.agent_options import AgentOptions
+from agents.protocols import PRETRAINING_SEEDS, Greedy, Practice, train_agent
+from agents.reward_differences import RewardDifferences, level_free
 from tests.agents.known_answer import KnownAnswer
 from tests.tiegym.small import SMALL
 from tiegym.config import Reward, TieConfig
@@ -290,9 +284,9 @@ def test_help_documents_every_option(program, capsys):
     with contextlib.redirect_stdout(text), pytest.raises(SystemExit):
         parse_options(program.Options, ["--help"])
     text = " ".join(text.getvalue().replace("│", " ").split())
-    for option in program.Options.__dataclass_fields__:
-        if option != "env":
-            assert f"--{option.replace('_', '-')}" in text
+    for option in dataclasses.fields(program.Options):
+        if option.name != "env":
+            assert f"--{option.name.replace('_', '-')}" in text
     for documented in (
         "of other seeds, over which the agent learns",
         "Of the agent's Adam",

@@ -15,12 +15,13 @@ import pytest
 from baselines import running, workers
 from baselines.compare import Options, compare, main
 from baselines.policies import parse_policy
-from baselines.running import RunningOptions, RunsFailed, run_missing, stoppable
+from baselines.running import RunningOptions, run_missing
 from baselines.workers import Outcome, Task, Workers, _claimed
 from tests.tiegym.analysis.made_up import ENV
 from tests.tiegym.small import SMALL
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import write_json
+from tiegym.runs.processes import RunsFailed, stoppable
 from tiegym.runs.recorder import read_run
 
 ARGUMENTS = [f"--env.{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
@@ -296,6 +297,7 @@ def test_runs_of_a_program_that_has_changed_have_another_source(tmp_path, monkey
     assert with_change_in("baselines/fixed.py") == {"baselines.fixed"}
     assert with_change_in("tiegym/env.py") == set(hashes)
     assert with_change_in("transformer/gpt.py") == set(hashes)
+    assert with_change_in("bench/tree.py") == {"agents.dqn"}
     assert with_change_in("report/page.py") == set()
     assert with_change_in("agents/ppo.py") == set()
 

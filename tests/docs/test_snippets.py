@@ -14,6 +14,8 @@ import tyro
 from baselines.policies import parse_policy
 from tests.docs.pages import PAGES, ROOT, snippets
 from tiegym import cli
+from tiegym.bench import environment
+from tiegym.bench.table import load_table
 from tiegym.runs import options as run_options
 
 SELF_CONTAINED = ("README.md", "CONTRIBUTING.md")
@@ -65,6 +67,16 @@ def test_python_blocks_of_a_page_run(blocks, tmp_path, monkeypatch):
         exec(compile(source, str(block.page), "exec"), namespace)
 
 
+@pytest.fixture
+def tables_are_there(tree_file):
+    """Tables that pages name are on the reader's machine: each is a small one here."""
+    table = load_table(str(tree_file))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "load_table", lambda name: table)
+        yield
+
+
+@pytest.mark.usefixtures("tables_are_there")
 @pytest.mark.parametrize("line", list(commands()))
 def test_commands_of_a_page_are_understood(line, monkeypatch):
     check_command(shlex.split(line, comments=True), monkeypatch)

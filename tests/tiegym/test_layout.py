@@ -12,7 +12,7 @@ FLOORS = [
     *("rewards", "episode"),
     "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
-    *("copies", "shown", "env", "flat_env", "wrappers", "bench", "cli"),
+    *("copies", "shown", "env", "flat_env", "wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

@@ -33,7 +33,7 @@ class Row:
 
     policy: str
     protocol: str
-    """online, pretrained, or none for what learns nothing."""
+    """online, pretrained, tabulated, or none for what learns nothing."""
     runs: tuple[Run, ...]
 
     def final(self, key: str) -> list[float]:

@@ -168,12 +168,7 @@ class Recorded:
         self, table: str, split: Split, reward: Reward, param_cost: float, config: dict[str, Any]
     ) -> None:
         """Loads and lays out."""
-        self.table = load_table(table)
-        if not self.table.is_tree:
-            trees = [name for name in shipped_tables() if name.startswith("tree-")]
-            raise ValueError(
-                f"table={table!r} holds fixed sharings and no decisions: choose {', '.join(trees)}"
-            )
+        self.table = load_tree(table)
         self.config = _config(self.table, reward, param_cost, config)
         self.tree: Tree = self.table.tree
         self.runs = self.table.rows_of(split)
@@ -187,6 +182,20 @@ class Recorded:
             for node in range(len(self.tree.ties))
         ]
         self._facts = [self._facts_of(node) for node in range(len(self.tree.ties))]
+
+    def leave_out(self, seed: int) -> None:
+        """Draws no run of this seed from now on; the split need not have it.
+
+        Raises:
+            ValueError: If none would be left.
+        """
+        others = self.runs[np.array(self.table.all_seeds)[self.runs] != seed]
+        if not len(others):
+            raise ValueError(
+                f"table {self.table.name!r} has no other recorded run than that of seed={seed} in "
+                "this split: take another seed"
+            )
+        self.runs = others
 
     def _lay_out(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
         """What depends on the run and the node, (R, N, ...), and on the node alone, (N, ...)."""
@@ -238,6 +247,39 @@ class Recorded:
             info["test_perplexity"] = math.exp(test)
             info["test_bits_per_byte"] = test / _LN2 / per_token["test"]
         return info
+
+
+def load_tree(name: str) -> Table:
+    """Reads a table that has decisions; see `tiegym.bench.table.load_table`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, or holds fixed sharings alone.
+    """
+    table = load_table(name)
+    if not table.is_tree:
+        trees = [tree for tree in shipped_tables() if tree.startswith("tree-")]
+        choose = f"choose {', '.join(trees)}" if trees else "make one whose name begins with tree-"
+        raise ValueError(f"table={name!r} holds fixed sharings and no decisions: {choose}")
+    return table
+
+
+def real_config(table: str, reward: Reward = "neg_log_ppl", param_cost: float = 0.0) -> TieConfig:
+    """The configuration of the TieEnv that a tree was recorded from, with a reward of one's own.
+
+    Its corpus is the name of the table's text, and is not checked: a local text has to be put in
+    its place where the TieEnv is built.
+
+    Args:
+        table: Its name or path.
+        reward: As of TieEnv.
+        param_cost: As of TieEnv.
+
+    Raises:
+        FileNotFoundError: See `load_tree`.
+        ValueError: See `load_tree`; or if the reward has no such price.
+    """
+    return _config(load_tree(table), reward, param_cost, {})
 
 
 def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, Any]) -> TieConfig:

@@ -29,6 +29,7 @@ from tiegym.bench.values import (
     best_leaf,
     independent_share,
     node_rewards,
+    objectives,
     policy_values,
     uniform_allowed,
     uniform_raw,
@@ -87,7 +88,7 @@ def known(
     """
     tree, train, rows = table.tree, table.rows_of("train"), table.rows_of(split)
     share = independent_share(tree)
-    ends = table.losses(loss)[rows] + price * share  # (R, N); meant at the leaves
+    ends = objectives(table, price, loss)[rows]  # (R, N); meant at the leaves
     leaves = tree.leaves
     best = leaves[ends[:, leaves].argmin(axis=1)]
     found = [

@@ -14,11 +14,9 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import multiprocessing
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ import numpy as np
 import tyro
 
 from tiegym.atomic_write import replacing
+from tiegym.bench.arithmetic import arithmetic
 from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
 from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
@@ -35,7 +34,8 @@ from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
 from tiegym.runs.source_code import source_sha256
 
@@ -156,6 +156,7 @@ def make(options: Options) -> Path:
 
     Raises:
         InputError: If an option is impossible, or the text can't be read.
+        RunsFailed: If a process was killed.
     """
     plan = make_plan(options)
     parts = options.out / f"{plan.name}.parts"
@@ -164,35 +165,19 @@ def make(options: Options) -> Path:
     done = (len(plan.seeds) - len(missing)) * plan.iterations_per_seed
     progress = Progress(len(plan.seeds) * plan.iterations_per_seed, plan.name, options.quiet, done)
     with closing(progress):
-        for _ in _record(parts, plan, missing, options.workers):
+        for _ in do_all(_record, [(parts, plan, seed) for seed in missing], options.workers):
             done += plan.iterations_per_seed
             progress.update(done)
     path = options.out / f"{plan.name}.npz"
-    write_table(path, assemble(parts, plan))
+    with one_thread():
+        table = assemble(parts, plan)
+    write_table(path, table)
     return path
 
 
-def _record(parts: Path, plan: Plan, seeds: Sequence[int], workers: int) -> Iterator[int]:
-    """Records seeds, in this process or in several; yields each as it is done."""
-    if workers == 1 or len(seeds) < 2:
-        with one_thread():
-            for seed in seeds:
-                record_part(parts, plan, seed)
-                yield seed
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        futures = {pool.submit(_record_alone, parts, plan, seed): seed for seed in seeds}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _record_alone(parts: Path, plan: Plan, seed: int) -> None:
+def _record(task: tuple[Path, Plan, int]) -> None:
     with one_thread():
-        record_part(parts, plan, seed)
+        record_part(*task)
 
 
 @contextmanager
@@ -275,6 +260,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "versions": provenance.versions(),
         "threads": 1,
         "cpu": this_cpu(),
+        "arithmetic": arithmetic(config),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
@@ -296,12 +282,8 @@ def main(args: Sequence[str] | None = None) -> None:
         default=Options(table=tyro.MISSING),
         args=sys.argv[1:] if args is None else list(args),
     )
-    try:
-        with input_errors(InputError):
-            path = make(options)
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    with long_work():
+        path = make(options)
     print(f"table: {path}")
 
 

@@ -29,6 +29,8 @@ FORMAT = 1
 Split = Literal["train", "held-out"]
 SPLITS = ("train", "held-out")
 
+LossKind = Literal["train", "val", "test"]
+
 NOT_IN_TABLES = ("tie_parts", "choices")
 """Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
 
@@ -45,8 +47,9 @@ class Table:
     Attributes:
         name: Such as tree-4x2-stdlib-owner.
         facts: How it was made: `config` (all fields of the TieConfig), `versions`, `threads`,
-            `cpu`, `corpus_sha256`, `created`; and what TieEnv says besides losses: `vocab_size`,
-            `bytes_per_token`, `params` and `model_state_bytes` (by independent layers, from 1 on).
+            `cpu`, `arithmetic` (see `tiegym.bench.arithmetic`), `corpus_sha256`, `created`; and
+            what TieEnv says besides losses: `vocab_size`, `bytes_per_token`, `params` and
+            `model_state_bytes` (by independent layers, from 1 on).
         seeds: The recorded seeds of each split: of `TieEnv.reset(seed=...)`.
         points: Iterations at which fixed sharings are evaluated, (P,).
         arrays: `fixed_train`, `fixed_val`, `fixed_test` (R, Bell(L), P) of every fixed sharing in
@@ -54,6 +57,7 @@ class Table:
             `shallow_test` (R, L-1, P) of untied transformers of 1 to L-1 layers. Of a tree also
             `train`, `val`, `test` (R, S) and `stats` (R, S, L F) of each of its segments: the
             figures after it.
+        sha256: Of the file's content, which its checksum says; "" before it is written.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Table:
     seeds: dict[str, list[int]]
     points: Ints
     arrays: dict[str, npt.NDArray[Any]]
+    sha256: str = ""
 
     @property
     def n_layer(self) -> int:
@@ -176,7 +181,7 @@ class Table:
         row = tree.children[node, : tree.layer[node] + 1].tolist()
         return [] if row[0] < 0 else row
 
-    def losses(self, kind: Literal["train", "val", "test"]) -> Floats:
+    def losses(self, kind: LossKind) -> Floats:
         """A loss at each node of the tree, (R, N); at the root that of a uniform guess."""
         tree = self.tree
         values = np.empty((len(self.all_seeds), len(tree.ties)))
@@ -210,9 +215,10 @@ def load_table(name: str) -> Table:
             raise FileNotFoundError(f"table={name!r}: there is no such file")
         return read_table(path.read_bytes(), name)
     if name not in shipped_tables():
+        shipped = f"choose one of {', '.join(shipped_tables())}, or " if shipped_tables() else ""
         raise FileNotFoundError(
-            f"table={name!r} is unknown: choose one of {', '.join(shipped_tables())}, or give the "
-            "path of an .npz file that `python -m tiegym.bench.make` wrote"
+            f"table={name!r} is unknown: {shipped}give the path of an .npz file that "
+            "`python -m tiegym.bench.make` wrote"
         )
     file = resources.files("tiegym.bench") / "tables" / f"{name}.npz"
     return read_table(file.read_bytes(), name)
@@ -243,8 +249,9 @@ def read_table(content: bytes, name: str) -> Table:
         )
     for array in arrays.values():
         array.setflags(write=False)
+    points = arrays.pop("points").astype(np.int64)
     table = Table(
-        facts.pop("name"), facts, facts.pop("seeds"), arrays.pop("points").astype(np.int64), arrays
+        facts.pop("name"), facts, facts.pop("seeds"), points, arrays, sha256=digest.decode()
     )
     _check_shapes(table)
     return table

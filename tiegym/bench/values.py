@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from tiegym.bench.table import Floats, Table
+from tiegym.bench.table import Floats, LossKind, Table
 from tiegym.bench.tree import Ints, Tree
 from tiegym.config import Reward
 from tiegym.rewards import reward
@@ -42,6 +42,16 @@ def independent_share(tree: Tree) -> Floats:
     """Independent layers over all layers at each node, (N,)."""
     share: Floats = (tree.ties == np.arange(tree.n_layer)).mean(axis=1)
     return share
+
+
+def objectives(table: Table, price: float, loss: LossKind = "val") -> Floats:
+    """The loss plus the price times the independent share at each node, (R, N), in nats.
+
+    At the leaves it is what a run is judged by; lower is better. The price is in nats, of training
+    all layers independently.
+    """
+    values: Floats = table.losses(loss) + price * independent_share(table.tree)
+    return values
 
 
 def optimal_values(tree: Tree, rewards: Floats) -> Floats:

@@ -144,6 +144,11 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         return self._observation(), rewards, ended, truncated, infos
 
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """The actions that differ from each other, member by member, bool (N, L)."""
+        masks: npt.NDArray[np.bool_] = self.recorded.columns["action_mask"][self._node] > 0
+        return masks
+
     def _draw(self, members: npt.NDArray[np.bool_]) -> None:
         """Gives members another recorded run, from the stream of the vector environment."""
         runs, count = self.recorded.runs, int(members.sum())

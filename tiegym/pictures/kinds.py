@@ -35,7 +35,11 @@ _BY_PROGRAM = {
 }
 """By how the name of a program begins."""
 
-_BY_PROTOCOL = {"pretrained": LEARNED_BEFORE, "online": LEARNING}
+_BY_PROTOCOL = {
+    "pretrained": LEARNED_BEFORE,
+    "tabulated": LEARNED_BEFORE,
+    "online": LEARNING,
+}
 
 
 def kind(config: Mapping[str, Any]) -> str:

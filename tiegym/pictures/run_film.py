@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from tiegym.atomic_write import write_bytes
 from tiegym.pictures.colors import GREY, ON_DARK, PALETTE
 from tiegym.pictures.episode_picture import NODES, draw_layers
-from tiegym.pictures.style import figure_pixels, perplexity_axis, plain, tidy
+from tiegym.pictures.style import (
+    GROUNDS,
+    Theme,
+    figure_pixels,
+    perplexity_axis,
+    plain,
+    recolor,
+    tidy,
+)
 from tiegym.pictures.tie_film import sampled
 
 MOST_FRAMES = 50
 
 _SIZE, _DPI = (7.6, 3.4), 100  # inches, and pixels for each
 _FRAME, _LAST = 180, 3000  # milliseconds; the last stays
-_THEMES = {"light": ("white", "#222222", PALETTE[0]), "dark": ("#0D1117", "#E6E6E6", ON_DARK[0])}
-"""The ground, the ink, and the colour of the curve."""
+_LINES: dict[Theme, str] = {"light": PALETTE[0], "dark": ON_DARK[0]}
 
 
 def write_film(
@@ -35,7 +41,7 @@ def write_film(
     title: str = "",
     test_perplexity: float | None = None,
     n_layer: int | None = None,
-    theme: Literal["light", "dark"] = "light",
+    theme: Theme = "light",
 ) -> None:
     """Writes the film of an episode as a GIF, atomically.
 
@@ -99,21 +105,20 @@ def _frame(
     at: int,
     title: str,
     test: float | None,
-    theme: str,
+    theme: Theme,
     n_layer: int | None,
 ) -> npt.NDArray[np.uint8]:
-    ground, ink, line = _THEMES[theme]
-    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor=ground)
+    figure = Figure(figsize=_SIZE, dpi=_DPI)
     margins = {"left": 0.065, "right": 0.975, "top": 0.9, "bottom": 0.14, "wspace": 0.2}
     layers, curve = figure.subplots(1, 2, width_ratios=(1, 1.35), gridspec_kw=margins)
     ties = np.array(steps[at]["ties"])
     frozen = steps[at].get("frozen")
     shown = isinstance(frozen, list) and [type(flag) for flag in frozen] == [bool] * len(ties)
-    draw_layers(layers, ties, ground, n_layer, frozen if shown else None)
+    draw_layers(layers, ties, GROUNDS[theme], n_layer, frozen if shown else None)
     layers.set_xlabel(NODES.replace(", ", "\n"))
-    _draw_curve(curve, steps, at, test, line)
+    _draw_curve(curve, steps, at, test, _LINES[theme])
     curve.set_title(plain(title), loc="left", fontsize=11)
-    _recolor(figure, ground, ink)
+    recolor(figure, theme)
     return figure_pixels(figure)
 
 
@@ -136,16 +141,3 @@ def _draw_curve(
     axes.set_ylabel("validation perplexity")
     tidy(axes)
     axes.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.8)
-
-
-def _recolor(figure: Figure, ground: str, ink: str) -> None:
-    """Gives a figure a ground and an ink other than matplotlib's white and black."""
-    for axes in figure.axes:
-        axes.set_facecolor(ground)
-        axes.tick_params(color=ink)
-        for side in axes.spines.values():
-            side.set_color(ink)
-    figure.canvas.draw()  # makes the labels of ticks
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        text.set_color(ink)

@@ -15,9 +15,16 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from tiegym.atomic_write import write_bytes
+
+Theme = Literal["light", "dark"]
+"""For pages with a light or a dark ground."""
+
+GROUNDS: dict[Theme, str] = {"light": "white", "dark": "#0D1117"}
+INKS: dict[Theme, str] = {"light": "#222222", "dark": "#E6E6E6"}
 
 LONGEST_LABEL = 90
 """Characters of a label; what is longer loses its middle."""
@@ -65,6 +72,21 @@ def perplexity_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
 
 
+def recolor(figure: Figure, theme: Theme) -> None:
+    """Gives a figure a ground and an ink other than matplotlib's white and black."""
+    ground, ink = GROUNDS[theme], INKS[theme]
+    figure.set_facecolor(ground)
+    for axes in figure.axes:
+        axes.set_facecolor(ground)
+        axes.tick_params(color=ink)
+        for side in axes.spines.values():
+            side.set_color(ink)
+    figure.canvas.draw()  # makes the labels of ticks
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_color(ink)
+
+
 def figure_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     """A figure as red, green and blue, uint8 (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
@@ -76,5 +98,5 @@ def save_png(figure: Figure, path: str | Path) -> None:
     """Writes a figure as a PNG file, atomically."""
     FigureCanvasAgg(figure)
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
+    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
     write_bytes(path, buffer.getvalue())

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from tiegym.config import PAPER, TieConfig
 from tiegym.runs.commands import python_command, read_command_line
@@ -72,6 +72,19 @@ class RunOptions:
             if value is not None and value <= 0:
                 raise ValueError(f"{name}={value} must be positive, or None for none by these")
 
+    @classmethod
+    def defaults(cls, args: Sequence[str], env: TieConfig | None = None) -> Self:
+        """What a command line's options are unless it names them.
+
+        Args:
+            args: The command line: some options change the defaults of others.
+            env: The environment; None takes `TieConfig`'s own values, or the paper's where the
+                command line has --paper.
+        """
+        if env is None:
+            env = TieConfig(**(PAPER if "--paper" in args else {}))
+        return cls(env=env)
+
     @property
     def steps(self) -> int:
         """Environment steps of the whole run."""
@@ -92,8 +105,7 @@ def parse_options(
         options: The program's dataclass.
         args: The command line; None takes the process's own. With --resume, all else defaults to
             what the run recorded.
-        env: What the arguments of the environment default to; None takes `TieConfig`'s own
-            values, or the paper's where the command line has --paper.
+        env: What the arguments of the environment default to; see `RunOptions.defaults`.
 
     Raises:
         FileNotFoundError: If there is no run to resume.
@@ -106,9 +118,7 @@ def parse_options(
     if folder is not None:
         default = recorded_options(options, folder)
     else:
-        if env is None:
-            env = TieConfig(**(PAPER if "--paper" in args else {}))
-        default = options(env=env)
+        default = options.defaults(args, env)
     return read_command_line(
         options, module_name(options), options.__doc__, args=args, default=default
     )

@@ -22,19 +22,32 @@ class Progress:
         description: Stands before them.
         disable: Shows nothing.
         done: Iterations that were done before.
+        unit: What is counted, if it isn't iterations.
     """
 
     def __init__(
-        self, total: int, description: str = "", disable: bool = False, done: int = 0
+        self,
+        total: int,
+        description: str = "",
+        disable: bool = False,
+        done: int = 0,
+        unit: str = "iterations",
     ) -> None:
         """Draws an empty bar on a terminal; lines come with the first updates."""
         self.done = done
         self._total, self._description, self._disable = total, description, disable
+        self._unit = unit
         self._before, self._begin = done, time.monotonic()
         self._bar: tqdm[Any] | None = None
         # A daemon has no stderr.
         if not disable and sys.stderr is not None and sys.stderr.isatty():
-            self._bar = tqdm(total=total, initial=done, desc=description, unit="it", smoothing=0.05)
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=description,
+                unit="it" if unit == "iterations" else f" {unit}",
+                smoothing=0.05,
+            )
 
     def update(self, done: int, figures: str = "") -> None:
         """Moves the bar, or prints a line if another tenth of the work is done.
@@ -49,7 +62,7 @@ class Progress:
         elif not self._disable and tenths[0] != tenths[1]:
             seconds = (time.monotonic() - self._begin) / (done - self._before)  # per iteration
             left = tqdm.format_interval(max(0, self._total - done) * seconds)
-            parts = [f"{done}/{self._total} iterations", *([figures] if figures else ())]
+            parts = [f"{done}/{self._total} {self._unit}", *([figures] if figures else ())]
             line = f"{self._description}: {', '.join(parts)}, {left} left"
             # A reader that has gone, or a full disk under a log, is no reason to end the work.
             self._disable = not say(line, sys.stderr)

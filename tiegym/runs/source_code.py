@@ -32,7 +32,7 @@ def _package_files() -> list[Path]:
 
 
 def _program_files(name: str) -> set[Path]:
-    """The program's module and what it has from modules beside it, and they from others."""
+    """The program's module, what it has from modules beside it or of tables, and they in turn."""
     packages = {"agents", "baselines", name.partition(".")[0]} - {"tiegym"}
     found: set[Path] = set()
     left = [name]
@@ -44,7 +44,7 @@ def _program_files(name: str) -> set[Path]:
         found.add(Path(file))
         for value in list(vars(module).values()):
             origin = value.__name__ if isinstance(value, ModuleType) else _origin(value)
-            if origin.partition(".")[0] in packages:
+            if origin.partition(".")[0] in packages or origin.startswith("tiegym.bench."):
                 left.append(origin)
     return found
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tiegym.bench.make import Options, make
+from tiegym.bench.make import Options
 from tiegym.bench.table import Table, load_table
 from tiegym.config import TieConfig
 
@@ -25,16 +25,6 @@ def options(folder: Path, table: str, **changes: object) -> Options:
     return Options(table, out=folder, quiet=True, **{**values, **changes})  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="session")
-def tree_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(options(tmp_path_factory.mktemp("tables"), "tree-3x2-tiny-owner"))
-
-
 @pytest.fixture
 def tree_table(tree_file: Path) -> Table:
     return load_table(str(tree_file))
-
-
-@pytest.fixture(scope="session")
-def patterns_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(options(tmp_path_factory.mktemp("tables"), "patterns-3-tiny-sum", seeds=1))

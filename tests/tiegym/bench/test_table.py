@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 
 import numpy as np
@@ -130,6 +131,10 @@ def test_the_same_table_is_the_same_file(tree_file, tmp_path):
     table = load_table(str(tree_file))
     write_table(tmp_path / "again.npz", table)
     assert (tmp_path / "again.npz").read_bytes() == tree_file.read_bytes()
+
+
+def test_a_table_knows_the_checksum_of_its_file(tree_file, tree_table):
+    assert tree_table.sha256 == hashlib.sha256(tree_file.read_bytes()[:-64]).hexdigest()
 
 
 def test_arrays_of_other_shapes_are_refused(tree_table, tmp_path):

@@ -11,6 +11,7 @@ from tiegym.pictures.kinds import kind, looks
     [
         ({"program": "ppo", "protocol": "online"}, kinds.LEARNING),
         ({"program": "ppo", "protocol": "pretrained"}, kinds.LEARNED_BEFORE),
+        ({"program": "dqn", "protocol": "tabulated"}, kinds.LEARNED_BEFORE),
         ({"program": "random_tying", "protocol": "none"}, kinds.RANDOM),
         ({"program": "random_fixed", "protocol": "none"}, kinds.RANDOM),
         ({"program": "random_raw", "protocol": "none"}, kinds.RANDOM),
