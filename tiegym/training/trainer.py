@@ -17,6 +17,7 @@ from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.token_data import TokenData
 from tiegym.ties import Ties
+from tiegym.training.depths import read_depths
 from tiegym.training.lent_stream import lent
 from tiegym.training.resolve import (
     check_corpus,
@@ -152,12 +153,10 @@ class Trainer:
         the next iteration.
 
         Raises:
-            ValueError: If one of these iterations has no depth, or one that leaves weights out.
+            ValueError: As `tiegym.training.depths.read_depths`.
         """
         config = self.config
-        if depths is not None:
-            depths = depths[start : start + iterations]
-            self._check_depths(depths, iterations)
+        depth = read_depths(self.model, depths, start, iterations)
         self.model.train()
         inputs, targets = (
             batch.view(iterations, config.batch_size, config.block_size)
@@ -171,24 +170,13 @@ class Trainer:
         with lent(self._dropout) if fused else nullcontext():
             for i in range(iterations):
                 self.optimizer.zero_grad(set_to_none=True)
-                depth = None if depths is None else int(depths[i])
-                loss = self._backward(inputs[i], targets[i], depth)
+                loss = self._backward(inputs[i], targets[i], depth[i])
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
                 with scheduled(self.optimizer, rate_factor(config, start + i)):
                     self.optimizer.step()
                 losses[i] = loss
         return losses
-
-    def _check_depths(self, depths: Sequence[int], iterations: int) -> None:
-        """All weights need a gradient in every iteration: a checkpoint has moments of all."""
-        n_layer = self.shape.n_layer
-        least = n_layer if self.model.private else max(r % n_layer for r in self.model.roots) + 1
-        if len(depths) < iterations or min(depths) < least:
-            raise ValueError(
-                f"depths={list(depths)} must be {iterations}, one for each iteration, and at least "
-                f"{least}: no fewer layers have all weights that train"
-            )
 
     def _backward(self, inputs: Tensor, targets: Tensor, depth: int | None) -> Tensor:
         """Leaves the gradients of a batch, (B, T) both, and returns its loss without a graph."""

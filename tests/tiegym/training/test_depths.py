@@ -72,7 +72,7 @@ def test_losses_can_be_asked_for_at_any_depth():
 @pytest.mark.parametrize(
     ("depths", "config", "message"),
     [
-        ([2] * 12, {"initial_ties": "0,0,2,0"}, "at least 3: no fewer layers have all weights"),
+        ([2] * 12, {"initial_ties": "0,0,2,0"}, "at least 3: fewer layers don't have all"),
         ([2] * 12, {"private": "norms"}, "at least 4"),
         ([2] * 12, {"initial_ties": "0,0,0,0,0,0,2,0", "tie_parts": "attention+mlp"}, "least 3"),
         ([0] * 12, {}, "at least 1"),
