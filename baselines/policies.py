@@ -31,11 +31,8 @@ from tiegym.runs.input_errors import InputError
 from tiegym.runs.options import RunOptions, parse_options
 
 PACKAGES = ("agents", "baselines")
-ALIASES = {
-    "random": "baselines.random_tying",
-    "random-fixed": "baselines.random_fixed",
-    "random-raw": "baselines.random_raw",
-}
+ALIASES = {"random": "baselines.random_tying"}
+"""Names that aren't the program's own; in these a hyphen may stand for an underscore."""
 OF_THE_COMPARISON = ("seed", "runs_dir", "name", "resume", "paper")
 """Options of a program that a comparison gives to all."""
 
@@ -111,7 +108,8 @@ def _belongs_to_the_comparison(text: str, name: str) -> str:
 
 def _find(head: str, env: TieConfig) -> tuple[str, list[str]]:
     """The module of a policy's first word, and the options that the word stands for."""
-    names = [ALIASES[head]] if head in ALIASES else [f"{p}.{head}" for p in PACKAGES]
+    own = head.replace("-", "_")
+    names = [ALIASES[head]] if head in ALIASES else [f"{p}.{own}" for p in PACKAGES]
     for name in names:
         if is_program(name):
             return name, []

@@ -24,6 +24,8 @@ from tiegym.training.state import check_state
 from tiegym.training.trainer import Trainer
 from tiegym.transformer.tensor_file import as_json, read_tensors, write_tensors
 
+_ALSO_PICKLED = ("action_space", "_spec", "step_stats", "depths")
+
 
 class Copies(gymnasium.Env[Any, Any]):
     """What of a `TieEnv` copies it."""
@@ -81,7 +83,7 @@ class Copies(gymnasium.Env[Any, Any]):
         arguments = dataclasses.asdict(self.config) | {"render_mode": self.render_mode}
         copied = self.snapshot()
         tensors = {name: tensor.cpu() for name, tensor in copied.tensors.items()}
-        others = {name: self.__dict__[name] for name in ("action_space", "_spec", "step_stats")}
+        others = {name: self.__dict__[name] for name in _ALSO_PICKLED}
         return _unpickled, (type(self), arguments, Snapshot(tensors, copied.values), others)
 
     @entry

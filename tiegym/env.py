@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -122,6 +122,9 @@ class TieEnv(Shown, Copies):
         self._episode: Episode | None = None
         self.step_stats: dict[str, float | int | str] = {}
         """Seconds and peak memory of the last step: what no two runs share."""
+        self.depths: Sequence[int] | None = None
+        """Layers that each training iteration of an episode runs, see `Trainer.train`; None is
+        all. Copies have it, checkpoints don't; evaluation runs all."""
 
     # Gymnasium's interface
 
@@ -196,7 +199,7 @@ class TieEnv(Shown, Copies):
         trainer.retie(ties, frozen.tolist())
         before = sample_weights(trainer.model)
         iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
-        losses = trainer.train(iterations, episode.iteration)
+        losses = trainer.train(iterations, episode.iteration, self.depths)
         watch.mark()
         loss = trainer.validation_loss()
         watch.mark()
@@ -257,16 +260,24 @@ class TieEnv(Shown, Copies):
         return action_mask(self._known_episode(), self.config)
 
     @entry
-    def test_loss(self) -> float:
+    def validation_loss(self, depth: int | None = None) -> float:
+        """Loss in nats a token of the weights as they stand on the fixed validation batches.
+
+        Args:
+            depth: Layers that run, see `TiedTransformer.hidden`; None is all.
+        """
+        return self._clipped(lambda trainer: trainer.validation_loss(depth).item())
+
+    @entry
+    def test_loss(self, depth: int | None = None) -> float:
         """Loss in nats a token of the weights as they stand on the test split.
 
         An episode reads the test split once, at its end; a selection on it would be worth nothing.
+
+        Args:
+            depth: As in `validation_loss`.
         """
-        ceiling = self.config.divergence_loss
-        if self._known_episode().diverged:
-            return ceiling
-        loss = self._started_trainer().test_loss()
-        return loss if loss <= ceiling else ceiling  # also if it is not a number
+        return self._clipped(lambda trainer: trainer.test_loss(depth))
 
     @entry
     def test_metrics(self) -> dict[str, float]:
@@ -287,6 +298,14 @@ class TieEnv(Shown, Copies):
                 f"the episode ended after {episode.iteration} iterations: call env.reset()"
             )
         return episode
+
+    def _clipped(self, measure: Callable[[Trainer], float]) -> float:
+        """A loss in nats, or `divergence_loss` where it is higher, or not a number."""
+        ceiling = self.config.divergence_loss
+        if self._known_episode().diverged:
+            return ceiling
+        loss = measure(self._started_trainer())
+        return loss if loss <= ceiling else ceiling
 
     def _independent_share(self) -> float:
         return parts.n_independent(self.ties, self.config.n_layer) / len(self.ties)

@@ -39,7 +39,7 @@ def bare(**changes):
 
 def with_losses(env, training, validation):
     """The environment, its next steps' losses given: it trains nothing."""
-    env._trainer.train = lambda iterations, start: torch.tensor(training)
+    env._trainer.train = lambda iterations, start, depths: torch.tensor(training)
     env._trainer.validation_loss = lambda: torch.tensor(validation)
     return env
 
@@ -192,7 +192,9 @@ def test_the_end_of_the_budget_terminates_and_reads_the_test_split_once(monkeypa
     env = bare(max_iters=5)  # the last step has one iteration
     calls = []
     real = type(env._trainer).test_loss
-    monkeypatch.setattr(type(env._trainer), "test_loss", lambda t: calls.append(1) or real(t))
+    monkeypatch.setattr(
+        type(env._trainer), "test_loss", lambda t, depth: calls.append(1) or real(t)
+    )
     env.reset(seed=0)
     results = [env.step(0) for _ in range(3)]
     assert [r[2] for r in results] == [False, False, True]

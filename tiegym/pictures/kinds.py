@@ -32,6 +32,8 @@ _BY_PROGRAM = {
     "evolution": SEARCH,
     "shallow": UNTIED,
     "schedules": SCHEDULE,
+    "share-then-unshare": SCHEDULE,
+    "progressive-": SCHEDULE,
 }
 """By how the name of a program begins."""
 

@@ -13,7 +13,8 @@ from tiegym.ties import Ties
 
 Plan: TypeAlias = list[tuple[int, Ties]]
 """Iterations, in order from 0 on, and the tie vector (L,) that holds from each of them, for each
-part of a layer that shares weights apart."""
+part of a layer that shares weights apart; or the choices (L,), some of them to be frozen (see
+`tiegym.actions`)."""
 
 
 class ScheduledTies:

@@ -17,6 +17,7 @@ from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.token_data import TokenData
 from tiegym.ties import Ties
+from tiegym.training.depths import read_depths
 from tiegym.training.lent_stream import lent
 from tiegym.training.resolve import (
     check_corpus,
@@ -139,17 +140,23 @@ class Trainer:
         tying.retie(self.model, self.optimizer, ties, frozen, soft)
 
     @isolated
-    def train(self, iterations: int, start: int = 0) -> Tensor:
+    def train(self, iterations: int, start: int = 0, depths: Sequence[int] | None = None) -> Tensor:
         """Runs training iterations; returns their losses in nats, float32 (iterations,).
 
         Args:
             iterations: How many.
             start: Iterations of the episode before these, for the learning rate's schedule.
+            depths: Layers that each iteration of the episode runs, see `TiedTransformer.hidden`;
+                None is all.
 
         Nothing waits for the device: reading the losses does. The last gradients are kept until
         the next iteration.
+
+        Raises:
+            ValueError: As `tiegym.training.depths.read_depths`.
         """
         config = self.config
+        depth = read_depths(self.model, depths, start, iterations)
         self.model.train()
         inputs, targets = (
             batch.view(iterations, config.batch_size, config.block_size)
@@ -163,7 +170,7 @@ class Trainer:
         with lent(self._dropout) if fused else nullcontext():
             for i in range(iterations):
                 self.optimizer.zero_grad(set_to_none=True)
-                loss = self._backward(inputs[i], targets[i])
+                loss = self._backward(inputs[i], targets[i], depth[i])
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
                 with scheduled(self.optimizer, rate_factor(config, start + i)):
@@ -171,33 +178,41 @@ class Trainer:
                 losses[i] = loss
         return losses
 
-    def _backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _backward(self, inputs: Tensor, targets: Tensor, depth: int | None) -> Tensor:
         """Leaves the gradients of a batch, (B, T) both, and returns its loss without a graph."""
         n, losses = self.config.grad_accum, []
         for micro_batch in zip(inputs.chunk(n), targets.chunk(n), strict=True):
-            loss = self.model.loss(*micro_batch) / n
+            loss = self.model.loss(*micro_batch, depth) / n
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
     @isolated
     @torch.inference_mode()
-    def validation_loss(self) -> Tensor:
-        """Loss in nats on the fixed validation set, a float32 scalar; no autograd."""
+    def validation_loss(self, depth: int | None = None) -> Tensor:
+        """Loss in nats on the fixed validation set, a float32 scalar; no autograd.
+
+        Args:
+            depth: Layers that run, see `TiedTransformer.hidden`; None is all.
+        """
         self.model.eval()
-        return self.model.loss(*self.validation_set)
+        return self.model.loss(*self.validation_set, depth)
 
     @isolated
     @torch.inference_mode()
-    def test_loss(self) -> float:
-        """Loss in nats a token over the test split, or `test_tokens` spread evenly over it."""
+    def test_loss(self, depth: int | None = None) -> float:
+        """Loss in nats a token over the test split, or `test_tokens` spread evenly over it.
+
+        Args:
+            depth: As in `validation_loss`.
+        """
         self.model.eval()
         config = self.config
         total, count = 0.0, 0
         for inputs, targets in self.data.windows(
             "test", config.block_size, config.batch_size * config.eval_batches, config.test_tokens
         ):
-            total += self.model.loss(inputs, targets).item() * targets.numel()
+            total += self.model.loss(inputs, targets, depth).item() * targets.numel()
             count += targets.numel()
         return total / count
 

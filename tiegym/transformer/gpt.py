@@ -229,21 +229,30 @@ class TiedTransformer(nn.Module):
             begin_stream(1 + layer, 1)
             own.initialize(generator)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, T, V) in the compute dtype of tokens (B, T), T up to block_size."""
-        return F.linear(self.hidden(tokens), self.token_embedding.to(self.compute_dtype))
+    def forward(self, tokens: Tensor, depth: int | None = None) -> Tensor:
+        """Logits (B, T, V) in the compute dtype of tokens (B, T); arguments as of `hidden`."""
+        return F.linear(self.hidden(tokens, depth), self.token_embedding.to(self.compute_dtype))
 
-    def hidden(self, tokens: Tensor) -> Tensor:
+    def hidden(self, tokens: Tensor, depth: int | None = None) -> Tensor:
         """The final, normalised hidden states (B, T, C) of tokens (B, T).
 
+        Args:
+            tokens: T up to block_size.
+            depth: Layers that run, from the first on; beyond L they run again from the first, so
+                that a shared layer can be applied any number of times. None is L.
+
         Raises:
-            ValueError: If T is over block_size.
+            ValueError: If T is over block_size, or the depth under 1.
         """
         length = tokens.shape[1]
         if length > self.shape.block_size:
             raise ValueError(
                 f"{length} tokens a sequence, but block_size={self.shape.block_size}: give fewer"
             )
+        n_layer = self.shape.n_layer
+        depth = n_layer if depth is None else depth
+        if depth < 1:
+            raise ValueError(f"depth={depth} must be at least 1 layer, or None for all")
         dropout = self.dropout if self.training else 0.0
         dtype = self.compute_dtype
         x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]
@@ -258,9 +267,9 @@ class TiedTransformer(nn.Module):
         learns = torch.is_grad_enabled()
         own: dict[int, dict[str, Tensor]] = {}
         constant: dict[int, dict[str, Tensor]] = {}
-        for layer in range(self.shape.n_layer):
+        for layer in (position % n_layer for position in range(depth)):
             weights = dict(NO_NORMS)
-            for unit in range(layer, len(self._roots), self.shape.n_layer):
+            for unit in range(layer, len(self._roots), n_layer):
                 root = self._roots[unit]
                 if root not in own:
                     own[root] = dict(self.independent(root).named_parameters())
@@ -282,9 +291,15 @@ class TiedTransformer(nn.Module):
     def _checkpoints(self) -> bool:
         return self.checkpoint_activations and self.training and torch.is_grad_enabled()
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats, a scalar of float32 or wider; both arguments are (B, T)."""
-        hidden, targets = self.hidden(tokens).flatten(0, 1), targets.flatten()
+    def loss(self, tokens: Tensor, targets: Tensor, depth: int | None = None) -> Tensor:
+        """Mean cross-entropy in nats, a scalar of float32 or wider.
+
+        Args:
+            tokens: As of `hidden`, as is the depth.
+            targets: The tokens that follow them, (B, T).
+            depth: Layers that run.
+        """
+        hidden, targets = self.hidden(tokens, depth).flatten(0, 1), targets.flatten()
         if self.loss_chunk:
             return chunked_cross_entropy(hidden, self.token_embedding, targets, self.loss_chunk)
         logits = F.linear(hidden, self.token_embedding.to(self.compute_dtype))

@@ -291,3 +291,35 @@ def test_every_bit_of_a_seed_changes_the_initial_weights(other):
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     model.initialize(0)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def stack(n_layer, vector, like=None):
+    """A transformer of so many layers, with another's weights."""
+    shape = Shape(vocab_size=23, n_layer=n_layer, n_head=2, n_embd=16, block_size=8)
+    model = TiedTransformer(shape, ties.parse(vector, n_layer)).eval()
+    if like is not None:
+        names = [name for name, _ in model.named_parameters()]
+        model.load_state_dict({n: p for n, p in like.state_dict().items() if n in names})
+    return model
+
+
+@pytest.mark.parametrize("vector", ["independent", "tied", "cycle:2"])
+def test_at_a_lower_depth_it_is_the_transformer_of_its_first_layers(vector):
+    model, (tokens, targets) = build(vector=vector), batch()
+    for depth in (2, 3):
+        shallower = stack(depth, vector, like=model)
+        torch.testing.assert_close(model(tokens, depth), shallower(tokens), rtol=0, atol=0)
+        assert torch.equal(model.loss(tokens, targets, depth), shallower.loss(tokens, targets))
+    assert torch.equal(model(tokens, 4), model(tokens))
+    assert not torch.equal(model(tokens, 3), model(tokens))
+
+
+@pytest.mark.parametrize(("vector", "deeper"), [("tied", 7), ("cycle:2", 6)])
+def test_beyond_its_layers_it_runs_them_again(vector, deeper):
+    model, (tokens, _) = build(vector=vector), batch()
+    assert torch.equal(model(tokens, deeper), stack(deeper, vector, like=model)(tokens))
+
+
+def test_no_layer_at_all_is_refused():
+    with pytest.raises(ValueError, match=r"depth=0 must be at least 1 layer, or None for all"):
+        build().loss(*batch(), 0)

@@ -1,0 +1,35 @@
+"""How many layers each training iteration runs, where that isn't all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tiegym.transformer.gpt import TiedTransformer
+
+
+def read_depths(
+    model: TiedTransformer, depths: Sequence[int] | None, start: int, iterations: int
+) -> list[int | None]:
+    """The depths of some iterations, as `TiedTransformer.hidden` takes them, (iterations,).
+
+    Args:
+        model: The transformer, its ties in force.
+        depths: Of each iteration of the episode; None is all layers in each.
+        start: Iterations of the episode before these.
+        iterations: How many.
+
+    Raises:
+        ValueError: If an iteration has no depth, or one that leaves weights out: all that train
+            get a gradient in every iteration, so that all have moments.
+    """
+    if depths is None:
+        return [None] * iterations
+    chosen = [int(depth) for depth in depths[start : start + iterations]]
+    n_layer = model.shape.n_layer
+    least = n_layer if model.private else max(root % n_layer for root in model.roots) + 1
+    if len(chosen) < iterations or min(chosen) < least:
+        raise ValueError(
+            f"depths={chosen} must be {iterations}, one for each iteration, and at least {least}: "
+            "fewer layers don't have all weights that train"
+        )
+    return [*chosen]
