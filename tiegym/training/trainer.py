@@ -30,6 +30,7 @@ from tiegym.transformer import tying
 from tiegym.transformer.admin import balance_branches
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.position_gradients import PositionGradients, watching
 
 
 class Trainer:
@@ -139,12 +140,15 @@ class Trainer:
         tying.retie(self.model, self.optimizer, ties, frozen, soft)
 
     @isolated
-    def train(self, iterations: int, start: int = 0) -> Tensor:
+    def train(
+        self, iterations: int, start: int = 0, positions: PositionGradients | None = None
+    ) -> Tensor:
         """Runs training iterations; returns their losses in nats, float32 (iterations,).
 
         Args:
             iterations: How many.
             start: Iterations of the episode before these, for the learning rate's schedule.
+            positions: What gets the gradients of single positions in the last of them.
 
         Nothing waits for the device: reading the losses does. The last gradients are kept until
         the next iteration.
@@ -163,7 +167,8 @@ class Trainer:
         with lent(self._dropout) if fused else nullcontext():
             for i in range(iterations):
                 self.optimizer.zero_grad(set_to_none=True)
-                loss = self._backward(inputs[i], targets[i])
+                with watching(self.model, positions if i == iterations - 1 else None):
+                    loss = self._backward(inputs[i], targets[i])
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
                 with scheduled(self.optimizer, rate_factor(config, start + i)):

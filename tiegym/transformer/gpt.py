@@ -7,7 +7,7 @@ the tie vector. How a tie vector changes during training, optimiser state includ
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import numpy as np
@@ -128,6 +128,9 @@ class TiedTransformer(nn.Module):
         self._roots = parts.roots(self._ties, shape.n_layer).tolist()
         self._frozen: frozenset[int] = frozenset()
         self.compiled = compile
+        self.watch: Callable[[int, dict[str, Tensor]], dict[str, Tensor]] | None = None
+        """Gets each layer, or unit, and the weights that it is about to use, constants or not, and
+        returns what it uses instead; see `tiegym.transformer.position_gradients`."""
 
         def empty(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
@@ -304,9 +307,10 @@ class TiedTransformer(nn.Module):
                 if not trains if learns else as_constants:
                     if root not in constant:
                         constant[root] = {name: p.detach() for name, p in own[root].items()}
-                    weights |= constant[root]
+                    used = constant[root]
                 else:
-                    weights |= own[root]
+                    used = own[root]
+                weights |= used if self.watch is None else self.watch(unit, used)
             x = run(BlockWeights(**weights), self.private_weights(layer), x, dropout)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
         return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
