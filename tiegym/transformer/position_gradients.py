@@ -112,7 +112,7 @@ def watching(model: TiedTransformer, gradients: PositionGradients | None) -> Ite
 def position_figures(
     model: TiedTransformer, gradients: PositionGradients | None, cursor: int
 ) -> dict[str, Tensor]:
-    """The figures of `tiegym.features.POSITION_FEATURES`, float32 (L,) or (2L,) each.
+    """Those of `tiegym.features.POSITION_FEATURES` that were watched for, float32 (P L,) each.
 
     Args:
         model: With the ties that it had when the gradients were watched.
@@ -121,10 +121,10 @@ def position_figures(
     """
     if gradients is None:
         return {}
-    return {
-        "agreement": agreement(model, gradients),
-        "taylor": torch.tanh(10 * first_order_changes(model, gradients, cursor)),
-    }
+    figures = {"agreement": agreement(model, gradients)}
+    if gradients.of_cursor:
+        figures["taylor"] = torch.tanh(10 * first_order_changes(model, gradients, cursor))
+    return figures
 
 
 def agreement(model: TiedTransformer, gradients: PositionGradients) -> Tensor:
