@@ -32,6 +32,7 @@ from tiegym.runs.options import RunOptions, parse_options
 
 PACKAGES = ("agents", "baselines")
 ALIASES = {
+    "gradient-split": "baselines.gradient_split",
     "random": "baselines.random_tying",
     "random-fixed": "baselines.random_fixed",
     "random-raw": "baselines.random_raw",

@@ -32,6 +32,7 @@ _BY_PROGRAM = {
     "evolution": SEARCH,
     "shallow": UNTIED,
     "schedules": SCHEDULE,
+    "gradient_split": SCHEDULE,
 }
 """By how the name of a program begins."""
 

@@ -19,6 +19,7 @@ from tiegym.pictures.kinds import kind, looks
         ({"program": "fixed", "options": {"pattern": "independent"}}, kinds.UNTIED),
         ({"program": "shallow", "options": {"layers": 2}}, kinds.UNTIED),
         ({"program": "schedules"}, kinds.SCHEDULE),
+        ({"program": "gradient_split", "options": {"pattern": "tied"}}, kinds.SCHEDULE),
         ({"program": "lookahead", "protocol": "online"}, kinds.SEARCH),
         ({"program": "retrain", "protocol": "pretrained"}, kinds.PATTERN),
         ({"program": "by-hand"}, kinds.OTHER),
