@@ -31,13 +31,12 @@ from baselines.retrain import read_source, spent_iterations
 from tiegym.config import TieConfig, default_arguments
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.program import open_run, run_policy, run_program
-from tiegym.transformer.layer_stats import FEATURES
 
-N_PAIR = 2 * len(FEATURES) + 9
-"""Figures of a pair of layers that the actor sees."""
+N_PAIR = 9
+"""Figures of a pair of layers that the actor sees, besides the stats of both."""
 
-N_RUN = 4 + len(FEATURES)
-"""Figures of the run that the critic sees."""
+N_RUN = 4
+"""Figures of the run that the critic sees, besides the stats of the mean layer."""
 
 FREEZE_PAIR, FREEZE_RUN = 2, 1
 """Figures more, where layers can be frozen."""
@@ -99,8 +98,9 @@ class PairwisePolicy(ActorCriticPolicy):
 
         entries = self.observation_space.spaces  # type: ignore[attr-defined]
         parts, freeze = "part" in entries, "frozen" in entries
-        self.scorer = network(N_PAIR + parts + FREEZE_PAIR * freeze)
-        self.critic = network(N_RUN + FREEZE_RUN * freeze)
+        n_features = entries["layer_stats"].shape[0] // entries["ties"].shape[0]
+        self.scorer = network(2 * n_features + N_PAIR + parts + FREEZE_PAIR * freeze)
+        self.critic = network(n_features + N_RUN + FREEZE_RUN * freeze)
         for net, gain in ((self.scorer, 0.1), (self.critic, 1.0)):
             for layer in net:
                 if isinstance(layer, nn.Linear):
@@ -271,12 +271,13 @@ def find_agent(source: Path, env: TieConfig, named_by_user: bool) -> tuple[Saved
             f"{folder} is a run of {run.config.get('program')}: give one of agents.pairwise, whose "
             "agent alone fits any number of layers"
         )
-    for name in ("tie_parts", "choices"):
+    for name in ("tie_parts", "choices", "features"):
         theirs = run.config["env"].get(name, default_arguments()[name])
         if theirs != getattr(env, name):
             raise InputError(
                 f"{folder} has an agent for {name}={theirs!r}, but env.{name} is "
-                f"{getattr(env, name)!r}: its agent fits any number of layers, and no other choices"
+                f"{getattr(env, name)!r}: its agent fits any number of layers, "
+                "but no other choices or features"
             )
     if archive is not None and not named_by_user:
         raise InputError(f"{archive} was named by a record, and not by you: start this run anew")

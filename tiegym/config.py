@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tiegym import features as layer_features
 from tiegym import parts
 from tiegym import private as private_parts
 from tiegym.argument_types import check_types, make_plain
@@ -101,6 +102,11 @@ class TieConfig:
     tie_grad: TieGrad = "owner"
     """owner: only a layer's own position gives its weights a gradient; sum: all positions that
     use them do."""
+    features: str = "moved+similarity+gradient"
+    """What observations say of each layer, joined with +: moved, similarity, gradient; agreement
+    (of its gradient with those that its weights get elsewhere; needs tie_grad=sum) and taylor (how
+    the loss would change, to first order, if the layer under the cursor were tied to it; needs
+    action=layerwise)."""
     reward: Reward = "neg_log_ppl"
     """neg_log_ppl, neg_ppl (the paper's), delta_log_ppl (its fall since the last step), ppl_params
     (neg_log_ppl less param_cost times the independent share), or delta_ppl_params (delta_log_ppl
@@ -148,6 +154,9 @@ class TieConfig:
         private = private_parts.parse(self.private)
         private_parts.check(private, self.n_embd, self.tie_change, self.init)
         object.__setattr__(self, "private", str(private))
+        names = layer_features.parse(self.features)
+        layer_features.check(names, self.tie_grad, self.action)
+        object.__setattr__(self, "features", "+".join(names))
         _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         _require(self, "learning_rate", self.learning_rate > 0, "positive")
         _require(
@@ -191,6 +200,11 @@ class TieConfig:
     def n_parts(self) -> int:
         """Parts P of a layer that share weights apart: 1, or 2 with "attention+mlp"."""
         return len(parts.PARTS[self.tie_parts])
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names that `features` joins, in the order in which `layer_stats` has them."""
+        return layer_features.parse(self.features)
 
     @property
     def steps_per_episode(self) -> int:
@@ -241,7 +255,7 @@ def default_arguments() -> dict[str, Any]:
 def arguments_since_0_1() -> dict[str, Any]:
     """The defaults of the fields that 0.1 didn't have: what its records mean by not naming them."""
     later = {"warmup_iters", "lr_decay", "choices", "tie_parts"}
-    later |= {"grad_accum", "private", "tie_change", "init", "residual_scale"}
+    later |= {"grad_accum", "private", "tie_change", "init", "residual_scale", "features"}
     return {name: value for name, value in default_arguments().items() if name in later}
 
 

@@ -35,7 +35,8 @@ from tiegym.training.trainer import Trainer
 from tiegym.transformer import model_file
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
-from tiegym.transformer.layer_stats import FEATURES, layer_stats, sample_weights
+from tiegym.transformer.layer_stats import layer_stats, sample_weights
+from tiegym.transformer.position_gradients import position_figures, positions_for
 
 Observation: TypeAlias = dict[str, Any]
 
@@ -66,8 +67,8 @@ class TieEnv(Shown, Copies):
     - `budget`: share of the iterations used, float32 (1,).
     - `loss`: last training and validation loss in nats, float32 (2,); ln(vocabulary size) twice
       before the first step.
-    - `layer_stats`: float32 (L * F,), layer by layer the figures of
-      `tiegym.transformer.layer_stats.FEATURES`; zero before the first step. Of parts: (2L * F,).
+    - `layer_stats`: float32 (L * F,), layer by layer the figures that `features` names, see
+      `tiegym.features`; zero before the first step. Of parts: (2L * F,).
     - `part`, with `tie_parts="attention+mlp"` alone: 0 where the cursor is on an attention, 1 on
       an MLP.
     - `frozen`, with `choices="tie+freeze"` alone: 1 for what trains no more, int8 (L,) or (2L,).
@@ -164,7 +165,7 @@ class TieEnv(Shown, Copies):
             seed=int(self.np_random.integers(2**48)),
             loss=uniform,
             train_loss=uniform,
-            stats=[0.0] * (actions.n_units * len(FEATURES)),
+            stats=[0.0] * (actions.n_units * len(config.feature_names)),
             ties=parts.parse(config.initial_ties, config.n_layer, config.n_parts).tolist(),
             frozen=[False] * actions.n_units,
             layer=layer,
@@ -199,11 +200,14 @@ class TieEnv(Shown, Copies):
         trainer.retie(ties, frozen.tolist())
         before = sample_weights(trainer.model)
         iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
-        losses = trainer.train(iterations, episode.iteration, self.depths)
+        cursor = actions.following(episode.unit(config.n_layer))
+        positions = positions_for(config.feature_names, trainer.model, cursor)
+        losses = trainer.train(iterations, episode.iteration, self.depths, positions)
         watch.mark()
         loss = trainer.validation_loss()
         watch.mark()
-        stats = layer_stats(trainer.model, before)
+        others = position_figures(trainer.model, positions, cursor)
+        stats = layer_stats(trainer.model, before, config.feature_names, others)
         # The one place in a step that waits for the device.
         values = torch.cat((losses, loss.view(1), stats.flatten())).tolist()
         train_losses, loss, figures = (

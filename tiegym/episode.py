@@ -14,18 +14,6 @@ from tiegym.ties import Ties
 if TYPE_CHECKING:
     import torch
 
-FEATURES = ("moved", "similarity", "gradient")
-"""What `layer_stats` holds of each layer, in this order; with `tie_parts="attention+mlp"` of the
-attention part of each layer, then of the MLP part of each.
-
-- moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
-  step, relative to their norm before it. A tie change by itself moves nothing.
-- similarity: cosine similarity of the layer's weights with those of the layer before it; 1 where
-  both use the same weights, 1 for layer 0.
-- gradient: tanh(ln(g / g_mean)), g the norm of the last gradient of the weights that the layer
-  uses, g_mean its mean over the layers.
-"""
-
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -112,7 +100,7 @@ def read_episode(values: Any, config: TieConfig) -> Episode:
         "seed": _is_int(values["seed"], 0, 2**63),
         "loss and train_loss": _are_floats(losses),
         "stats": isinstance(values["stats"], list)
-        and len(values["stats"]) == n_units * len(FEATURES)
+        and len(values["stats"]) == n_units * len(config.feature_names)
         and _are_floats(values["stats"]),
         "layer": _is_int(values["layer"], 0, n),
         "part": _is_int(values["part"], 0, config.n_parts),

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from tiegym.actions import Actions
 from tiegym.config import TieConfig
-from tiegym.episode import FEATURES, Episode
+from tiegym.episode import Episode
 
 
 def make_action_space(config: TieConfig) -> spaces.Space[Any]:
@@ -29,7 +29,7 @@ def make_observation_space(config: TieConfig) -> spaces.Dict:
         "layer": spaces.Discrete(n, dtype=np.int16),
         "budget": spaces.Box(0, 1, (1,)),
         "loss": spaces.Box(0, np.float32(config.divergence_loss), (2,)),
-        "layer_stats": spaces.Box(-1, 1, (actions.n_units * len(FEATURES),)),
+        "layer_stats": spaces.Box(-1, 1, (actions.n_units * len(config.feature_names),)),
     }
     if actions.n_parts > 1:
         entries["part"] = spaces.Discrete(actions.n_parts, dtype=np.int16)

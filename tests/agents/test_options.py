@@ -17,7 +17,7 @@ from agents import (
     recurrent_ppo,
 )
 from agents.reward_differences import RewardDifferences
-from baselines import fixed, random_tying, retrain, schedules
+from baselines import fixed, gradient_split, random_tying, retrain, schedules
 from tests.agents.known_answer import KnownAnswer
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
@@ -29,7 +29,7 @@ from tiegym.runs.same_run import check_options
 
 ENV = TieConfig(**SMALL)
 LEARNERS = (dqn, ppo, maskable_ppo, recurrent_ppo, pairwise, qlearning)
-OTHERS = (evolution, lookahead, fixed, random_tying, retrain, schedules)
+OTHERS = (evolution, lookahead, fixed, random_tying, retrain, schedules, gradient_split)
 
 
 def group(model):

@@ -11,6 +11,7 @@ from agents.protocols import Greedy
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
+from tiegym.env import TieEnv
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
 from tiegym.transformer.layer_stats import FEATURES
@@ -107,6 +108,25 @@ def test_a_source_that_cannot_be_used_is_refused(tmp_path):
         options(tmp_path, source=other, pretrain_runs=2)
     with pytest.raises(ValueError, match=r"decides layer by layer, but env\.action='pair'"):
         options(tmp_path, env=dataclasses.replace(ENV, action="pair"))
+
+
+def test_features_that_are_asked_for_are_seen_and_an_agent_of_others_is_refused(tmp_path):
+    env = dataclasses.replace(ENV, features="moved+taylor")
+    source = pairwise.train(options(tmp_path, env=env, name="source", pretrain_runs=1))
+    deeper = dataclasses.replace(env, n_layer=5)
+    run = read_run(pairwise.train(options(tmp_path, env=deeper, source=source)))
+    assert run.config["env"]["features"] == "moved+taylor"
+    default = [network[0].in_features for network in networks(ENV)]
+    fewer = [network[0].in_features for network in networks(env)]
+    assert fewer == [default[0] - 2, default[1] - 1]
+    with pytest.raises(InputError, match="has an agent for features='moved"):
+        pairwise.train(options(tmp_path, source=source))
+
+
+def networks(config):
+    """The scorer and the critic."""
+    policy = make(TieEnv(**config.__dict__)).policy
+    return policy.scorer, policy.critic
 
 
 def test_the_critic_sees_the_losses_the_budget_the_share_and_the_mean_layer():

@@ -20,7 +20,7 @@ from agents import (
     regularised_evolution,
 )
 from agents.protocols import Greedy
-from baselines import fixed, random_fixed, random_raw, random_tying, schedules
+from baselines import fixed, gradient_split, random_fixed, random_raw, random_tying, schedules
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
 from tiegym import parts
@@ -39,6 +39,7 @@ PROGRAMS = {
     "random-fixed": (random_fixed, {}),
     "fixed": (fixed, {"pattern": "cycle:2"}),
     "schedules": (schedules, {}),
+    "gradient-split": (gradient_split, {"every": 1}),
     "lookahead": (lookahead, {"candidates": 2}),
     "evolution": (evolution, {"population": 2, "sample": 1, "evaluations": 3, "budget": 3}),
     "qlearning": (qlearning, {}),

@@ -17,6 +17,7 @@ import tiegym
 from tests.tiegym.small import SMALL
 from tiegym import parts
 from tiegym.config import TieConfig
+from tiegym.features import FEATURES, POSITION_FEATURES
 from tiegym.transformer.tying import expected_state_bytes
 
 THOROUGH = bool(os.environ.get("TIEGYM_FUZZ"))
@@ -37,6 +38,9 @@ SENSIBLE = {
     "grad_accum": st.integers(1, 4),
     "private": st.sampled_from(
         ["none", "norms", "scales", "lora:1", "lora:4+norms", "scales+norms+lora:2", "lora:30"]
+    ),
+    "features": st.lists(st.sampled_from(FEATURES + POSITION_FEATURES), min_size=1, max_size=6).map(
+        "+".join
     ),
     "learning_rate": st.floats(1e-12, 1e12),
     "warmup_iters": st.integers(0, 14),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    *("atomic_write", "ties", "parts", "private", "argument_types", "data", "config", "actions"),
-    *("rewards", "episode"),
+    *("atomic_write", "ties", "parts", "private", "features", "argument_types", "data", "config"),
+    *("actions", "rewards", "episode"),
     "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
     *("copies", "shown", "env", "flat_env", "wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),

@@ -18,7 +18,7 @@ import tiegym
 from tests.tiegym.small import SMALL
 from tiegym import parts
 from tiegym.actions import Actions
-from tiegym.episode import FEATURES
+from tiegym.features import FEATURES
 
 ACTIONS = ("layerwise", "pair", "joint")
 PARTS = ("block", "attention+mlp")

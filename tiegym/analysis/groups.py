@@ -38,6 +38,7 @@ __all__ = [
 _NOT_THE_POLICY = {"seed", "env", *WHERE_AND_HOW}
 
 _NAMES = {
+    "gradient_split": "gradient-split",
     "random_tying": "random",
     "random_fixed": "random-fixed",
     "random_raw": "random-raw",

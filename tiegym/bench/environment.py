@@ -294,7 +294,7 @@ def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, An
     if others := {name: recorded[name] for name in usual if recorded[name] != usual[name]}:
         raise ValueError(
             f"table {table.name!r} was made with {others}: TieBench has whole blocks that share "
-            "weights or train their own, and nothing else"
+            "weights or train their own, with the default features, and nothing else"
         )
     for name, value in given.items():
         if name not in recorded:

@@ -34,6 +34,7 @@ _BY_PROGRAM = {
     "schedules": SCHEDULE,
     "share-then-unshare": SCHEDULE,
     "progressive-": SCHEDULE,
+    "gradient_split": SCHEDULE,
 }
 """By how the name of a program begins."""
 

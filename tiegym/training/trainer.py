@@ -31,6 +31,7 @@ from tiegym.transformer import tying
 from tiegym.transformer.admin import balance_branches
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.position_gradients import PositionGradients, watching
 
 
 class Trainer:
@@ -140,7 +141,13 @@ class Trainer:
         tying.retie(self.model, self.optimizer, ties, frozen, soft)
 
     @isolated
-    def train(self, iterations: int, start: int = 0, depths: Sequence[int] | None = None) -> Tensor:
+    def train(
+        self,
+        iterations: int,
+        start: int = 0,
+        depths: Sequence[int] | None = None,
+        positions: PositionGradients | None = None,
+    ) -> Tensor:
         """Runs training iterations; returns their losses in nats, float32 (iterations,).
 
         Args:
@@ -148,6 +155,7 @@ class Trainer:
             start: Iterations of the episode before these, for the learning rate's schedule.
             depths: Layers that each iteration of the episode runs, see `TiedTransformer.hidden`;
                 None is all.
+            positions: What gets the gradients of single positions in the last of them.
 
         Nothing waits for the device: reading the losses does. The last gradients are kept until
         the next iteration.
@@ -170,7 +178,8 @@ class Trainer:
         with lent(self._dropout) if fused else nullcontext():
             for i in range(iterations):
                 self.optimizer.zero_grad(set_to_none=True)
-                loss = self._backward(inputs[i], targets[i], depth[i])
+                with watching(self.model, positions if i == iterations - 1 else None):
+                    loss = self._backward(inputs[i], targets[i], depth[i])
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
                 with scheduled(self.optimizer, rate_factor(config, start + i)):

@@ -4,7 +4,8 @@ PyTorch counts recompilations by code object, and runs a function uncompiled, wi
 own at most, once there are more than `torch._dynamo.config.recompile_limit` (8). One block for all
 sizes would reach that with the second size of a process. So each size gets a copy of the function;
 it has a graph for training with and without weight gradients (of either part, where parts share
-weights apart) and one for evaluation.
+weights apart) and one for evaluation; and where gradients of single positions are watched, one more
+for each kind of weights with gradients, since an alias of a parameter is none: 8 at most.
 """
 
 from __future__ import annotations

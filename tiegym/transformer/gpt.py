@@ -7,7 +7,7 @@ the tie vector. How a tie vector changes during training, optimiser state includ
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import numpy as np
@@ -93,6 +93,9 @@ class TiedTransformer(nn.Module):
         self._roots = parts.roots(self._ties, shape.n_layer).tolist()
         self._frozen: frozenset[int] = frozenset()
         self.compiled = compile
+        self.watch: Callable[[int, dict[str, Tensor]], dict[str, Tensor]] | None = None
+        """Gets each layer, or unit, and the weights that it is about to use, constants or not, and
+        returns what it uses instead; see `tiegym.transformer.position_gradients`."""
 
         def empty(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
@@ -279,9 +282,10 @@ class TiedTransformer(nn.Module):
                 if not (learns and trains):
                     if root not in constant:
                         constant[root] = {name: p.detach() for name, p in own[root].items()}
-                    weights |= constant[root]
+                    used = constant[root]
                 else:
-                    weights |= own[root]
+                    used = own[root]
+                weights |= used if self.watch is None else self.watch(unit, used)
             shared, private = BlockWeights(**weights), self.private_weights(layer)
             x = run(shared, private, x, self.shape.n_head, source, compiled)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)

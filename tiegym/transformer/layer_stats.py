@@ -1,25 +1,26 @@
 """Figures of each layer that an agent can use: the `layer_stats` of an observation.
 
-All are in [-1, 1]. Distances and similarities come from a fixed sample of each layer's weights
-(evenly spaced entries of its four matrices, from all of their columns), so that their cost is
-independent of the width.
+They are those of `tiegym.features`, all in [-1, 1]. Distances and similarities come from a fixed
+sample of each layer's weights (evenly spaced entries of its four matrices, from all of their
+columns), so that their cost is independent of the width.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tiegym.episode import FEATURES
+from tiegym.features import FEATURES
 from tiegym.transformer.block import Block
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
 
-__all__ = ["FEATURES", "layer_similarity", "layer_stats", "sample_weights"]
+__all__ = ["FEATURES", "layer_similarity", "layer_stats", "sample_weights", "sampled"]
 
 _SAMPLE = 1024  # entries of each matrix
 
@@ -40,14 +41,21 @@ def sample_weights(model: TiedTransformer) -> Tensor:
 
 @isolated
 @torch.no_grad()
-def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
-    """The figures of `FEATURES` after an environment step, float32 (L, F), each in [-1, 1].
+def layer_stats(
+    model: TiedTransformer,
+    before: Tensor,
+    features: Sequence[str] = FEATURES,
+    others: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """The figures of some features after an environment step, float32 (L, F), each in [-1, 1].
 
     Of two parts: (2L, F), the attention's and then the MLPs'.
 
     Args:
         model: After the step's iterations, its last gradients still there.
         before: `sample_weights` of the same ties before the iterations, (L, n).
+        features: Their names, in order.
+        others: Those of them that aren't computed here, (L,) each.
     """
     after = sample_weights(model)
     tiny = torch.finfo(after.dtype).tiny
@@ -57,12 +65,14 @@ def layer_stats(model: TiedTransformer, before: Tensor) -> Tensor:
     similarity[:: model.shape.n_layer] = 1  # of each part's first layer
     norms = {root: _gradient_norm(model.independent(root)) for root in set(model.roots)}
     gradient = torch.stack([norms[root] for root in model.roots]).clamp_min(tiny)
-    figures = (
-        torch.tanh(10 * distance),
-        similarity,
-        torch.tanh((gradient / gradient.mean()).log()),
-    )
-    return torch.stack(figures, dim=1).nan_to_num(0.0).clamp(-1, 1)
+    figures = {
+        "moved": torch.tanh(10 * distance),
+        "similarity": similarity,
+        "gradient": torch.tanh((gradient / gradient.mean()).log()),
+        **(others or {}),
+    }
+    stats = torch.stack([figures[name] for name in features], dim=1)
+    return stats.nan_to_num(0.0).clamp(-1, 1)
 
 
 @isolated
@@ -82,8 +92,12 @@ def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
 
 
 def _sample(block: Block) -> Tensor:
-    matrices = [p for p in block.parameters() if p.ndim == 2]
-    return torch.cat([m.flatten()[:: _stride(*m.shape)] for m in matrices]).float()
+    return torch.cat([sampled(p) for p in block.parameters() if p.ndim == 2]).float()
+
+
+def sampled(matrix: Tensor) -> Tensor:
+    """A fixed sample of a matrix, about 1,024 entries of it: a view of it where it can be one."""
+    return matrix.flatten()[:: _stride(*matrix.shape)]
 
 
 def _filled(sample: Tensor, length: int) -> Tensor:

@@ -16,6 +16,7 @@ import tiegym
 from tests.tiegym.bench.conftest import TINY, options
 from tiegym.bench import make as program
 from tiegym.bench.table import write_table
+from tiegym.features import FEATURES
 
 
 def same(a, b):
@@ -121,10 +122,11 @@ def rewritten(table, path, **config):
 
 
 def test_a_table_that_does_not_name_later_arguments_has_their_defaults(tree_table, tmp_path):
-    path = rewritten(tree_table, tmp_path / "old.npz", tie_parts=None, choices=None)
+    path = rewritten(tree_table, tmp_path / "old.npz", tie_parts=None, choices=None, features=None)
     for given in ({}, {"tie_parts": "block", "choices": "tie"}):
         env = gymnasium.make("TieBench-v0", table=path, **given)
         assert env.unwrapped.config.tie_parts == "block"
+        assert env.unwrapped.config.feature_names == FEATURES
         assert env.reset(seed=0)[1]["val_loss"] > 0
     with pytest.raises(
         ValueError, match="tie_parts='attention\\+mlp': table 'tree-3x2-tiny-owner'"
@@ -132,7 +134,9 @@ def test_a_table_that_does_not_name_later_arguments_has_their_defaults(tree_tabl
         gymnasium.make("TieBench-v0", table=path, tie_parts="attention+mlp")
 
 
-@pytest.mark.parametrize("kind", [{"tie_parts": "attention+mlp"}, {"choices": "tie+freeze"}])
+@pytest.mark.parametrize(
+    "kind", [{"tie_parts": "attention+mlp"}, {"choices": "tie+freeze"}, {"features": "moved"}]
+)
 def test_a_table_of_another_kind_of_decisions_is_refused(tree_table, tmp_path, kind):
     path = rewritten(tree_table, tmp_path / "other.npz", **kind)
     with pytest.raises(ValueError, match="TieBench has whole blocks that share weights or train"):

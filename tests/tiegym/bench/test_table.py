@@ -194,6 +194,10 @@ def test_a_stopped_program_goes_on_with_the_seeds_that_are_missing(tmp_path, mon
             ["patterns-3-stdlib-sum", "--env.choices=tie+freeze"],
             "env.choices='tie+freeze' can't be recorded",
         ),
+        (
+            ["patterns-3-stdlib-sum", "--env.features=moved"],
+            "env.features='moved' can't be recorded",
+        ),
     ],
 )
 def test_wrong_tables_end_the_program_with_one_line(arguments, message, capsys):

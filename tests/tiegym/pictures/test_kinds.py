@@ -21,6 +21,7 @@ from tiegym.pictures.kinds import kind, looks
         ({"program": "schedules"}, kinds.SCHEDULE),
         ({"program": "share-then-unshare"}, kinds.SCHEDULE),
         ({"program": "progressive-freeze-autofreeze"}, kinds.SCHEDULE),
+        ({"program": "gradient_split", "options": {"pattern": "tied"}}, kinds.SCHEDULE),
         ({"program": "lookahead", "protocol": "online"}, kinds.SEARCH),
         ({"program": "retrain", "protocol": "pretrained"}, kinds.PATTERN),
         ({"program": "by-hand"}, kinds.OTHER),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from agents import dqn, evolution, lookahead, maskable_ppo, ppo, qlearning, recurrent_ppo
-from baselines import fixed, random_tying, retrain, schedules
+from baselines import fixed, gradient_split, random_tying, retrain, schedules
 from tests.runs import facts
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
@@ -42,6 +42,7 @@ PROGRAMS = {
     "lookahead, parts": (lookahead, {"candidates": 2, "env": PARTS}),
     "fixed": (fixed, {"pattern": "cycle:2", "env": dataclasses.replace(ENV, action="pair")}),
     "schedule": (schedules, {}),
+    "gradients": (gradient_split, {"every": 1}),
     "qlearning": (qlearning, {}),
     "dqn": (dqn, {"learning_starts": 1}),
     "dqn, pretrained": (dqn, {"learning_starts": 1, "pretrain_runs": 1}),

@@ -9,6 +9,8 @@ import torch._dynamo.testing
 import tiegym
 from tests.tiegym.small import SMALL
 
+BOTH = {"tie_parts": "attention+mlp", "choices": "tie+freeze"}
+
 
 @pytest.fixture
 def counter(monkeypatch):
@@ -96,3 +98,28 @@ def test_parts_and_frozen_layers_need_few_graphs_whatever_the_ties(counter):
             halfway = counter.frame_count
     # Training where both parts learn, one of them, or none; and evaluation.
     assert halfway == counter.frame_count <= 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        ({"features": "agreement+taylor"}, 3),
+        ({"tie_grad": "owner", "features": "taylor"}, 4),
+        ({"features": "taylor", **BOTH}, 8),
+        ({"features": "agreement", "action": "joint", **BOTH}, 8),
+    ],
+    ids=str,
+)
+def test_features_of_positions_need_few_graphs_more(counter, changes, most):
+    changes = {"tie_grad": "sum", "max_iters": 100, "n_embd": 24} | changes
+    plain, compiled = (tiegym.TieEnv(**SMALL | changes, compile=flag) for flag in (False, True))
+    plain.action_space.seed(0)
+    for env in (plain, compiled):
+        env.reset(seed=0)
+    for _ in range(40):
+        action = plain.action_space.sample()
+        mine, reward, *_ = compiled.step(action)
+        its, expected, *_ = plain.step(action)
+        assert reward == expected
+        assert (mine["layer_stats"] == its["layer_stats"]).all()
+    assert counter.frame_count <= most
