@@ -1,7 +1,7 @@
 """Which fixed sharings are best in a table, and whether the ranking survives other circumstances.
 
-    python -m tiegym.bench.ranking patterns-6-stdlib-sum
-    python -m tiegym.bench.ranking patterns-6-stdlib-sum --other patterns-6-stdlib-owner
+    python -m tiegym.bench.ranking tree-4x2-stdlib-sum
+    python -m tiegym.bench.ranking tree-4x2-stdlib-sum --other runs/tables/patterns-4-mine-sum.npz
 
 The best of each size with its distance to the mean of that size, what is choice and what is seed,
 and Spearman's rank correlation with an earlier iteration, with other seeds and with another table.
