@@ -29,6 +29,7 @@ Decay = Literal["constant", "cosine", "linear"]
 TieChange = Literal["hard", "soft"]
 Init = Literal["gpt2", "admin"]
 ResidualScale = Literal["depth", "group"]
+Embeddings = Literal["trained", "frozen"]
 Dtype = Literal["auto", "float32", "bfloat16-mixed", "bfloat16"]
 
 
@@ -84,6 +85,11 @@ class TieConfig:
     residual_scale: ResidualScale = "depth"
     """depth: initial residual projections are divided by sqrt(2 L); group: by sqrt(2 L n), where
     n layers use them at the start."""
+    initial_weights: str | None = None
+    """An exported model, or the folder of a run that has one, whose weights an episode begins with;
+    None draws them. Of the same sizes and tokenizer; its ties may be others."""
+    embeddings: Embeddings = "trained"
+    """trained; or frozen: both embeddings, and so the output head, keep their first values."""
     iters_per_step: int = 4
     """Training iterations K in one environment step."""
     max_iters: int = 400
@@ -157,6 +163,10 @@ class TieConfig:
         names = layer_features.parse(self.features)
         layer_features.check(names, self.tie_grad, self.action)
         object.__setattr__(self, "features", "+".join(names))
+        drawn = self.initial_weights is None
+        for name, default in (("init", "gpt2"), ("residual_scale", "depth")):
+            alone = f"{default!r} with initial_weights, which take the place of what it would set"
+            _require(self, name, drawn or getattr(self, name) == default, alone)
         _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         _require(self, "learning_rate", self.learning_rate > 0, "positive")
         _require(
@@ -256,6 +266,7 @@ def arguments_since_0_1() -> dict[str, Any]:
     """The defaults of the fields that 0.1 didn't have: what its records mean by not naming them."""
     later = {"warmup_iters", "lr_decay", "choices", "tie_parts"}
     later |= {"grad_accum", "private", "tie_change", "init", "residual_scale", "features"}
+    later |= {"initial_weights", "embeddings"}
     return {name: value for name, value in default_arguments().items() if name in later}
 
 

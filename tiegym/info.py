@@ -42,7 +42,7 @@ def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, A
         "val_loss": episode.loss,
         "ties": ties,
         "n_independent": parts.n_independent(ties, config.n_layer),
-        "trainable_params": trainer.shape.params(*trained),
+        "trainable_params": trainer.trainable_params(*trained),
         "model_state_bytes": state_bytes,
         "iteration": episode.iteration,
         "tokens": episode.iteration * config.batch_size * config.block_size,

@@ -149,7 +149,7 @@ def check_program(name, args, monkeypatch):
     monkeypatch.setattr(tyro, "cli", parse_only)
     # Some read a run before their options. Those that pages name are on the reader's machine.
     monkeypatch.setattr(run_options, "recorded_options", lambda options, folder: options())
-    if name == "baselines.retrain":
+    if name in ("baselines.retrain", "baselines.norms_only"):
         run = SimpleNamespace(config={"env": {}})
         monkeypatch.setattr(module, "read_source", lambda folder: run)
     with pytest.raises(Parsed):

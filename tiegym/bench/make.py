@@ -255,7 +255,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
             "validation": corpus.bytes_per_token("validation"),
             "test": corpus.bytes_per_token("test", config.test_tokens, config.block_size),
         },
-        "params": [trainer.shape.params(n) for n in sizes],
+        "params": [trainer.trainable_params(n) for n in sizes],
         "model_state_bytes": [trainer.expected_state_bytes(n) for n in sizes],
         "corpus_sha256": corpus.sha256,
         "versions": provenance.versions(),

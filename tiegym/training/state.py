@@ -41,9 +41,11 @@ def check_state(
     trained = any(name.startswith("optimizer.") for name in tensors)
     names = unit_names(len(ties), trainer.shape.n_layer)
     still = {f"blocks.{names[unit]}" for unit, flag in enumerate(frozen or ()) if flag}
+    if trainer.config.embeddings == "frozen":
+        still |= {"token_embedding", "position_embedding"}
     for name, size in parameter_sizes(trainer.shape, ties).items():
         expected[f"model.{name}"] = (torch.Size(size), dtype)
-        if trained and name.rpartition(".")[0] not in still:
+        if trained and not {name, name.rpartition(".")[0]} & still:
             expected[f"optimizer.step.{name}"] = (torch.Size(), torch.float32)
             for moment in ("exp_avg", "exp_avg_sq"):
                 expected[f"optimizer.{moment}.{name}"] = (torch.Size(size), dtype)

@@ -18,6 +18,7 @@ from tiegym.data.corpora import Corpus
 from tiegym.data.token_data import TokenData
 from tiegym.ties import Ties
 from tiegym.training.depths import read_depths
+from tiegym.training.initial_weights import read_weights, take_over
 from tiegym.training.lent_stream import lent
 from tiegym.training.resolve import (
     check_corpus,
@@ -45,7 +46,8 @@ class Trainer:
         corpus: The tokens; each split large enough for a batch (`check_corpus`).
 
     Raises:
-        ValueError: If the corpus is too small, or the device isn't there.
+        ValueError: If the corpus is too small, the device isn't there, or the initial weights don't
+            fit.
     """
 
     model: TiedTransformer
@@ -58,6 +60,8 @@ class Trainer:
         self.config = config
         self.device = resolve_device(config.device)
         self.shape = transformer_shape(config, corpus)
+        path = config.initial_weights
+        self._source = None if path is None else read_weights(path, self.shape, corpus.tokenizer)
         self.data = TokenData(corpus, self.device)
         self._batches = torch.Generator(self.device)
         self._dropout = torch.Generator(self.device)
@@ -86,6 +90,8 @@ class Trainer:
                 value.zero_()
         self.hyperparameters = self.optimizer.defaults
         self.model.initialize(int(weights), self.config.residual_scale)
+        if self._source is not None:
+            take_over(self.model, self._source)
         if self.config.init == "admin":
             size = (self.config.batch_size, self.config.block_size)
             inputs, _ = self.data.sample("train", *size, self._batches.manual_seed(int(batches)))
@@ -117,8 +123,11 @@ class Trainer:
             ),
         )
         self.model.dropout_generator = self._dropout
+        if self.config.embeddings == "frozen":
+            self.model.token_embedding.requires_grad_(False)
+            self.model.position_embedding.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [p for p in self.model.parameters() if p.requires_grad],
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
@@ -225,13 +234,30 @@ class Trainer:
             count += targets.numel()
         return total / count
 
-    def expected_state_bytes(self, n_independent: int, n_mlp: int | None = None) -> int:
-        """Bytes of model state that so many independent layers will take, without building any.
+    def trainable_params(self, n_independent: int, n_mlp: int | None = None) -> int:
+        """Parameters that train where so many layers are independent and train.
 
         Arguments as of `tiegym.transformer.block.Shape.params`.
         """
+        return self.shape.params(n_independent, n_mlp) - self._frozen_embeddings
+
+    def expected_state_bytes(self, n_independent: int, n_mlp: int | None = None) -> int:
+        """Bytes of model state that so many independent layers will take, without building any.
+
+        Arguments as of `trainable_params`.
+        """
         dtype, _ = resolve_dtype(self.config.dtype, self.device)
-        return tying.expected_state_bytes(self.shape, n_independent, dtype, n_mlp)
+        state = tying.expected_state_bytes(self.shape, n_independent, dtype, n_mlp)
+        if frozen := self._frozen_embeddings:  # two tensors without gradients, moments and counts
+            state -= 3 * frozen * dtype.itemsize + 2 * torch.float32.itemsize
+        return state
+
+    @property
+    def _frozen_embeddings(self) -> int:
+        """Numbers in the embeddings that train no more."""
+        shape = self.shape
+        numbers = (shape.vocab_size + shape.block_size) * shape.n_embd
+        return numbers if self.config.embeddings == "frozen" else 0
 
     @isolated
     def state(self) -> dict[str, Tensor]:

@@ -1,0 +1,74 @@
+"""Weights that a training run begins with, in place of drawn ones: those of an exported model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tiegym.data.tokenization import Tokenizer
+from tiegym.transformer.block import Shape
+from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.model_file import find_model, load_model, load_tokenizer
+
+
+def read_weights(path: str, shape: Shape, tokenizer: Tokenizer) -> TiedTransformer:
+    """Reads an exported model whose weights a transformer can begin with.
+
+    Args:
+        path: A file that `TieEnv.export` wrote, or a run folder with one.
+        shape: The transformer's sizes.
+        tokenizer: What its tokens mean.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, of other sizes or of another tokenizer, or if something is
+            private there and not in the transformer.
+    """
+    file = find_model(Path(path))
+    source = load_model(file)
+    theirs = source.shape
+    for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size"):
+        if getattr(theirs, name) != getattr(shape, name):
+            raise ValueError(
+                f"initial_weights={path!r} has {name}={getattr(theirs, name)}, but this "
+                f"transformer {getattr(shape, name)}: they must be the same"
+            )
+    if theirs.private not in ("none", shape.private):
+        raise ValueError(
+            f"initial_weights={path!r} has private={theirs.private!r}, but this transformer "
+            f"{shape.private!r}: give the same"
+        )
+    if load_tokenizer(file).sha256 != tokenizer.sha256:
+        raise ValueError(
+            f"initial_weights={path!r} was trained with another tokenizer: its embeddings are of "
+            "other tokens; give the same"
+        )
+    return source
+
+
+@torch.no_grad()
+def take_over(model: TiedTransformer, source: TiedTransformer) -> None:
+    """Gives each layer, or unit, that owns weights those that it used in another transformer.
+
+    Where both have the same ties, or the model has none, it then computes the same. Private norms
+    are those of the layer's block, where they weren't private; other private weights stay as they
+    are, as far as the other one has none.
+
+    Args:
+        model: Initialised.
+        source: What `read_weights` returned for its shape.
+    """
+    for name in ("token_embedding", "position_embedding", "final_norm_weight", "final_norm_bias"):
+        model.get_parameter(name).copy_(source.get_parameter(name))
+    for unit in set(model.roots):
+        shared = source.shared_weights(unit % model.shape.n_layer)
+        for name, p in model.independent(unit).named_parameters():
+            p.copy_(getattr(shared, name))
+    for layer, private in enumerate(model.private):
+        shared, own = source.shared_weights(layer), source.private_part(layer)
+        for name, p in private.named_parameters():
+            if own is not None:
+                p.copy_(own.get_parameter(name))
+            elif name.startswith("norm"):
+                p.copy_(getattr(shared, name))
