@@ -5,11 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-<<<<<<< HEAD
-from benchmarks import breakdown, private_cost, scaling, throughput
-=======
-from benchmarks import breakdown, features, scaling, throughput
->>>>>>> h-features
+from benchmarks import breakdown, features, private_cost, scaling, throughput
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
@@ -103,13 +99,13 @@ def test_throughput_and_scaling_run(capsys):
     assert float(row[7]) == pytest.approx(shape.params(1) / shape.params(2), abs=1e-3)
 
 
-<<<<<<< HEAD
 def test_soft_changes_are_a_share_of_their_steps():
     options = private_cost.Options(changes=4, device="cpu")
     shares = private_cost.soft_shares(options, "lora:1")
     assert len(shares) == 4
     assert 0 < max(shares) < 1
-=======
+
+
 def test_the_worth_of_taylor_is_measured_on_every_tie_that_differs(capsys):
     options = features.Options(
         repeats=2, steps=10, seeds=1, n_embd=16, corpus="synthetic:40000", device="cpu"
@@ -120,4 +116,3 @@ def test_the_worth_of_taylor_is_measured_on_every_tie_that_differs(capsys):
     assert len(features.foreseen(options, "tied", 0)) == 0
     features.run(options)
     assert capsys.readouterr().out.count("| sequence:3 | ") == 1
->>>>>>> h-features

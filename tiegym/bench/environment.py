@@ -289,12 +289,12 @@ def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, An
         TypeError: If an argument is none of TieEnv's.
         ValueError: If it isn't what the table was made with.
     """
-    usual = {name: default_arguments()[name] for name in NOT_IN_TABLES}
+    usual = default_arguments()  # what an older table doesn't name, it had as it is by default
     recorded = usual | table.facts["config"]
-    if others := {name: recorded[name] for name in usual if recorded[name] != usual[name]}:
+    if others := {name: recorded[name] for name in NOT_IN_TABLES if recorded[name] != usual[name]}:
         raise ValueError(
             f"table {table.name!r} was made with {others}: TieBench has whole blocks that share "
-            "weights or train their own, with the default features, and nothing else"
+            "weights or train their own, from initial weights that are drawn, and nothing else"
         )
     for name, value in given.items():
         if name not in recorded:

@@ -123,8 +123,8 @@ def make_plan(options: Options) -> Plan:
         if (value := getattr(options.env, name)) != default_arguments()[name]:
             raise InputError(
                 f"env.{name}={value!r} can't be recorded: tables are of whole blocks that share "
-                "weights or train their own, with the features that are always there, "
-                f"{name}={default_arguments()[name]!r}"
+                "weights or train their own, with the features that are always there, from initial "
+                f"weights that are drawn: leave {name}={default_arguments()[name]!r}"
             )
     n_layer, n_sweeps = int(tree_layers or pattern_layers), int(sweeps or 0)
     steps = (n_layer - 1) * n_sweeps if n_sweeps else options.points

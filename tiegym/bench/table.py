@@ -31,7 +31,7 @@ SPLITS = ("train", "held-out")
 
 LossKind = Literal["train", "val", "test"]
 
-NOT_IN_TABLES = ("tie_parts", "choices", "features")
+NOT_IN_TABLES = ("tie_parts", "choices", "features", "initial_weights", "embeddings")
 """Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
 
 Floats = npt.NDArray[np.float64]
