@@ -96,8 +96,8 @@ def parts_of_a_step(env: TieEnv, action: Any) -> dict[str, float]:
     training = clock.wrapped("forward pass and loss", model.loss)
     evaluation = clock.wrapped("evaluation", model.loss)
 
-    def loss(tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = (training if model.training else evaluation)(tokens, targets)
+    def loss(*arguments: Any) -> torch.Tensor:
+        result: torch.Tensor = (training if model.training else evaluation)(*arguments)
         return result
 
     with ExitStack() as stack:

@@ -49,12 +49,16 @@ class PositionGradients:
                 alias = weight.detach().requires_grad_()
             else:
                 alias = weight
-            if unit in self.of_groups and weight.ndim == 2:
-                alias.register_hook(_adds_to(self.samples.setdefault(unit, {}), name, sampled))  # type: ignore[no-untyped-call]
-            if unit in self.of_cursor:
-                alias.register_hook(_adds_to(self.whole, name))  # type: ignore[no-untyped-call]
+            for hook in self._hooks(unit, name, weight.ndim):
+                alias.register_hook(hook)  # type: ignore[no-untyped-call]
             aliases[name] = alias
         return aliases
+
+    def _hooks(self, unit: int, name: str, ndim: int) -> Iterator[Callable[[Tensor], None]]:
+        if unit in self.of_groups and ndim == 2:
+            yield _adds_to(self.samples.setdefault(unit, {}), name, sampled)
+        if unit in self.of_cursor:
+            yield _adds_to(self.whole, name)
 
 
 def _adds_to(
