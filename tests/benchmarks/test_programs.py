@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import breakdown, features, scaling, throughput
+from benchmarks import breakdown, features, private_cost, scaling, throughput
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
@@ -109,3 +109,10 @@ def test_the_worth_of_taylor_is_measured_on_every_tie_that_differs(capsys):
     assert len(features.foreseen(options, "tied", 0)) == 0
     features.run(options)
     assert capsys.readouterr().out.count("| sequence:3 | ") == 1
+
+
+def test_soft_changes_are_a_share_of_their_steps():
+    options = private_cost.Options(changes=4, device="cpu")
+    shares = private_cost.soft_shares(options, "lora:1")
+    assert len(shares) == 4
+    assert 0 < max(shares) < 1
