@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks import breakdown, core, paper_memory, paper_scale, private_cost, scaling, throughput
+from benchmarks import (
+    breakdown,
+    core,
+    features,
+    paper_memory,
+    paper_scale,
+    private_cost,
+    scaling,
+    throughput,
+)
 from tiegym.runs.commands import read_command_line
 
 
@@ -32,6 +41,7 @@ def run(options: Options) -> None:
     throughput.run(throughput.Options(corpus=options.corpus, device=device))
     scaling.run(scaling.Options(device=device))
     private_cost.run(private_cost.Options(device=device))
+    features.run(features.Options(corpus=options.corpus, device=device))
     breakdown.run(breakdown.Options(device=device))
     paper_memory.run(paper_memory.Options())
     if device != "cpu" and torch.cuda.is_available():
