@@ -141,7 +141,7 @@ def test_the_program_trains_under_the_best_vector_with_a_fresh_seed(tmp_path, mo
     monkeypatch.setattr(
         Trainer, "reset", lambda self, s, t: seeds.append((s, t)) or reset(self, s, t)
     )
-    monkeypatch.setattr(Trainer, "test_loss", lambda self, *_: tests.append(1) or test_loss(self))
+    monkeypatch.setattr(Trainer, "test_loss", lambda *a: tests.append(1) or test_loss(*a))
     run = read_run(train(make_options(tmp_path, seed=4)))
     assert len(tests) == 1  # the test split chooses nothing
     *search, (seed, ties) = seeds

@@ -162,7 +162,7 @@ def test_a_run_states_the_extra_iterations_that_its_copies_ran(tmp_path, horizon
 
 def test_copies_never_read_the_test_split(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(Trainer, "test_loss", lambda self, *_: calls.append(1) or 1.0)
+    monkeypatch.setattr(Trainer, "test_loss", lambda *_: calls.append(1) or 1.0)
     train(Options(runs_dir=tmp_path, quiet=True, env=TieConfig(**SMALL)))
     assert len(calls) == 1
 

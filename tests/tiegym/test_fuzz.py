@@ -18,7 +18,6 @@ from tests.tiegym.small import SMALL
 from tiegym import parts
 from tiegym.config import TieConfig
 from tiegym.features import FEATURES, POSITION_FEATURES
-from tiegym.transformer.tying import expected_state_bytes
 
 THOROUGH = bool(os.environ.get("TIEGYM_FUZZ"))
 DRAWS = 2000 if THOROUGH else 50
@@ -42,6 +41,7 @@ SENSIBLE = {
     "features": st.lists(st.sampled_from(FEATURES + POSITION_FEATURES), min_size=1, max_size=6).map(
         "+".join
     ),
+    "initial_weights": st.none(),
     "learning_rate": st.floats(1e-12, 1e12),
     "warmup_iters": st.integers(0, 14),
     "weight_decay": st.floats(0, 1e6),
@@ -115,9 +115,9 @@ def check_invariants(env, info):
     trained = [p for p in model.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == info["trainable_params"]
     dtype = model.token_embedding.dtype
-    held = sum(p.numel() for p in model.parameters() if not p.requires_grad) * dtype.itemsize
+    held = sum(p.numel() for p in model.blocks.parameters() if not p.requires_grad) * dtype.itemsize
     n_trained, n_mlp = parts.trained(ties, frozen, n_layer)
-    expected = expected_state_bytes(model.shape, n_trained, dtype, n_mlp) + held
+    expected = env._trainer.expected_state_bytes(n_trained, n_mlp) + held
     assert info["model_state_bytes"] == expected
     assert set(env.optimizer.state) == set(trained)
 

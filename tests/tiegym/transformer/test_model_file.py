@@ -125,7 +125,7 @@ def test_a_run_that_was_cut_off_leaves_the_same_model(tmp_path, monkeypatch, ste
     whole = fixed.train(options) / "model.safetensors"
     train, calls = Trainer.train, []
 
-    def killed(self, iterations, start):
+    def killed(self, iterations, start, depths):
         calls.append(iterations)
         if len(calls) > steps_before_the_end:
             raise KeyboardInterrupt
