@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks import breakdown, core, paper_memory, paper_scale, scaling, throughput
+from benchmarks import breakdown, core, paper_memory, paper_scale, private_cost, scaling, throughput
 from tiegym.runs.commands import read_command_line
 
 
@@ -31,6 +31,7 @@ def run(options: Options) -> None:
     core.run(core.Options(device=device))
     throughput.run(throughput.Options(corpus=options.corpus, device=device))
     scaling.run(scaling.Options(device=device))
+    private_cost.run(private_cost.Options(device=device))
     breakdown.run(breakdown.Options(device=device))
     paper_memory.run(paper_memory.Options())
     if device != "cpu" and torch.cuda.is_available():

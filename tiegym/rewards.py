@@ -26,7 +26,8 @@ def reward(
             the size at the end.
         loss: Validation loss in nats a token.
         previous_loss: The same one step before; ln(vocabulary size) at first.
-        independent_share: Independent layers over all layers.
+        independent_share: Independent layers over all layers; or parts of layers, where these
+            share weights apart.
         param_cost: Price in nats of an independent share of 1.
         previous_share: The share one step before; that of the initial ties at first.
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import breakdown, scaling, throughput
+from benchmarks import breakdown, private_cost, scaling, throughput
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
@@ -97,3 +97,10 @@ def test_throughput_and_scaling_run(capsys):
     row = capsys.readouterr().out.split("|")
     shape = Shape(vocab_size=256, n_layer=2, n_head=4, n_embd=128, block_size=128)
     assert float(row[7]) == pytest.approx(shape.params(1) / shape.params(2), abs=1e-3)
+
+
+def test_soft_changes_are_a_share_of_their_steps():
+    options = private_cost.Options(changes=4, device="cpu")
+    shares = private_cost.soft_shares(options, "lora:1")
+    assert len(shares) == 4
+    assert 0 < max(shares) < 1

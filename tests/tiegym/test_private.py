@@ -46,6 +46,27 @@ def test_every_copy_goes_on_to_the_same_bits(env, tmp_path):
     assert again[3:] == expected
 
 
+def test_parts_and_freezing_go_with_private_parts_to_the_same_bits(tmp_path):
+    arguments = EVERYTHING | {"tie_parts": "attention+mlp", "choices": "tie+freeze"}
+    env = tiegym.TieEnv(**arguments)
+    env.reset(seed=0)
+    env.action_space.seed(1)
+    actions = [env.action_space.sample() for _ in range(6)]
+    for action in actions[:3]:
+        env.step(action)
+    env.save_checkpoint(tmp_path / "here.safetensors")
+    loaded = tiegym.TieEnv(**arguments)
+    loaded.load_checkpoint(tmp_path / "here.safetensors")
+    copies = [env.fork(), loaded]
+    expected = play(env, actions[3:])
+    assert [play(copy, actions[3:]) for copy in copies] == [expected] * 2
+    env.export(tmp_path / "model.safetensors")
+    tokens = torch.arange(16)[None]
+    with torch.no_grad():
+        mine = env.model.eval()(tokens)
+        assert torch.equal(tiegym.load_model(tmp_path / "model.safetensors")(tokens), mine)
+
+
 def test_a_fork_shares_no_private_weight(env):
     play(env, ACTIONS[:2])
     twin = env.fork()

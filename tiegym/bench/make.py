@@ -26,6 +26,7 @@ import numpy as np
 import tyro
 
 from tiegym.atomic_write import replacing
+from tiegym.bench.arithmetic import arithmetic
 from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
 from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
@@ -168,7 +169,9 @@ def make(options: Options) -> Path:
             done += plan.iterations_per_seed
             progress.update(done)
     path = options.out / f"{plan.name}.npz"
-    write_table(path, assemble(parts, plan))
+    with one_thread():
+        table = assemble(parts, plan)
+    write_table(path, table)
     return path
 
 
@@ -257,6 +260,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "versions": provenance.versions(),
         "threads": 1,
         "cpu": this_cpu(),
+        "arithmetic": arithmetic(config),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 

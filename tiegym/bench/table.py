@@ -47,8 +47,9 @@ class Table:
     Attributes:
         name: Such as tree-4x2-stdlib-owner.
         facts: How it was made: `config` (all fields of the TieConfig), `versions`, `threads`,
-            `cpu`, `corpus_sha256`, `created`; and what TieEnv says besides losses: `vocab_size`,
-            `bytes_per_token`, `params` and `model_state_bytes` (by independent layers, from 1 on).
+            `cpu`, `arithmetic` (see `tiegym.bench.arithmetic`), `corpus_sha256`, `created`; and
+            what TieEnv says besides losses: `vocab_size`, `bytes_per_token`, `params` and
+            `model_state_bytes` (by independent layers, from 1 on).
         seeds: The recorded seeds of each split: of `TieEnv.reset(seed=...)`.
         points: Iterations at which fixed sharings are evaluated, (P,).
         arrays: `fixed_train`, `fixed_val`, `fixed_test` (R, Bell(L), P) of every fixed sharing in

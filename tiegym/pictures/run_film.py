@@ -113,7 +113,7 @@ def _frame(
     layers, curve = figure.subplots(1, 2, width_ratios=(1, 1.35), gridspec_kw=margins)
     ties = np.array(steps[at]["ties"])
     frozen = steps[at].get("frozen")
-    shown = isinstance(frozen, list) and len(frozen) == len(ties)
+    shown = isinstance(frozen, list) and [type(flag) for flag in frozen] == [bool] * len(ties)
     draw_layers(layers, ties, GROUNDS[theme], n_layer, frozen if shown else None)
     layers.set_xlabel(NODES.replace(", ", "\n"))
     _draw_curve(curve, steps, at, test, _LINES[theme])

@@ -11,7 +11,7 @@ from tiegym.parts import unit_names
 from tiegym.ties import Ties
 from tiegym.training.resolve import resolve_dtype
 from tiegym.training.trainer import Trainer
-from tiegym.transformer.gpt import parameter_sizes
+from tiegym.transformer.sizes import parameter_sizes
 
 
 def check_state(

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from tiegym import parts
 from tiegym import ties as tie_vectors
@@ -25,49 +24,15 @@ from tiegym.transformer.block import (
     NO_PRIVATE,
     Block,
     BlockWeights,
-    Noise,
     PrivateWeights,
     Shape,
-    block,
-    block_sizes,
-    cast,
-    draw_noise,
     drop,
     noise_like,
 )
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
-from tiegym.transformer.compiled import compiled_block
-from tiegym.transformer.private import PrivatePart, cast_private, private_sizes
-
-
-def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
-    """The sizes of all weights of a transformer by their names, without building it.
-
-    Args:
-        shape: Its sizes.
-        ties: Its ties, (L,) or of two parts (2L,); see `tiegym.parts`.
-    """
-    sizes: dict[str, tuple[int, ...]] = {
-        "token_embedding": (shape.vocab_size, shape.n_embd),
-        "position_embedding": (shape.block_size, shape.n_embd),
-        "final_norm_weight": (shape.n_embd,),
-        "final_norm_bias": (shape.n_embd,),
-    }
-    names, private = parts.unit_names(len(ties), shape.n_layer), shape.private_parts
-    own = tie_vectors.independent_layers(parts.forest(ties, shape.n_layer))
-    for unit in parts.by_layer(own, shape.n_layer):
-        part = _part(unit, len(ties), shape.n_layer)
-        of_block = block_sizes(shape.n_embd, part, norms=not private.norms).items()
-        sizes |= {f"blocks.{names[unit]}.{name}": size for name, size in of_block}
-    of_position = private_sizes(private, shape.n_embd).items()
-    for layer in range(shape.n_layer):
-        sizes |= {f"private.{layer}.{name}": size for name, size in of_position}
-    return sizes
-
-
-def _part(unit: int, n_units: int, n_layer: int) -> str:
-    """The name of the part of its layer that a unit is."""
-    return "block" if n_units == n_layer else parts.PARTS["attention+mlp"][unit // n_layer]
+from tiegym.transformer.private import PrivatePart
+from tiegym.transformer.run_block import Dropout, run_block, run_checkpointed
+from tiegym.transformer.sizes import parameter_sizes, part_name
 
 
 class TiedTransformer(nn.Module):
@@ -189,7 +154,7 @@ class TiedTransformer(nn.Module):
     def new_block(self, unit: int = 0) -> Block:
         """An uninitialised block, or part of one, of this transformer's size, device and dtype."""
         like = self.token_embedding
-        part = _part(unit, len(self._ties), self.shape.n_layer)
+        part = part_name(unit, len(self._ties), self.shape.n_layer)
         norms = not self.shape.private_parts.norms
         return Block(self.shape.n_embd, like.device, like.dtype, part, norms)
 
@@ -295,10 +260,11 @@ class TiedTransformer(nn.Module):
         if dropout:
             fused = self.fused_dropout
             x = drop(x, dropout if fused else noise_like(x, dropout, self.dropout_generator))
-        run = self._checkpointed if self._checkpoints else self._run
-        # Without gradients there is nothing to detach. But a compiled block tells weights that are
-        # frozen from others: as constants all are alike, and it needs one graph more.
-        learns, as_constants = torch.is_grad_enabled(), self.compiled
+        run = run_checkpointed if self._checkpoints else run_block
+        source = Dropout(dropout, self.dropout_generator, self.fused_dropout)
+        compiled = self.compiled and length == self.shape.block_size
+        # Without gradients all weights are constants: a compiled block then has one graph more.
+        learns = torch.is_grad_enabled()
         own: dict[int, dict[str, Tensor]] = {}
         constant: dict[int, dict[str, Tensor]] = {}
         for layer in (position % n_layer for position in range(depth)):
@@ -310,64 +276,20 @@ class TiedTransformer(nn.Module):
                     if not self._checkpoints:  # cast once, however many layers use them
                         own[root] = {name: p.to(dtype) for name, p in own[root].items()}
                 trains = root not in self._frozen and (unit == root or self.tie_grad == "sum")
-                if not trains if learns else as_constants:
+                if not (learns and trains):
                     if root not in constant:
                         constant[root] = {name: p.detach() for name, p in own[root].items()}
                     weights |= constant[root]
                 else:
                     weights |= own[root]
-            x = run(BlockWeights(**weights), self.private_weights(layer), x, dropout)
+            shared, private = BlockWeights(**weights), self.private_weights(layer)
+            x = run(shared, private, x, self.shape.n_head, source, compiled)
         weight, bias = self.final_norm_weight.to(dtype), self.final_norm_bias.to(dtype)
         return F.layer_norm(x, (self.shape.n_embd,), weight, bias)
 
     @property
     def _checkpoints(self) -> bool:
         return self.checkpoint_activations and self.training and torch.is_grad_enabled()
-
-    def _run(
-        self,
-        weights: BlockWeights,
-        private: PrivateWeights,
-        x: Tensor,
-        dropout: float,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        generator = generator or self.dropout_generator
-        noise = None
-        if dropout and self.fused_dropout:
-            noise = Noise(dropout, dropout, dropout)
-        elif dropout:
-            noise = draw_noise(x, self.shape.n_head, dropout, generator)
-        run = compiled_block if self.compiled and x.shape[1] == self.shape.block_size else block
-        private = cast_private(private, x.dtype)
-        return run(cast(weights, x.dtype), x, self.shape.n_head, noise, private)
-
-    def _checkpointed(
-        self, weights: BlockWeights, private: PrivateWeights, x: Tensor, dropout: float
-    ) -> Tensor:
-        """Keeps `x` alone; the weights are cast inside so that no cast is kept either.
-
-        What is computed again draws the same noise again: from a generator in the state that ours
-        had, or from the global one, whose state PyTorch puts back for it.
-        """
-        own = self.dropout_generator if dropout and not self.fused_dropout else None
-        state = None if own is None else own.get_state()
-        first = True
-
-        def run(weights: BlockWeights, private: PrivateWeights, x: Tensor) -> Tensor:
-            nonlocal first
-            generator = None
-            if state is not None and not first:
-                generator = torch.Generator(x.device)
-                generator.set_state(state)
-            first = False
-            return self._run(weights, private, x, dropout, generator)
-
-        with_global = dropout > 0 and own is None
-        result: Tensor = checkpoint(
-            run, weights, private, x, use_reentrant=False, preserve_rng_state=with_global
-        )
-        return result
 
     def loss(self, tokens: Tensor, targets: Tensor, depth: int | None = None) -> Tensor:
         """Mean cross-entropy in nats, a scalar of float32 or wider.

@@ -19,8 +19,9 @@ from tiegym import parts
 from tiegym import private as private_parts
 from tiegym.config import MOST, MOST_LAYERS
 from tiegym.transformer.block import Shape
-from tiegym.transformer.gpt import TiedTransformer, parameter_sizes
+from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.sizes import parameter_sizes
 from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:

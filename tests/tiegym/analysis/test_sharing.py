@@ -19,6 +19,7 @@ from tiegym.analysis.references import best_fixed, draws_raw_actions, null_model
 from tiegym.analysis.rows import make_row as row_of
 from tiegym.analysis.rows import training_differences
 from tiegym.config import TieConfig
+from tiegym.pictures.run_film import write_film
 from tiegym.pictures.tie_film import CELL, draw_similarity, tie_film
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
@@ -139,6 +140,16 @@ def test_a_film_and_a_comparison_are_drawn(recorded, tmp_path, monkeypatch):
     cli.main(["compare", *map(str, recorded), "--out", "compared"])
     assert (tmp_path / "compared" / "ties.png").stat().st_size > 1000
     assert "4.17" not in (tmp_path / "compared" / "comparison.md").read_text()  # it could freeze
+
+
+@pytest.mark.parametrize("frozen", ["x", [1] * 4, [True], [[True]] * 4, [None] * 4, 3])
+def test_what_a_record_says_of_frozen_layers_is_shown_if_it_is_a_flag_each(tmp_path, frozen):
+    step = {"iteration": 4, "perplexity": 9.0, "ties": [0, 0, 2, 2]}
+    films = []
+    for more in ({}, {"frozen": frozen}, {"frozen": [False, False, True, False]}):
+        write_film([step | more], tmp_path / "film.gif", n_layer=4)
+        films.append((tmp_path / "film.gif").read_bytes())
+    assert films[0] == films[1] != films[2]
 
 
 def test_a_film_has_the_mlps_above_the_attention_each_in_the_colours_of_its_part():
