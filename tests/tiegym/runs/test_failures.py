@@ -78,11 +78,11 @@ def test_out_of_memory_leaves_a_run_that_can_be_read_and_resumed(
     expected = facts(random_tying.train(whole))
     train, calls = Trainer.train, []
 
-    def fails(self, iterations, start, depths):
+    def fails(self, iterations, start, *others):
         calls.append(1)
         if len(calls) == 4:
             raise error
-        return train(self, iterations, start)
+        return train(self, iterations, start, *others)
 
     monkeypatch.setattr(Trainer, "train", fails)
     small = [f"--env.{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
@@ -96,7 +96,7 @@ def test_out_of_memory_leaves_a_run_that_can_be_read_and_resumed(
 
 
 def test_an_error_that_is_none_of_memory_passes_unchanged(monkeypatch):
-    def fails(self, iterations, start, depths):
+    def fails(self, iterations, start, *others):
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(Trainer, "train", fails)

@@ -125,11 +125,11 @@ def test_a_run_that_was_cut_off_leaves_the_same_model(tmp_path, monkeypatch, ste
     whole = fixed.train(options) / "model.safetensors"
     train, calls = Trainer.train, []
 
-    def killed(self, iterations, start, depths):
+    def killed(self, iterations, start, *others):
         calls.append(iterations)
         if len(calls) > steps_before_the_end:
             raise KeyboardInterrupt
-        return train(self, iterations, start)
+        return train(self, iterations, start, *others)
 
     monkeypatch.setattr(Trainer, "train", killed)
     with pytest.raises(KeyboardInterrupt):
