@@ -15,7 +15,6 @@ ties and weights at the start are those of the model.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import sys
@@ -23,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.retrain import read_source, spent_iterations
+from baselines.retrain import read_source, source_env, spent_iterations
 from tiegym import parts
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
-from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.transformer.model_file import find_model, load_model
@@ -105,12 +104,7 @@ def train(options: Options) -> Path:
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     args = sys.argv[1:] if args is None else args
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--run", type=Path)
-    folder = first.parse_known_args(args)[0].run
-    with input_errors():
-        env = None if folder is None else TieConfig(**read_source(folder).config["env"])
-    run_program(Options, train, args, env)
+    run_program(Options, train, args, source_env(args))
 
 
 if __name__ == "__main__":

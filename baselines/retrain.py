@@ -93,15 +93,19 @@ def train(options: Options) -> Path:
     return env.folder
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Runs the program."""
-    args = sys.argv[1:] if args is None else args
+def source_env(args: Sequence[str]) -> TieConfig | None:
+    """The environment of the run that `--run` names, for defaults; None where none is named."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--run", type=Path)
     folder = first.parse_known_args(args)[0].run
     with input_errors():
-        env = None if folder is None else TieConfig(**read_source(folder).config["env"])
-    run_program(Options, train, args, env)
+        return None if folder is None else TieConfig(**read_source(folder).config["env"])
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the program."""
+    args = sys.argv[1:] if args is None else args
+    run_program(Options, train, args, source_env(args))
 
 
 if __name__ == "__main__":
