@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import tyro
 
+from baselines import retrain
 from baselines.policies import parse_policy
 from tests.docs.pages import PAGES, ROOT, snippets
 from tiegym import cli
@@ -149,9 +150,8 @@ def check_program(name, args, monkeypatch):
     monkeypatch.setattr(tyro, "cli", parse_only)
     # Some read a run before their options. Those that pages name are on the reader's machine.
     monkeypatch.setattr(run_options, "recorded_options", lambda options, folder: options())
-    if name in ("baselines.retrain", "baselines.norms_only"):
-        run = SimpleNamespace(config={"env": {}})
-        monkeypatch.setattr(module, "read_source", lambda folder: run)
+    run = SimpleNamespace(config={"env": {}})
+    monkeypatch.setattr(retrain, "read_source", lambda folder: run)
     with pytest.raises(Parsed):
         module.main(args)
     monkeypatch.undo()
