@@ -19,7 +19,6 @@ from tiegym.data.token_data import TokenData
 from tiegym.ties import Ties
 from tiegym.training.depths import read_depths
 from tiegym.training.initial_weights import read_weights, take_over
-from tiegym.training.lent_stream import lent
 from tiegym.training.resolve import (
     check_corpus,
     resolve_device,
@@ -33,6 +32,7 @@ from tiegym.transformer.admin import balance_branches
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.position_gradients import PositionGradients, watching
+from tiegym.transformer.streams import lent
 
 
 class Trainer:
