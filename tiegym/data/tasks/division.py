@@ -6,7 +6,7 @@ A file sorted by label would otherwise have classes in its test split that train
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ def deal(
         >>> [len(part) for part in deal([str(k) for k in range(100)])]
         [90, 5, 5]
     """
-    hashes = [_hash(key) for key in keys]
+    hashes = [sha256(key) for key in keys]
     order = sorted(range(len(keys)), key=lambda row: (hashes[row], row))
     groups = [list(group) for _, group in groupby(order, key=lambda row: hashes[row])]
     n_parts = len(shares) + 1
@@ -84,6 +84,28 @@ def complete(
     return made
 
 
-def _hash(key: str | bytes) -> bytes:
+def deal_files(texts: Iterable[str], share: float) -> dict[str, list[str]]:
+    """Whole files to each split; duplicates are dropped.
+
+    In the order of their hashes, a file goes to the test split if there is room for it, else to the
+    validation split, else to train: a large one always trains.
+
+    Args:
+        texts: Of each file.
+        share: Of all characters, for which the test split has room, and the validation split.
+    """
+    ordered = sorted(set(texts), key=sha256)
+    room = {split: share * sum(map(len, ordered)) for split in ("test", "validation")}
+    dealt: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for text in ordered:
+        split = next((split for split in room if len(text) <= room[split]), "train")
+        if split != "train":
+            room[split] -= len(text)
+        dealt[split].append(text)
+    return dealt
+
+
+def sha256(key: str | bytes) -> bytes:
+    """The hash that decides."""
     content = key.encode("utf-8", "replace") if isinstance(key, str) else key
     return hashlib.sha256(content).digest()

@@ -7,13 +7,13 @@ every package has equally many pieces in a split, so that a guess is right one t
 
 from __future__ import annotations
 
-import hashlib
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 from tiegym.data.sources import read_source, standard_library
 from tiegym.data.splits import SPLITS
+from tiegym.data.tasks.division import deal_files, sha256
 
 PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml")
 """The classes."""
@@ -21,7 +21,8 @@ PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "unittest", "xml
 LENGTH = 200
 """Characters of a piece, at least; it ends with a line."""
 
-_SHARE = 0.15  # of the text of a package for the test split, and for the validation split
+SHARE = 0.15
+"""Of the text of a package, for the test split, and for the validation split."""
 
 
 def pieces_of_packages() -> dict[str, list[tuple[str, str]]]:
@@ -32,7 +33,7 @@ def pieces_of_packages() -> dict[str, list[tuple[str, str]]]:
     files = [(path.relative_to(root).parts[0], path) for path in standard_library()]
     for package in PACKAGES:
         texts = [read_source(path) for top, path in files if top == package]
-        for split, whole in _divide(texts).items():
+        for split, whole in deal_files(texts, SHARE).items():
             found = [piece for text in whole for piece in _cut(text)]
             pieces[split][package] = [p for p in dict.fromkeys(found) if p not in seen]
             seen.update(found)
@@ -42,21 +43,9 @@ def pieces_of_packages() -> dict[str, list[tuple[str, str]]]:
         made[split] = [
             (piece, package)
             for package, found in by_package.items()
-            for piece in sorted(found, key=_hash)[:least]
+            for piece in sorted(found, key=sha256)[:least]
         ]
     return made
-
-
-def _divide(texts: list[str]) -> dict[str, list[str]]:
-    """Whole files for each split: in the order of their hashes, test and validation if one fits."""
-    room = {split: _SHARE * sum(map(len, texts)) for split in ("test", "validation")}
-    divided: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for text in sorted(set(texts), key=_hash):
-        split = next((split for split in room if len(text) <= room[split]), "train")
-        if split != "train":
-            room[split] -= len(text)
-        divided[split].append(text)
-    return divided
 
 
 def _cut(text: str) -> Iterator[str]:
@@ -67,7 +56,3 @@ def _cut(text: str) -> Iterator[str]:
         if len(piece) >= LENGTH:
             yield piece
             piece = ""
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
