@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiegym.config import MOST, default_arguments
+from tiegym.config import default_arguments
+from tiegym.config_checks import MOST
 from tiegym.runs.input_errors import DamagedFile
 from tiegym.ties import is_tie_vector
 
