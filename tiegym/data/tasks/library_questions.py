@@ -3,8 +3,9 @@
 The context is a function's or a class's first line and the first paragraph of its docstring, as
 they stand in the file. Python's parser knows which default an argument has, and where it stands;
 what a function returns, its docstring says in so many words. So every answer is exact and
-stands in the context, once, and nothing is shipped. Nobody is asked about a default of None: that
-would be the right answer to every second question. Whole modules go to the splits.
+stands in the context, once, and nothing is shipped. Left out are defaults of None, which would be
+the right answer to every second question, and those of which the rules of SQuAD leave nothing, such
+as (). Whole modules go to the splits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tiegym.data.splits import SPLITS
 from tiegym.data.tasks.division import deal_files
 from tiegym.data.tasks.library_code import PACKAGES
 from tiegym.data.tasks.questions import Question, checked
+from tiegym.data.tasks.squad_metrics import normalize
 
 SHARE = 0.15
 """Of the source text, for the test split, and for the validation split."""
@@ -47,10 +49,10 @@ def questions_of_library() -> dict[str, list[Question]]:
 
 
 def questions_of_module(source: str) -> list[Question]:
-    """The questions about each function and class of a module that has a docstring.
+    r"""The questions about each function and class of a module that has a docstring.
 
     Examples:
-        >>> text = "def f(a, b=3):\\n    'Add them. Return their sum.'"
+        >>> text = "def f(a, b=3):\n    'Add them. Return their sum.'"
         >>> [(q.question, q.answers) for q in questions_of_module(text)]
         [('What is the default of b in f?', ('3',)), ('What does f return?', ('their sum',))]
     """
@@ -59,7 +61,8 @@ def questions_of_module(source: str) -> list[Question]:
     for node in _definitions(ast.parse(source).body):
         if _has_docstring(node):
             for question, context, answer, start in _ask(node, lines):
-                if answer != "None" and context.count(answer) == 1:
+                is_fair = answer != "None" and normalize(answer) and context.count(answer) == 1
+                if is_fair:
                     made.append(checked(question, context, [answer], start, node.name))
     return made
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from tiegym.data.corpora import load_corpus
 from tiegym.data.tasks.classification import text_classification
+from tiegym.data.tasks.images import image_classification
 from tiegym.data.tasks.language import language_modeling, masked_language_modeling
 from tiegym.data.tasks.names import validate_task
+from tiegym.data.tasks.question_answering import question_answering
 from tiegym.data.tasks.task import Task
 
 
@@ -43,4 +45,6 @@ def load_task(
         return masked_language_modeling(load_corpus(corpus, tokenizer, cache_dir), block_size)
     if task == "classification":
         return text_classification(corpus, tokenizer, block_size)
-    raise ValueError(f"task={task!r}")
+    if task == "question-answering":
+        return question_answering(corpus, tokenizer, block_size)
+    return image_classification(corpus, image_size)

@@ -39,8 +39,8 @@ def checked(question: str, context: str, answers: list[str], start: int, where: 
     """
     if not answers or not answers[0].strip():
         raise ValueError(
-            f"{where} has no answer. Questions that have none, as in SQuAD 2.0, are no part of this "
-            "task: remove them"
+            f"{where} has no answer. Questions without, as in SQuAD 2.0, are no part of this task: "
+            "remove them"
         )
     for place in (start + off for off in _NEAR):
         if place >= 0 and context.startswith(answers[0], place):
