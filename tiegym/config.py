@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,7 +46,7 @@ class TieConfig:
     """gpt (ours, the fast one); a model type of the library transformers with fresh weights, such
     as llama, bert or vit; or hf:ID_OR_FOLDER, a pretrained model, whose n_layer, n_head, n_embd and
     tokenizer take the place of the defaults."""
-    model_config: str | None = None
+    model_config: str = "{}"
     """Further entries of the configuration of a model of transformers, a JSON object such as
     {"intermediate_size": 512}."""
     task: str = "auto"
@@ -248,4 +248,33 @@ def check_names(names: Iterable[str], of: str) -> None:
             f"{of} got an unexpected keyword argument '{unknown[0]}'{more}: "
             + (f"did you mean {close[0]}? " if close else "")
             + f"It takes {', '.join(known)}"
+        )
+
+
+def check_call(
+    of: str, render_mode: Any, render_modes: Sequence[str], names: Iterable[str]
+) -> None:
+    """Checks how an environment is called, before its configuration is looked at.
+
+    Args:
+        of: The environment's class.
+        render_mode: What it got.
+        render_modes: What it takes besides None.
+        names: Of its other arguments.
+
+    Raises:
+        TypeError: If it got a dictionary of arguments, or one that it doesn't have.
+        ValueError: If the render mode is unknown.
+    """
+    if isinstance(render_mode, Mapping):
+        raise TypeError(
+            f"{of} takes its arguments by name, not in a dictionary: {of}(**config). RLlib hands "
+            "its env_config over like this: register a creator, ray.tune.register_env('tie', "
+            "lambda config: gymnasium.make('tiegym:TieEnv-v0', **config)), and give env='tie'"
+        )
+    check_names(names, f"{of}.__init__()")
+    if render_mode not in (None, *render_modes):
+        raise ValueError(
+            f"render_mode={render_mode!r} is unknown: choose one of None, "
+            + ", ".join(render_modes)
         )

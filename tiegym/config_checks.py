@@ -146,7 +146,7 @@ def check(config: Any) -> None:
 def _check_model(config: Any) -> None:
     """Rejects what a model doesn't know."""
     if config.model == "gpt":
-        require(config, "model_config", config.model_config is None, "None with model='gpt'")
+        require(config, "model_config", config.model_config == "{}", "'{}' with model='gpt'")
         tasks = ("auto", "language-modeling")
         other = f'one of {", ".join(tasks)} with model="gpt": choose another model, such as "bert"'
         require(config, "task", config.task in tasks, other)

@@ -47,6 +47,8 @@ class Episode:
     """Whether the trainer has been reset for this episode (`reset` is lazy)."""
     history: list[tuple[int, float]] = field(default_factory=list)
     """Iteration and validation perplexity after each step."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The task's metrics on the validation set after the last step; none before the first."""
 
     def advance(
         self,
@@ -55,6 +57,7 @@ class Episode:
         loss: float,
         stats: list[float],
         config: TieConfig,
+        metrics: dict[str, float] | None = None,
     ) -> None:
         """Takes in what an environment step has done.
 
@@ -64,7 +67,9 @@ class Episode:
             loss: Validation loss after them, in nats.
             stats: The flat `layer_stats`.
             config: Says when the episode ends.
+            metrics: The task's, if it has any.
         """
+        self.metrics = metrics or {}
         ceiling, actions = config.divergence_loss, Actions.of(config)
         self.ties, self.frozen = (values.tolist() for values in actions.ties_of(choices))
         self.stats = stats
@@ -92,7 +97,7 @@ def read_episode(values: Any, config: TieConfig) -> Episode:
     n, most = config.n_layer, config.max_iters
     n_units = config.n_parts * n
     if isinstance(values, dict):  # 0.1 had neither parts nor frozen layers
-        values = {"part": 0, "frozen": [False] * n_units} | values
+        values = {"part": 0, "frozen": [False] * n_units, "metrics": {}} | values
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         raise ValueError(f"an episode has the entries {', '.join(names)}")
     losses = [values["loss"], values["train_loss"]]
@@ -107,6 +112,8 @@ def read_episode(values: Any, config: TieConfig) -> Episode:
         "frozen": isinstance(values["frozen"], list)
         and len(values["frozen"]) == n_units
         and all(type(value) is bool for value in values["frozen"]),
+        "metrics": isinstance(values["metrics"], dict)
+        and _are_floats(list(values["metrics"].values())),
         "iteration": _is_int(values["iteration"], 0, most + 1),
         "diverged, terminated and started": all(
             type(values[name]) is bool for name in ("diverged", "terminated", "started")

@@ -21,7 +21,7 @@ MAPPINGS: dict[Head, str] = {
     "sequence-classification": "SEQUENCE_CLASSIFICATION",
     "question-answering": "QUESTION_ANSWERING",
 }
-"""What the library calls each output layer; a model whose task isn't named gets the first it has."""
+"""What the library calls each output layer; by default a model gets the first that it has."""
 
 SIZES = {
     "n_layer": ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_decoder_layers"),
@@ -63,14 +63,14 @@ def library() -> Any:
     return transformers
 
 
-def read_entries(model_config: str | None) -> dict[str, Any]:
+def read_entries(model_config: str) -> dict[str, Any]:
     """The entries that `TieConfig.model_config` gives.
 
     Raises:
         ValueError: If it is no JSON object.
     """
     try:
-        entries = json.loads(model_config or "{}")
+        entries = json.loads(model_config)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"model_config={model_config!r} is no JSON: {error}") from error
     if not isinstance(entries, dict):
@@ -125,8 +125,8 @@ def pretrained_config(model: str) -> Any:
     except OSError as error:
         raise OSError(
             f"model={model!r} is neither stored on this machine nor to be had from the network "
-            f"({_first_line(error)}). Bring a folder that save_pretrained wrote, and give its path: "
-            "model='hf:path/to/folder'"
+            f"({_first_line(error)}). Bring a folder that save_pretrained wrote, and give its path "
+            "as model='hf:path/to/folder'"
         ) from error
     except Exception as error:  # of many types: the configuration classes check themselves
         raise ValueError(f"model={model!r} has no usable config.json: {error}") from error

@@ -171,8 +171,8 @@ def first_position(model: nn.Module, config: Any) -> int:
         config: Its configuration.
     """
     rows = getattr(config, "max_position_embeddings", None)
-    for module in model.modules():
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            if rows is not None and module.num_embeddings == rows:
-                return module.padding_idx + 1
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    for table in tables:
+        if table.num_embeddings == rows and table.padding_idx is not None:
+            return table.padding_idx + 1
     return 0
