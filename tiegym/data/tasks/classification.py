@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ from tiegym.data.tasks.text_encoding import text_encoder
 class Classification(Task):
     """A class for each row, int64 (B,), or a score, float32 (B,), if `n_labels` is 1."""
 
-    rows: dict[str, Rows]
-    prepare: Callable[[dict[str, Tensor]], Inputs]
+    rows: dict[str, Rows] = field(repr=False)
+    prepare: Callable[[dict[str, Tensor]], Inputs] = field(repr=False)
 
     def data(self, device: torch.device) -> RowData:
         """The rows on a device."""
