@@ -75,7 +75,7 @@ def read(corpus: str) -> LabelledTexts:
             split: [LabelledText(text, None, package) for text, package in found]
             for split, found in library_code.pieces_of_packages().items()
         }
-        return LabelledTexts(rows, is_score=False)
+        return LabelledTexts(complete(rows, _key, corpus), is_score=False)
     if corpus.startswith("glue:"):
         return _read_glue(corpus)
     if corpus.startswith("hf:"):

@@ -41,7 +41,7 @@ def read(corpus: str) -> dict[str, list[Question]]:
         OSError: If a data set can't be had, or a file can't be read.
     """
     if corpus == "stdlib":
-        return questions_of_library()
+        return complete(questions_of_library(), _context, corpus)
     if corpus == "squad":
         loaded = hub.load(corpus, PLACE, None, _LOCAL)
         places = {"train": ["train"], "test": ["validation"]}
@@ -104,9 +104,9 @@ def _of_columns(columns: Columns, names: list[str], where: str) -> Iterator[Ques
         if is_flat:
             texts, starts = [columns["answer_text"][number]], [columns["answer_start"][number]]
         else:
-            answers = columns["answers"][number]
-            texts = _entry(answers, "text", list, f"{row}, answers")
-            starts = _entry(answers, "answer_start", list, f"{row}, answers")
+            answers, of_answers = columns["answers"][number], f"{row}, answers"
+            texts = _entry(answers, "text", list, of_answers)
+            starts = _entry(answers, "answer_start", list, of_answers)
         yield _question(question, context, texts, starts, row)
 
 

@@ -59,6 +59,17 @@ def hub_columns(questions):
     }
 
 
+SQUAD = datasets.Features(
+    {name: datasets.Value("string") for name in ("id", "question", "context")}
+    | {
+        "answers": datasets.Sequence(
+            {"text": datasets.Value("string"), "answer_start": datasets.Value("int32")}
+        )
+    }
+)
+"""Its columns on the hub."""
+
+
 def flat(questions):
     names = ("question", "context", "answer_text", "answer_start")
     return [dict(zip(names, q, strict=True)) for q in questions]
@@ -91,7 +102,7 @@ def test_files_of_each_form_hold_the_same_questions(tmp_path, kind):
 
 def test_squad_by_name_has_its_validation_split_as_test_and_whole_contexts(serve):
     asked = [(f"{q} {n}", *rest) for q, *rest in rows(40, "train ") for n in range(3)]
-    served = serve(train=hub_columns(asked), validation=hub_columns(rows(6, "dev ")))
+    served = serve(SQUAD, train=hub_columns(asked), validation=hub_columns(rows(6, "dev ")))
     found = squad.read("squad")
     assert served == [("rajpurkar/squad", None)]
     assert {q.context.split()[0] for q in found["test"]} == {"dev"}
