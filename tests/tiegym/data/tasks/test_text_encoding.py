@@ -73,6 +73,40 @@ def test_frames_of_robertas_kind_have_two_tokens_between_and_one_type(tmp_path):
     rows = encoder.rows(["the cat"], ["the dog"], block_size=10)
     the, cat, dog = (encoder.tokens([w])[0][0] for w in ("the", "cat", "dog"))
     assert rows["ids"].tolist() == [[2, the, cat, 3, 3, the, dog, 3, 1, 1]]
+    assert "token_type_ids" not in encoder.inputs({k: torch.from_numpy(v) for k, v in rows.items()})
+
+
+WORDS = {
+    "Bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "dog", "."],
+    "Roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"thecasdog.", "Ġ", "th", "the"],
+}
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_rows_of_a_pretrained_models_tokenizer_are_those_of_transformers(tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    words = {word: number for number, word in enumerate(dict.fromkeys(WORDS[kind]))}
+    more = {"merges": [("t", "h"), ("th", "e")]} if kind == "Roberta" else {}
+    theirs = getattr(transformers, f"{kind}TokenizerFast")(vocab=words, **more)
+    theirs.save_pretrained(tmp_path)
+    texts = ["The cats sat.", "the dog", "[MASK] <mask>"]
+    encoder = text_encoder(make_tokenizer(str(tmp_path / "tokenizer.json"), texts[1]), texts[1])
+    assert (encoder.pad, encoder.mask) == (theirs.pad_token_id, theirs.mask_token_id)
+    assert encoder.vocab_size == len(theirs)
+    for seconds, size in ((None, 6), (None, 30), (texts[::-1], 60)):
+        expected = theirs(
+            texts,
+            seconds,
+            padding="max_length",
+            truncation=True,
+            max_length=size,
+            split_special_tokens=True,
+            return_tensors="pt",
+        )
+        columns = encoder.rows(texts, seconds, size)
+        inputs = encoder.inputs({k: torch.from_numpy(v) for k, v in columns.items()})
+        for name, tensor in inputs.items():
+            assert torch.equal(tensor, expected[name]), (name, size)
 
 
 def test_a_file_without_special_tokens_gets_those_that_it_lacks(tmp_path):
