@@ -90,9 +90,10 @@ def text_classification(corpus: str, tokenizer: str, block_size: int) -> Classif
         seconds = [row.second or "" for row in found] if is_pair else None
         columns = encoder.rows([row.first for row in found], seconds, block_size)
         rows[split] = Rows(columns, targets[split])
-    content = (
-        str(part) for split in SPLITS for row in (split, *source.rows[split]) for part in row
-    )
+    content: list[str | bytes] = list(shape.get("label_names", ()))
+    for split in SPLITS:
+        content += [split, targets[split].tobytes()]
+        content += [text for row in source.rows[split] for text in row[:2] if text is not None]
     return Classification(
         name="classification",
         corpus=corpus,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tiegym.data import hub, splits
+from tiegym.data import hub
 from tiegym.data.splits import SPLITS
 from tiegym.data.tasks.classification import Classification
 from tiegym.data.tasks.division import complete, deal
@@ -170,17 +170,13 @@ def _read_hub(corpus: str) -> tuple[dict[str, list[LabelledImage]], tuple[str, .
     identity, _, configuration = corpus.removeprefix("hf:").partition(":")
     identity = CIFAR10 if corpus == "cifar10" else identity
     loaded = hub.load(corpus, identity, configuration or None, _LOCAL)
-    found: dict[str, list[LabelledImage]] = {}
-    for split in SPLITS:
-        for key in (key for key in loaded if key.lower() in splits.KEYWORDS[split]):
-            found.setdefault(split, []).extend(_of_hub(loaded[key], f"{corpus}, split {key}"))
-    if not found.get("train"):
-        raise ValueError(f"corpus={corpus!r} has no split 'train'; it has {', '.join(loaded)}")
-    names = next(
-        getattr(loaded[key].features["label"], "names", None)
-        for key in loaded
-        if key.lower() in splits.KEYWORDS["train"]
-    )
+    places = hub.keys_of_splits(loaded, corpus)
+    found = {
+        split: [image for key in keys for image in _of_hub(loaded[key], f"{corpus}, split {key}")]
+        for split, keys in places.items()
+        if keys
+    }
+    names = getattr(loaded[places["train"][0]].features["label"], "names", None)
     return complete(found, _pixels, corpus), tuple(names or ())
 
 

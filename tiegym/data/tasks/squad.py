@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tiegym.data import hub, splits, table_files
-from tiegym.data.splits import SPLITS
+from tiegym.data import hub, table_files
 from tiegym.data.table_files import Columns
 from tiegym.data.tasks.division import complete
 from tiegym.data.tasks.library_questions import questions_of_library
@@ -51,9 +50,7 @@ def read(corpus: str) -> dict[str, list[Question]]:
     elif corpus.startswith("hf:"):
         identity, _, configuration = corpus.removeprefix("hf:").partition(":")
         loaded = hub.load(corpus, identity, configuration or None, _LOCAL)
-        places = {s: [key for key in loaded if key.lower() in splits.KEYWORDS[s]] for s in SPLITS}
-        if not places["train"]:
-            raise ValueError(f"corpus={corpus!r} has no split 'train'; it has {', '.join(loaded)}")
+        places = hub.keys_of_splits(loaded, corpus)
     else:
         found = {
             split: [question for file in files for question in _read_file(file)]
@@ -73,9 +70,7 @@ def _context(question: Question) -> str:
 
 
 def _of_hub(table: Any, corpus: str, key: str) -> Iterator[Question]:
-    names = [name for name in table.column_names if name in _WANTED]
-    columns = table.select_columns(names).with_format("arrow")[:].to_pydict()
-    return _of_columns(columns, table.column_names, f"{corpus}, split {key}")
+    return _of_columns(*hub.columns(table, _WANTED), f"{corpus}, split {key}")
 
 
 def _read_file(path: Path) -> Iterator[Question]:

@@ -173,13 +173,13 @@ def test_a_file_sorted_by_label_has_all_classes_in_all_splits(tmp_path):
 
 
 def test_the_same_rows_in_files_of_any_kind_have_one_hash_and_others_another(tmp_path):
-    columns = {"text": [f"row {k}" for k in range(40)], "label": ["a", "b"] * 20}
+    columns = {"text": [f"row {k}" for k in range(40)], "label": [1, 2] * 20}
     hashes = {
         load_task("classification", str(table(tmp_path / f"a.{kind}", kind, columns))).sha256
         for kind in ("csv", "jsonl", "parquet")
     }
     assert len(hashes) == 1
-    columns["label"][3] = "a"
+    columns["label"][3] = 1
     assert (
         load_task("classification", str(table(tmp_path / "b.csv", "csv", columns))).sha256
         not in hashes
@@ -265,6 +265,20 @@ def test_some_files_with_scores_and_some_with_labels(tmp_path):
     table(tmp_path / "test.csv", "csv", {"text": ["x"] * 3, "score": [1, 2, 3]})
     with pytest.raises(ValueError, match=r"test\.csv' has scores, but .*train\.csv' has labels"):
         load_task("classification", str(tmp_path))
+
+
+def test_some_rows_with_one_text_and_some_with_two(tmp_path):
+    table(tmp_path / "train.csv", "csv", {"text": list("abcd"), "label": [1, 2, 1, 2]})
+    pair = {"text": ["x"], "text2": ["y"], "label": [1]}
+    table(tmp_path / "test.csv", "csv", pair)
+    with pytest.raises(ValueError, match="some rows have one text, and others have two"):
+        load_task("classification", str(tmp_path))
+
+
+def test_a_data_set_without_a_training_split_is_an_error(serve):
+    serve(test={"text": ["x"], "label": [1]})
+    with pytest.raises(ValueError, match="has no split 'train'; it has test"):
+        load_task("classification", "hf:some/thing")
 
 
 def test_an_empty_split_is_an_error(tmp_path):
