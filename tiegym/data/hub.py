@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from urllib.request import getproxies
 
 from tiegym.data import splits, tables
 from tiegym.data.splits import SPLITS, Texts
+from tiegym.data.table_files import Columns
 
 _LOCAL = "a folder with train.*, validation.* and test.* as text, JSON lines, CSV or Parquet"
 
@@ -59,9 +60,7 @@ def read_texts(name: str, place: str) -> Texts:
     """
     identity, _, configuration = place.partition(":")
     loaded = load(name, identity, configuration or None)
-    keys = {s: [key for key in loaded if key.lower() in splits.KEYWORDS[s]] for s in SPLITS}
-    if not keys["train"]:
-        raise ValueError(f"corpus={name!r} has no split 'train'; it has {', '.join(loaded)}")
+    keys = keys_of_splits(loaded, name)
     texts = {
         split: "".join(
             "".join(tables.lines(loaded[key].with_format("arrow")[:], f"{name}, split {key},"))
@@ -70,6 +69,29 @@ def read_texts(name: str, place: str) -> Texts:
         for split in SPLITS
     }
     return splits.complete(texts)
+
+
+def keys_of_splits(loaded: Iterable[str], name: str) -> dict[str, list[str]]:
+    """What a data set calls each of our splits; it may have several parts of one, or none.
+
+    Args:
+        loaded: The names of its splits.
+        name: What messages call it.
+
+    Raises:
+        ValueError: If it has no training split.
+    """
+    keys = {s: [key for key in loaded if key.lower() in splits.KEYWORDS[s]] for s in SPLITS}
+    if not keys["train"]:
+        raise ValueError(f"corpus={name!r} has no split 'train'; it has {', '.join(loaded)}")
+    return keys
+
+
+def columns(table: Any, wanted: Collection[str]) -> tuple[Columns, list[str]]:
+    """The wanted columns of a split that it has, and the names of all of its columns."""
+    names = [name for name in table.column_names if name in wanted]
+    found: Columns = table.select_columns(names).with_format("arrow")[:].to_pydict()
+    return found, table.column_names
 
 
 def load(name: str, identity: str, configuration: str | None, local: str = _LOCAL) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ from tiegym.data.tasks.text_encoding import text_encoder
 class Classification(Task):
     """A class for each row, int64 (B,), or a score, float32 (B,), if `n_labels` is 1."""
 
-    rows: dict[str, Rows]
-    prepare: Callable[[dict[str, Tensor]], Inputs]
+    rows: dict[str, Rows] = field(repr=False)
+    prepare: Callable[[dict[str, Tensor]], Inputs] = field(repr=False)
 
     def data(self, device: torch.device) -> RowData:
         """The rows on a device."""
@@ -90,9 +90,10 @@ def text_classification(corpus: str, tokenizer: str, block_size: int) -> Classif
         seconds = [row.second or "" for row in found] if is_pair else None
         columns = encoder.rows([row.first for row in found], seconds, block_size)
         rows[split] = Rows(columns, targets[split])
-    content = (
-        str(part) for split in SPLITS for row in (split, *source.rows[split]) for part in row
-    )
+    content: list[str | bytes] = list(shape.get("label_names", ()))
+    for split in SPLITS:
+        content += [split, targets[split].tobytes()]
+        content += [text for row in source.rows[split] for text in row[:2] if text is not None]
     return Classification(
         name="classification",
         corpus=corpus,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from tiegym.data import hub, splits
+from tiegym.data import hub
 from tiegym.data.splits import SPLITS
 from tiegym.data.tasks.classification import Classification
 from tiegym.data.tasks.division import complete, deal
@@ -44,6 +43,7 @@ def image_classification(
     Raises:
         ValueError: If labels or images don't fit.
         OSError: If the data can't be had.
+        ImportError: If digits are asked for, and scikit-learn is missing.
     """
     images, names = _read(corpus)
     labels = {split: [image.label for image in found] for split, found in images.items()}
@@ -72,25 +72,36 @@ def image_classification(
         image_size=(height, width),
         num_channels=channels,
         rows={split: Rows({"pixels": pixels[split]}, targets[split]) for split in SPLITS},
-        prepare=_standardise(pixels["train"]),
+        prepare=_standardisation(pixels["train"]),
     )
 
 
-def _standardise(
-    train: np.ndarray[Any, np.dtype[np.uint8]],
-) -> Callable[[dict[str, Tensor]], Inputs]:
-    """What makes pixel_values, float32 (B, C, H, W), of pixels from 0 to 255."""
-    mean = train.mean((0, 2, 3), dtype=np.float64)
-    deviation = train.std((0, 2, 3), dtype=np.float64)
-    deviation[deviation == 0] = 1
-    shift, scale = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (mean, deviation))
+@dataclass(frozen=True)
+class Standardisation:
+    """Makes pixel_values, float32 (B, C, H, W), of pixels from 0 to 255.
 
-    def prepare(columns: dict[str, Tensor]) -> Inputs:
-        pixels = columns["pixels"]
-        values = (pixels.float() - shift.to(pixels.device)) / scale.to(pixels.device)
-        return {"pixel_values": values}
+    Attributes:
+        mean: Of each channel.
+        deviation: The standard deviation of each channel; 1 where all pixels are the same.
+    """
 
-    return prepare
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __call__(self, columns: dict[str, Tensor]) -> Inputs:
+        """The inputs of a batch."""
+        values = columns["pixels"].float()
+        mean, deviation = (
+            values.new_tensor(of_channels)[:, None, None]
+            for of_channels in (self.mean, self.deviation)
+        )
+        return {"pixel_values": (values - mean) / deviation}
+
+
+def _standardisation(train: np.ndarray[Any, np.dtype[np.uint8]]) -> Standardisation:
+    mean = train.mean((0, 2, 3), dtype=np.float64).tolist()
+    deviation = train.std((0, 2, 3), dtype=np.float64).tolist()
+    return Standardisation(tuple(mean), tuple(value or 1.0 for value in deviation))
 
 
 def _require_one_size(
@@ -159,17 +170,13 @@ def _read_hub(corpus: str) -> tuple[dict[str, list[LabelledImage]], tuple[str, .
     identity, _, configuration = corpus.removeprefix("hf:").partition(":")
     identity = CIFAR10 if corpus == "cifar10" else identity
     loaded = hub.load(corpus, identity, configuration or None, _LOCAL)
-    found: dict[str, list[LabelledImage]] = {}
-    for split in SPLITS:
-        for key in (key for key in loaded if key.lower() in splits.KEYWORDS[split]):
-            found.setdefault(split, []).extend(_of_hub(loaded[key], f"{corpus}, split {key}"))
-    if not found.get("train"):
-        raise ValueError(f"corpus={corpus!r} has no split 'train'; it has {', '.join(loaded)}")
-    names = next(
-        getattr(loaded[key].features["label"], "names", None)
-        for key in loaded
-        if key.lower() in splits.KEYWORDS["train"]
-    )
+    places = hub.keys_of_splits(loaded, corpus)
+    found = {
+        split: [image for key in keys for image in _of_hub(loaded[key], f"{corpus}, split {key}")]
+        for split, keys in places.items()
+        if keys
+    }
+    names = getattr(loaded[places["train"][0]].features["label"], "names", None)
     return complete(found, _pixels, corpus), tuple(names or ())
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tiegym.data import hub, splits
-from tiegym.data.splits import SPLITS
+from tiegym.data import hub
 from tiegym.data.table_files import Columns
 from tiegym.data.tasks import glue, library_code
 from tiegym.data.tasks.division import complete
@@ -75,12 +74,13 @@ def read(corpus: str) -> LabelledTexts:
             split: [LabelledText(text, None, package) for text, package in found]
             for split, found in library_code.pieces_of_packages().items()
         }
-        return LabelledTexts(rows, is_score=False)
+        return LabelledTexts(complete(rows, _key, corpus), is_score=False)
     if corpus.startswith("glue:"):
         return _read_glue(corpus)
-    if corpus.startswith("hf:"):
-        return _read_hub(corpus)
-    return _read_files(corpus)
+    source = _read_hub(corpus) if corpus.startswith("hf:") else _read_files(corpus)
+    if len({row.second is None for rows in source.rows.values() for row in rows}) > 1:
+        raise ValueError(f"corpus={corpus!r}: some rows have one text, and others have two")
+    return source
 
 
 def _read_glue(corpus: str) -> LabelledTexts:
@@ -94,7 +94,7 @@ def _read_glue(corpus: str) -> LabelledTexts:
         )
     found = {
         split: _rows(
-            *_columns_of(loaded[place], {*task.columns, "label"}), f"{corpus}, split {place}"
+            *hub.columns(loaded[place], {*task.columns, "label"}), f"{corpus}, split {place}"
         )
         for split, place in places.items()
     }
@@ -107,13 +107,11 @@ def _read_glue(corpus: str) -> LabelledTexts:
 def _read_hub(corpus: str) -> LabelledTexts:
     identity, _, configuration = corpus.removeprefix("hf:").partition(":")
     loaded = hub.load(corpus, identity, configuration or None, _LOCAL)
-    places = {s: [key for key in loaded if key.lower() in splits.KEYWORDS[s]] for s in SPLITS}
-    if not places["train"]:
-        raise ValueError(f"corpus={corpus!r} has no split 'train'; it has {', '.join(loaded)}")
+    places = hub.keys_of_splits(loaded, corpus)
     found: dict[str, list[LabelledText]] = {}
     for split, keys in places.items():
         for key in keys:
-            rows = _rows(*_columns_of(loaded[key], _WANTED), f"{corpus}, split {key}")
+            rows = _rows(*hub.columns(loaded[key], _WANTED), f"{corpus}, split {key}")
             found.setdefault(split, []).extend(rows)
     first = loaded[places["train"][0]]
     is_score = "score" in first.column_names or _is_float(first)
@@ -140,13 +138,6 @@ def _read_files(corpus: str) -> LabelledTexts:
 def _key(row: LabelledText) -> str:
     """What decides its split: its first text, which data sets use in several rows."""
     return row.first
-
-
-def _columns_of(table: Any, wanted: Collection[str]) -> tuple[Columns, list[str]]:
-    """The wanted columns of a split of a data set, and the names of all."""
-    names = [name for name in table.column_names if name in wanted]
-    columns: Columns = table.select_columns(names).with_format("arrow")[:].to_pydict()
-    return columns, table.column_names
 
 
 def _class_names(table: Any) -> tuple[str, ...]:

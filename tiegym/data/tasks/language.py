@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ REPLACED = 0.1
 class _CorpusTask(Task):
     """A task on the tokens of a corpus: (B, T) targets, of which some may be `IGNORED`."""
 
-    text: Corpus
+    text: Corpus = field(repr=False)
 
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
         """Cross-entropy over what is asked."""
@@ -99,7 +99,7 @@ class MaskedLanguageModeling(_CorpusTask):
     the mask token, 10 % by a random token, and 10 % stay.
     """
 
-    encoder: TextEncoder
+    encoder: TextEncoder = field(repr=False)
 
     def data(self, device: torch.device) -> MaskedData:
         """The tokens on a device."""

@@ -37,6 +37,7 @@ def load_task(
         ValueError: If names, texts, labels, answers, images or splits don't fit.
         FileNotFoundError: If a path has nothing.
         OSError: If a data set is neither stored on this machine nor to be had from the network.
+        ImportError: If it needs a library that is missing; it says how to get it.
     """
     validate_task(task, corpus, tokenizer)
     if task == "language-modeling":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -58,10 +58,10 @@ class QuestionAnswering(Task):
         longest: Tokens of the longest answer that is learned; a prediction is no longer.
     """
 
-    rows: dict[str, Rows]
-    encoder: TextEncoder
-    questions: list[Question]
-    windows: list[Window]
+    rows: dict[str, Rows] = field(repr=False)
+    encoder: TextEncoder = field(repr=False)
+    questions: list[Question] = field(repr=False)
+    windows: list[Window] = field(repr=False)
     longest: int
 
     def data(self, device: torch.device) -> RowData:

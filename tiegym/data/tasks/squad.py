@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tiegym.data import hub, splits, table_files
-from tiegym.data.splits import SPLITS
+from tiegym.data import hub, table_files
 from tiegym.data.table_files import Columns
 from tiegym.data.tasks.division import complete
 from tiegym.data.tasks.library_questions import questions_of_library
@@ -41,7 +40,7 @@ def read(corpus: str) -> dict[str, list[Question]]:
         OSError: If a data set can't be had, or a file can't be read.
     """
     if corpus == "stdlib":
-        return questions_of_library()
+        return complete(questions_of_library(), _context, corpus)
     if corpus == "squad":
         loaded = hub.load(corpus, PLACE, None, _LOCAL)
         places = {"train": ["train"], "test": ["validation"]}
@@ -51,9 +50,7 @@ def read(corpus: str) -> dict[str, list[Question]]:
     elif corpus.startswith("hf:"):
         identity, _, configuration = corpus.removeprefix("hf:").partition(":")
         loaded = hub.load(corpus, identity, configuration or None, _LOCAL)
-        places = {s: [key for key in loaded if key.lower() in splits.KEYWORDS[s]] for s in SPLITS}
-        if not places["train"]:
-            raise ValueError(f"corpus={corpus!r} has no split 'train'; it has {', '.join(loaded)}")
+        places = hub.keys_of_splits(loaded, corpus)
     else:
         found = {
             split: [question for file in files for question in _read_file(file)]
@@ -73,9 +70,7 @@ def _context(question: Question) -> str:
 
 
 def _of_hub(table: Any, corpus: str, key: str) -> Iterator[Question]:
-    names = [name for name in table.column_names if name in _WANTED]
-    columns = table.select_columns(names).with_format("arrow")[:].to_pydict()
-    return _of_columns(columns, table.column_names, f"{corpus}, split {key}")
+    return _of_columns(*hub.columns(table, _WANTED), f"{corpus}, split {key}")
 
 
 def _read_file(path: Path) -> Iterator[Question]:
@@ -104,9 +99,9 @@ def _of_columns(columns: Columns, names: list[str], where: str) -> Iterator[Ques
         if is_flat:
             texts, starts = [columns["answer_text"][number]], [columns["answer_start"][number]]
         else:
-            answers = columns["answers"][number]
-            texts = _entry(answers, "text", list, f"{row}, answers")
-            starts = _entry(answers, "answer_start", list, f"{row}, answers")
+            answers, of_answers = columns["answers"][number], f"{row}, answers"
+            texts = _entry(answers, "text", list, of_answers)
+            starts = _entry(answers, "answer_start", list, of_answers)
         yield _question(question, context, texts, starts, row)
 
 

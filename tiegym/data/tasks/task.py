@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -94,7 +94,7 @@ class Task(ABC):
     uniform_loss: float
     sha256: str
     n_rows: dict[str, int]
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizer | None = field(default=None, repr=False)
     vocab_size: int = 0
     pad_id: int | None = None
     block_size: int = 0

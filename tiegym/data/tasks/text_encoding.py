@@ -138,14 +138,14 @@ class TextEncoder:
         return columns
 
     def inputs(self, columns: dict[str, Tensor]) -> Inputs:
-        """input_ids and attention_mask, int64 (B, T); of pairs token_type_ids too."""
+        """input_ids and attention_mask, int64 (B, T); of pairs token_type_ids, if they differ."""
         ids = columns["ids"].long()
         position = torch.arange(ids.shape[1], device=ids.device)
         is_text = position < columns["length"][:, None]
         inputs = {"input_ids": ids, "attention_mask": is_text.long()}
-        if "second" in columns:
+        if "second" in columns and self.second_type:
             is_second = is_text & (position >= columns["second"][:, None])
-            inputs["token_type_ids"] = is_second.long() * self.second_type
+            inputs["token_type_ids"] = is_second.long()
         return inputs
 
 
