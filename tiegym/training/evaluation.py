@@ -11,7 +11,7 @@ from tiegym.transformer.tied_model import TiedModel
 
 
 def on_batch(workload: Workload, model: TiedModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch in nats, a scalar on the device, and its metrics.
+    """The loss of a batch in nats, a scalar on the device, and the task's metrics.
 
     Args:
         workload: Says what the loss is, and which metrics there are.
@@ -19,8 +19,6 @@ def on_batch(workload: Workload, model: TiedModel, batch: Batch) -> tuple[Tensor
         batch: Of any size.
     """
     task = workload.task
-    if not task.metric_names:
-        return workload.loss(model, batch), {}
     inputs, targets = batch
     outputs: Any = workload.outputs(model, inputs)
     metrics = task.metrics()
@@ -28,27 +26,33 @@ def on_batch(workload: Workload, model: TiedModel, batch: Batch) -> tuple[Tensor
     return task.loss(outputs, targets), metrics.figures()
 
 
-def on_test_split(
-    workload: Workload, model: TiedModel, depth: int | None = None
-) -> tuple[float, dict[str, float]]:
+def on_test_split(workload: Workload, model: TiedModel) -> tuple[float, dict[str, float]]:
     """The loss in nats over the test split, the mean of all that is asked, and the metrics.
+
+    Arguments as of `on_batch`.
+    """
+    task = workload.task
+    metrics, total, count = task.metrics(), 0.0, 0
+    for inputs, targets in workload.test_batches():
+        outputs: Any = workload.outputs(model, inputs)
+        metrics.add(outputs, targets)
+        asked = task.count(targets)
+        total += task.loss(outputs, targets).item() * asked
+        count += asked
+    return total / count, metrics.figures()
+
+
+def loss_on_test_split(workload: Workload, model: TiedModel, depth: int | None = None) -> float:
+    """The loss alone, by what is cheapest for the model.
 
     Args:
         workload: As in `on_batch`.
         model: As in `on_batch`.
         depth: Layers that run, see `TiedTransformer.hidden`; None is all.
     """
-    task = workload.task
-    metrics, total, count = task.metrics(), 0.0, 0
+    total, count = 0.0, 0
     for batch in workload.test_batches():
-        inputs, targets = batch
-        asked = task.count(targets)
-        if task.metric_names:
-            outputs: Any = workload.outputs(model, inputs, depth)
-            metrics.add(outputs, targets)
-            loss = task.loss(outputs, targets)
-        else:
-            loss = workload.loss(model, batch, depth)
-        total += loss.item() * asked
+        asked = workload.task.count(batch[1])
+        total += workload.loss(model, batch, depth).item() * asked
         count += asked
-    return total / count, metrics.figures() if task.metric_names else {}
+    return total / count

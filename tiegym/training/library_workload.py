@@ -37,6 +37,8 @@ class LibraryWorkload(Workload):
         super().__init__(config, task)
         check_uniform_loss(config, task.uniform_loss)
         self.plan = make_plan(config, task)
+        two = getattr(self.plan.config, "type_vocab_size", 0) > 1
+        self._ignored = () if two else ("token_type_ids",)
         kinds = self.plan.layers.kinds
         self.kinds = kinds if len(set(kinds)) > 1 else None
         pretrained = config.model.startswith("hf:")
@@ -80,7 +82,8 @@ class LibraryWorkload(Workload):
                 'model="gpt" runs others'
             )
         assert isinstance(inputs, dict)
-        outputs: Any = _library_s(model)(**inputs)
+        taken = {name: value for name, value in inputs.items() if name not in self._ignored}
+        outputs: Any = _library_s(model)(**taken)
         return outputs  # type: ignore[no-any-return]
 
     def loss(self, model: TiedModel, batch: Batch, depth: int | None = None) -> Tensor:

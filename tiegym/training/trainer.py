@@ -177,7 +177,9 @@ class Trainer:
     @isolated
     @torch.inference_mode()
     def validate(self) -> tuple[Tensor, dict[str, float]]:
-        """`validation_loss` and the task's metrics on the same set; metrics wait for the device."""
+        """`validation_loss` and the task's metrics on the same set, which wait for the device."""
+        if not self.workload.task.metric_names:
+            return self.validation_loss(), {}
         self.model.eval()
         return evaluation.on_batch(self.workload, self.model, self.validation_set)
 
@@ -189,14 +191,17 @@ class Trainer:
         Args:
             depth: As in `validation_loss`.
         """
-        return self.test(depth)[0]
+        self.model.eval()
+        return evaluation.loss_on_test_split(self.workload, self.model, depth)
 
     @isolated
     @torch.inference_mode()
-    def test(self, depth: int | None = None) -> tuple[float, dict[str, float]]:
-        """`test_loss` and the task's metrics, of one pass over the test split."""
+    def test(self) -> tuple[float, dict[str, float]]:
+        """`test_loss` and the task's metrics, in one pass over the test split."""
+        if not self.workload.task.metric_names:
+            return self.test_loss(None), {}
         self.model.eval()
-        return evaluation.on_test_split(self.workload, self.model, depth)
+        return evaluation.on_test_split(self.workload, self.model)
 
     def trainable_params(self, n_independent: int, n_mlp: int | None = None) -> int:
         """Parameters that train where so many layers are independent and train.

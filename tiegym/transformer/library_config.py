@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -17,6 +17,9 @@ from tiegym.library_models import (
     pretrained_config,
     read_entries,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MLP_WIDTHS = (
     *("intermediate_size", "moe_intermediate_size", "d_ff", "ffn_dim", "hidden_dim"),
@@ -109,6 +112,8 @@ def _of_task(task: Task, kind: Any, default: Any) -> dict[str, Any]:
             token = getattr(default, name, None)
             if isinstance(token, int) and token >= task.vocab_size:
                 values[name] = None
+        if task.end_id is not None and default.is_encoder_decoder:
+            values["eos_token_id"] = task.end_id  # whose state such a type classifies by
         if task.pad_id is not None:
             values["pad_token_id"] = task.pad_id
         elif "masked-lm" not in heads(kind):  # without padding no token is set apart for it
@@ -163,16 +168,15 @@ def _with_decoder_start(config: Any) -> Any:
     return config
 
 
-def first_position(model: nn.Module, config: Any) -> int:
+def first_position(model: PreTrainedModel, config: Any) -> int:
     """Rows of the position embedding that no token has: RoBERTa's positions come behind padding.
 
     Args:
-        model: Of that configuration; without content will do.
+        model: A `PreTrainedModel` of that configuration; without content will do.
         config: Its configuration.
     """
     rows = getattr(config, "max_position_embeddings", None)
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    for table in tables:
-        if table.num_embeddings == rows and table.padding_idx is not None:
-            return table.padding_idx + 1
-    return 0
+    tokens = model.get_input_embeddings()  # may have as many rows
+    padded = [t.padding_idx for t in tables if t.num_embeddings == rows and t is not tokens]
+    return next((padding + 1 for padding in padded if padding is not None), 0)

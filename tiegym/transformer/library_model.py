@@ -83,13 +83,18 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
             length than n_layer, or its positions are fewer than block_size.
     """
     made = make_config(config, task)
-    pretrained = config.model.startswith("hf:")
+    positions: int | None = getattr(made, "max_position_embeddings", None)
+    fresh = not config.model.startswith("hf:")
+    if (
+        fresh and positions is not None
+    ):  # room for types whose positions begin behind the padding token's number
+        positions += 1 + (made.pad_token_id or 0)
+        made.max_position_embeddings = positions
     empty = _empty(config, made, task.head)
     skipped = first_position(empty, made)
-    if skipped and not pretrained:
-        made.max_position_embeddings = config.block_size + skipped
+    if fresh and positions is not None and not skipped:
+        positions = made.max_position_embeddings = config.block_size
         empty = _empty(config, made, task.head)
-    positions = getattr(made, "max_position_embeddings", None)
     if task.block_size and positions is not None and positions - skipped < task.block_size:
         raise ValueError(
             f"block_size={config.block_size} is longer than model={config.model!r}, which has "

@@ -103,6 +103,7 @@ def text_classification(corpus: str, tokenizer: str, block_size: int) -> Classif
         tokenizer=made,
         vocab_size=encoder.vocab_size,
         pad_id=encoder.pad,
+        end_id=encoder.end,
         block_size=block_size,
         rows=rows,
         prepare=encoder.inputs,

@@ -260,6 +260,7 @@ def masked_language_modeling(corpus: Corpus, block_size: int) -> MaskedLanguageM
         tokenizer=corpus.tokenizer,
         vocab_size=encoder.vocab_size,
         pad_id=encoder.pad,
+        end_id=encoder.end,
         block_size=block_size,
         text=corpus,
         encoder=encoder,

@@ -186,6 +186,7 @@ def question_answering(corpus: str, tokenizer: str, block_size: int) -> Question
         tokenizer=made,
         vocab_size=encoder.vocab_size,
         pad_id=encoder.pad,
+        end_id=encoder.end,
         block_size=block_size,
         n_labels=2,
         rows=rows,

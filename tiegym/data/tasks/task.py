@@ -80,6 +80,7 @@ class Task(ABC):
         tokenizer: What made tokens of its texts; None for images.
         vocab_size: Ids of tokens, with those of the special ones; 0 for images.
         pad_id: The id that fills a text up to `block_size`; None if none is needed.
+        end_id: The id that ends each text; None if there is none.
         block_size: Tokens T of each text; 0 for images.
         label_names: The classes, in the order of their numbers.
         n_labels: Outputs of the head: classes, or 1 for a score; 0 if the head has none.
@@ -97,6 +98,7 @@ class Task(ABC):
     tokenizer: Tokenizer | None = field(default=None, repr=False)
     vocab_size: int = 0
     pad_id: int | None = None
+    end_id: int | None = None
     block_size: int = 0
     label_names: tuple[str, ...] = ()
     n_labels: int = 0

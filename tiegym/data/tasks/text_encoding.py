@@ -69,6 +69,11 @@ class TextEncoder:
     second_type: int
     _inner: tokenizers.Tokenizer
 
+    @property
+    def end(self) -> int | None:
+        """The id that ends a row's text, if one does."""
+        return self.single.behind[-1] if self.single.behind else None
+
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without special tokens."""
         return [ids for ids, _ in self.tokens_and_offsets(texts)]
