@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,7 +183,7 @@ def read_pretrained(config: TieConfig, plan: Plan) -> dict[str, Tensor]:
         if hasattr(plan.config, name):
             setattr(theirs, name, getattr(plan.config, name))
     try:
-        with lent(torch.Generator()):
+        with lent(torch.Generator()), _no_progress_bars():
             model, info = _auto(plan.head).from_pretrained(
                 place,
                 config=theirs,
@@ -204,7 +205,30 @@ def read_pretrained(config: TieConfig, plan: Plan) -> dict[str, Tensor]:
             f"such as {lost[0]}: it isn't the model that its config.json describes"
         )
     weights = model.state_dict()
-    return {f"library.{n}": weights[n] for n, _ in model.named_parameters() if n not in missing}
+    found = {f"library.{n}": weights[n] for n, _ in model.named_parameters() if n not in missing}
+    for name, weight in found.items():
+        size, rows = plan.sizes.get(name), theirs.get_text_config().vocab_size
+        grown = size is not None and (rows, *size[1:]) == weight.shape and size[0] > rows
+        if size != weight.shape and not grown:
+            raise ValueError(
+                f"the weights of model={config.model!r} don't fit: {name} is of size "
+                f"{tuple(weight.shape)}, but the configuration asks for {size}"
+            )
+    return found
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """A context in which the library draws none: whoever runs this draws their own."""
+    from transformers.utils import logging
+
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _check_files(folder: Path) -> None:
