@@ -21,8 +21,8 @@ def step_info(episode: Episode, trainer: Trainer, actions: Actions) -> dict[str,
 
     The keys are always the same, since many a library stacks infos. The test figures are infinite
     before the end, where nothing has read the test split (not NaN, which is unlike itself: equal
-    runs must have equal infos). A task's own metrics, all better when larger, are 0 until they are
-    known: of the validation set before the first step, of the test split before the end.
+    runs must have equal infos). A task's own metrics are all better when larger; those on the
+    validation set are 0 before the first step.
 
     Args:
         episode: As it stands.
@@ -52,7 +52,7 @@ def step_info(episode: Episode, trainer: Trainer, actions: Actions) -> dict[str,
         "test_perplexity": math.inf,
         **({"test_bits_per_byte": math.inf} if per_token else {}),
         **{name: episode.metrics.get(name, 0.0) for name in task.metric_names},
-        **{f"test_{name}": 0.0 for name in task.metric_names},
+        **{f"test_{name}": -math.inf for name in task.metric_names},
     }
     if config.action != "joint":
         info["action_mask"] = actions.mask(episode.unit(config.n_layer)).astype(np.int8)

@@ -103,7 +103,7 @@ def test_metrics_are_in_info_and_read_the_test_split_at_the_end(arguments):
     env = tiegym.TieEnv(**arguments("t5", max_iters=4))
     _, info = env.reset(seed=0)
     assert info["perplexity"] == pytest.approx(2)
-    assert (info["accuracy"], info["test_accuracy"]) == (0, 0)
+    assert (info["accuracy"], info["test_accuracy"]) == (0, -np.inf)
     assert "bits_per_byte" not in info
     env.step(0)
     *_, info = env.step(0)
