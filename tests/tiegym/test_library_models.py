@@ -308,3 +308,39 @@ def test_without_the_library_the_error_says_how_to_get_it(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'tiegym\[models\]'"):
         tiegym.TieConfig(model="llama")
     tiegym.TieConfig()
+
+
+def test_text_is_generated_by_models_that_predict_the_next_token(arguments):
+    env = tiegym.TieEnv(**arguments("llama", dropout=0.0))
+    env.reset(seed=0)
+    play(env, [0, 2, 0])
+    prompt = torch.tensor([[5, 9, 3]])
+    state = torch.get_rng_state()
+    text = tiegym.generate(env.model, prompt, 30, temperature=0)  # more than it looks back on
+    assert text.shape == (1, 33)
+    theirs = env.model.library.generate(prompt, max_new_tokens=8, do_sample=False)
+    assert torch.equal(text[:, :11], theirs)
+    drawn = tiegym.generate(env.model, prompt, 5, seed=1)
+    assert torch.equal(drawn, tiegym.generate(env.model, prompt, 5, seed=1))
+    assert torch.equal(torch.get_rng_state(), state)
+    encoder = tiegym.TieEnv(**arguments("bert"))
+    encoder.reset(seed=0)
+    with pytest.raises(ValueError, match="BertForMaskedLM doesn't predict the next token"):
+        tiegym.generate(encoder.model, prompt, 1)
+
+
+def test_depths_are_those_of_our_own_transformer(arguments):
+    env = tiegym.TieEnv(**arguments("gpt2"))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match='only model="gpt" runs others'):
+        env.validation_loss(2)
+    env.depths = [4] * 12
+    with pytest.raises(ValueError, match="only model='gpt'"):
+        env.step(0)
+
+
+def test_export_to_one_file_is_that_of_our_own_transformer(arguments, tmp_path):
+    env = tiegym.TieEnv(**arguments("gpt2"))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="has the weights of every layer"):
+        env.export(tmp_path / "x.safetensors")
