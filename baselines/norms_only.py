@@ -29,7 +29,7 @@ from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
-from tiegym.transformer.model_file import find_model, load_model
+from tiegym.transformer.model_file import find_model, load_gpt
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def env_of(run: Path | None, env: TieConfig) -> TieConfig:
     source = read_source(run)
     try:
         file = find_model(source.folder)
-        model = load_model(file)
+        model = load_gpt(file)
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
     if model.shape.n_layer != env.n_layer:

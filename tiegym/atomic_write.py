@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,47 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes a whole file; raises as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder to fill; at the end of the block it takes the place of `path`.
+
+    If the block fails, the folder is removed, and `path` stays as it was.
+
+    Args:
+        path: The new folder; an empty one may be there. Folders above it are made.
+
+    Raises:
+        FileExistsError: If it holds something, or is no folder, or a link to one.
+        OSError: If it can't be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    taken = path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir())))
+    if taken:
+        raise FileExistsError(
+            f"{path} is there already, and nothing is written over: choose another folder, or "
+            "remove it first"
+        )
+    temporary = path.absolute().with_name(f".{path.absolute().name}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        probe = temporary / f".{secrets.token_hex(4)}"
+        probe.touch(0o666, exist_ok=False)
+        mode = stat.S_IMODE(probe.stat().st_mode)  # what the umask gives to any new file
+        probe.unlink()
+        for file in temporary.iterdir():
+            file.chmod(mode)  # libraries make some of their own
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        sync_folder(temporary)
+        os.replace(temporary, path)  # over nothing, or over an empty folder
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(path.absolute().parent)
 
 
 def sync_folder(folder: Path) -> None:

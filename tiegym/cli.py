@@ -119,16 +119,16 @@ def export(
 
     Args:
         run: A run folder that was made with --export, or a file that TieEnv.export wrote.
-        to: hf is the folder of a GPT-2 that the library transformers loads.
+        to: hf is a folder that the library transformers loads: of our own model that of a GPT-2.
         out: The new folder; None is model-hf beside the model, or whatever the model's name is.
     """
-    from tiegym.transformer.gpt2_export import export_gpt2
-    from tiegym.transformer.model_file import find_model, load_model, load_tokenizer
+    from tiegym.transformer.library_folder import export_folder
+    from tiegym.transformer.model_file import find_model, load_model, read_tokenizer
 
     with input_errors():
         path = find_model(run)
         out = out or path.with_name(f"{path.stem}-{to}")
-        export_gpt2(load_model(path), load_tokenizer(path), out)
+        export_folder(load_model(path), read_tokenizer(path), out)
     say(f"exported: {out}", sys.stdout)
 
 

@@ -115,7 +115,8 @@ class TieConfig:
     tie vector each."""
     initial_ties: str | tuple[int, ...] = "tied"
     """Tie vector at the start: a pattern such as cycle:2, or a vector such as 0,0,2,2; with
-    tie_parts=attention+mlp a pattern for both, or both vectors one behind the other."""
+    tie_parts=attention+mlp a pattern for both, or both vectors one behind the other; saved: those
+    with which a pretrained model was exported."""
     merge: Merge = "first"
     """Where layers of a pretrained model are tied at the start: first keeps the weights of the
     first of them, their root; mean takes the mean of all of them."""

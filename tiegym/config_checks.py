@@ -39,7 +39,8 @@ def filled_in(config: Any) -> dict[str, Any]:
     """The values of arguments that are left to a model of `transformers`; none for our own.
 
     The task, and the data that goes with it if `corpus` is the default of another. Of a pretrained
-    model also its sizes, which the arguments' defaults stand for, and its tokenizer.
+    model also its sizes, which the arguments' defaults stand for, its tokenizer, and its ties if
+    they are asked for.
 
     Raises:
         ValueError: If the model is unknown, has no output layer for the task, or has other sizes
@@ -55,7 +56,7 @@ def filled_in(config: Any) -> dict[str, Any]:
     if pretrained:
         theirs = library_models.pretrained_config(config.model)
         kind = type(theirs)
-        found = _own_sizes(config, theirs) | _own_tokenizer(config)
+        found = _own_sizes(config, theirs) | _own_tokenizer(config) | _own_ties(config, theirs)
         is_decoder = entries.get("is_decoder", getattr(theirs, "is_decoder", False))
     else:
         kind = library_models.config_class(config.model)
@@ -78,6 +79,19 @@ def _own_sizes(config: Any, theirs: Any) -> dict[str, int]:
                 f"model={config.model!r} has {name}={size}, but {given} is given: leave it out"
             )
     return sizes
+
+
+def _own_ties(config: Any, theirs: Any) -> dict[str, tuple[int, ...]]:
+    """Those that an exported folder has beside its weights, where "saved" asks for them."""
+    if config.initial_ties != "saved":
+        return {}
+    ties = getattr(theirs, "ties", None)
+    if not isinstance(ties, list) or not all(type(entry) is int for entry in ties):
+        raise ValueError(
+            f"initial_ties='saved', but the config.json of model={config.model!r} has no ties: "
+            "only that of a folder that tiegym exported has"
+        )
+    return {"initial_ties": tuple(ties)}
 
 
 def _own_tokenizer(config: Any) -> dict[str, str]:

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import gymnasium
 import numpy as np
@@ -24,6 +24,8 @@ from tiegym.training.state import check_state
 from tiegym.training.trainer import Trainer
 from tiegym.transformer import model_file
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.library_folder import export_folder
+from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.tensor_file import as_json, read_tensors, write_tensors
 
 _ALSO_PICKLED = ("action_space", "_spec", "step_stats", "depths")
@@ -94,15 +96,26 @@ class Copies(gymnasium.Env[Any, Any]):
         write_tensors(path, "checkpoint", self._tensors(), self._values())
 
     @entry
-    def export(self, path: str | Path) -> None:
-        """Writes the model as one safetensors file, each weight once; see `tiegym.load_model`."""
+    def export(self, path: str | Path, to: Literal["tiegym", "hf"] = "tiegym") -> None:
+        """Writes the model for use without the environment.
+
+        Args:
+            path: Where to.
+            to: "tiegym" is one safetensors file, each weight once, for `tiegym.load_model`. "hf" is
+                a folder that the library `transformers` loads, with a copy for each tied layer.
+
+        Raises:
+            FileExistsError: If the folder holds something.
+            ValueError: If `to` is something else.
+        """
         model, tokenizer = self._started_trainer().model, self._trainer.workload.task.tokenizer
-        if not isinstance(model, TiedTransformer) or tokenizer is None:
-            raise ValueError(
-                f"model={self.config.model!r} is of the library transformers and can't be exported "
-                "so: env.model.library.state_dict() has the weights of every layer"
-            )
-        model_file.export_model(path, model, tokenizer)
+        assert isinstance(model, TiedTransformer | TiedPretrainedModel)  # there are no others
+        if to == "tiegym":
+            model_file.export_model(path, model, tokenizer)
+        elif to == "hf":
+            export_folder(model, tokenizer, path)
+        else:
+            raise ValueError(f"to={to!r} is unknown: choose tiegym (one file) or hf (a folder)")
 
     @entry
     def load_checkpoint(self, path: str | Path) -> None:

@@ -337,10 +337,3 @@ def test_depths_are_those_of_our_own_transformer(arguments):
     env.depths = [4] * 12
     with pytest.raises(ValueError, match="only model='gpt'"):
         env.step(0)
-
-
-def test_export_to_one_file_is_that_of_our_own_transformer(arguments, tmp_path):
-    env = tiegym.TieEnv(**arguments("gpt2"))
-    env.reset(seed=0)
-    with pytest.raises(ValueError, match="has the weights of every layer"):
-        env.export(tmp_path / "x.safetensors")

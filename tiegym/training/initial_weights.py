@@ -9,7 +9,7 @@ import torch
 from tiegym.data.tokenization import Tokenizer
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
-from tiegym.transformer.model_file import find_model, load_model, load_tokenizer
+from tiegym.transformer.model_file import find_model, load_gpt, load_tokenizer
 
 
 def read_weights(path: str, shape: Shape, tokenizer: Tokenizer) -> TiedTransformer:
@@ -26,7 +26,7 @@ def read_weights(path: str, shape: Shape, tokenizer: Tokenizer) -> TiedTransform
             private there and not in the transformer.
     """
     file = find_model(Path(path))
-    source = load_model(file)
+    source = load_gpt(file)
     theirs = source.shape
     for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size"):
         if getattr(theirs, name) != getattr(shape, name):

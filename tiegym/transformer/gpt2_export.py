@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tiegym.atomic_write import replacing, write_bytes
+from tiegym.atomic_write import new_folder
 from tiegym.data.tokenization import Tokenizer
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
@@ -50,35 +50,28 @@ def export_gpt2(model: TiedTransformer, tokenizer: Tokenizer, folder: str | Path
     Args:
         model: The trained model.
         tokenizer: Its tokenizer.
-        folder: Where to; made if it isn't there.
+        folder: Where to; made if it isn't there. It appears whole or not at all.
 
     Raises:
         FileExistsError: If the folder holds something.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"{folder} is there already, and nothing is written over: choose another folder, or "
-            "remove it first"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
     inner = tokenizer.to_library()
-    inner.save(str(folder / "tokenizer.json"))
-    _write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": model.shape.block_size,
-            "clean_up_tokenization_spaces": False,
-        },
-    )
-    _write_json(folder / "config.json", gpt2_config(model, inner.token_to_id(END_OF_TEXT)))
-    with replacing(folder / "model.safetensors") as temporary:
-        save_file(gpt2_tensors(model), temporary, metadata={"format": "pt"})
+    with new_folder(folder) as temporary:
+        inner.save(str(temporary / "tokenizer.json"))
+        _write_json(
+            temporary / "tokenizer_config.json",
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_max_length": model.shape.block_size,
+                "clean_up_tokenization_spaces": False,
+            },
+        )
+        _write_json(temporary / "config.json", gpt2_config(model, inner.token_to_id(END_OF_TEXT)))
+        save_file(gpt2_tensors(model), temporary / "model.safetensors", metadata={"format": "pt"})
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_bytes(path, f"{json.dumps(value, indent=2)}\n".encode())
+    path.write_text(f"{json.dumps(value, indent=2)}\n")
 
 
 def gpt2_config(model: TiedTransformer, end_of_text: int | None) -> dict[str, Any]:

@@ -26,13 +26,14 @@ from tiegym.transformer.streams import lent
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_AUTO = {
+AUTO = {
     "masked-lm": "AutoModelForMaskedLM",
     "causal-lm": "AutoModelForCausalLM",
     "image-classification": "AutoModelForImageClassification",
     "sequence-classification": "AutoModelForSequenceClassification",
     "question-answering": "AutoModelForQuestionAnswering",
 }
+"""For each kind of output layer, as a `Task` names it, the library's class that makes models."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _empty(config: TieConfig, made: Any, head: str) -> PreTrainedModel:
     """A model without content."""
     try:
         with torch.device("meta"):
-            model: PreTrainedModel = _auto(head).from_config(
+            model: PreTrainedModel = auto_class(head).from_config(
                 copy.deepcopy(made), dtype=torch.float32, trust_remote_code=False
             )
     except Exception as error:  # of many types: the models check themselves
@@ -125,8 +126,9 @@ def _empty(config: TieConfig, made: Any, head: str) -> PreTrainedModel:
     return model
 
 
-def _auto(head: str) -> Any:
-    return getattr(library(), _AUTO[head])
+def auto_class(head: str) -> Any:
+    """The library's class that makes models with an output layer, one of `AUTO`."""
+    return getattr(library(), AUTO[head])
 
 
 def make_model(
@@ -149,7 +151,7 @@ def make_model(
 
     # What modules draw when they are made isn't used, and mustn't come from the global generator.
     with lent(torch.Generator()), no_init_weights():
-        model = _auto(plan.head).from_config(
+        model = auto_class(plan.head).from_config(
             copy.deepcopy(plan.config), dtype=dtype, trust_remote_code=False
         )
     model.tie_weights()
@@ -183,8 +185,8 @@ def read_pretrained(config: TieConfig, plan: Plan) -> dict[str, Tensor]:
         if hasattr(plan.config, name):
             setattr(theirs, name, getattr(plan.config, name))
     try:
-        with lent(torch.Generator()), _no_progress_bars():
-            model, info = _auto(plan.head).from_pretrained(
+        with lent(torch.Generator()), no_progress_bars():
+            model, info = auto_class(plan.head).from_pretrained(
                 place,
                 config=theirs,
                 dtype=torch.float32,
@@ -218,7 +220,7 @@ def read_pretrained(config: TieConfig, plan: Plan) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """A context in which the library draws none: whoever runs this draws their own."""
     from transformers.utils import logging
 

@@ -21,6 +21,14 @@ from tiegym.config_checks import MOST, MOST_LAYERS
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.library_file import (
+    check_library_values,
+    embedded_tokens,
+    library_tensors,
+    library_values,
+    load_library_model,
+)
+from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.sizes import parameter_sizes
 from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
@@ -29,8 +37,24 @@ if TYPE_CHECKING:
 
 
 @isolated
-def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer) -> None:
-    """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer."""
+def export_model(
+    path: str | Path, model: TiedTransformer | TiedPretrainedModel, tokenizer: Tokenizer | None
+) -> None:
+    """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer.
+
+    Args:
+        path: Of the file.
+        model: One of the two kinds.
+        tokenizer: What its tokens mean; None for images.
+
+    Raises:
+        ValueError: If it is of the library `transformers`, and of no class that a task trains.
+    """
+    told = None if tokenizer is None else tokenizer.to_json()
+    if isinstance(model, TiedPretrainedModel):
+        values = library_values(model) | {"tokenizer": told}
+        write_tensors(path, "model", library_tensors(model), values)
+        return
     shape = dataclasses.asdict(model.shape)
     if model.shape.private == "none":  # then the file is one that any version reads
         del shape["private"]
@@ -40,7 +64,7 @@ def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer)
         "tie_grad": model.tie_grad,
         "dropout": model.dropout,
         "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
-        "tokenizer": tokenizer.to_json(),
+        "tokenizer": told,
     }
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     write_tensors(path, "model", tensors, values)
@@ -49,8 +73,11 @@ def export_model(path: str | Path, model: TiedTransformer, tokenizer: Tokenizer)
 @isolated
 def load_model(
     path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> TiedTransformer:
-    """Loads an exported model, in evaluation mode; `model(tokens)` gives logits (B, T, V).
+) -> TiedTransformer | TiedPretrainedModel:
+    """Loads an exported model, in evaluation mode.
+
+    Our own gives logits (B, T, V) for tokens (B, T): `model(tokens)`. One of the library
+    `transformers` takes and gives what the library's does: `model(input_ids=tokens).logits`.
 
     Args:
         path: What `TieEnv.export` wrote.
@@ -62,8 +89,12 @@ def load_model(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or not an exported model.
+        ImportError: If the model is of a library that isn't installed.
     """
     tensors, values = read_tensors(path, "model", partial(_check_model, path))
+    compute_dtype = dtype or _COMPUTE_DTYPES[values["compute_dtype"]]
+    if "library" in values:
+        return load_library_model(values, tensors, device, compute_dtype)
     model = TiedTransformer(
         _read_shape(values["shape"]),
         np.array(values["ties"]),
@@ -71,10 +102,26 @@ def load_model(
         dropout=values["dropout"],
         device=device,
         dtype=tensors["token_embedding"].dtype,
-        compute_dtype=dtype or _COMPUTE_DTYPES[values["compute_dtype"]],
+        compute_dtype=compute_dtype,
     )
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def load_gpt(path: str | Path) -> TiedTransformer:
+    """Loads an exported model of our own kind, as `load_model`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or of another kind.
+    """
+    model = load_model(path)
+    if not isinstance(model, TiedTransformer):
+        raise ValueError(
+            f"{str(path)!r} is of the library transformers: what is asked for knows only models "
+            'that were trained with model="gpt"'
+        )
+    return model
 
 
 _COMPUTE_DTYPES = {
@@ -90,35 +137,44 @@ def _check_model(path: str | Path, values: Any, tensors: dict[str, Tensor]) -> N
     try:
         if not isinstance(values, dict):
             raise ValueError("its values are no dictionary")
-        shape, ties = _read_shape(values["shape"]), values["ties"]
-        if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
-            raise ValueError(f"ties={ties!r} is no list of integers")
-        n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
-        sizes = parameter_sizes(shape, parts.validate(ties, shape.n_layer, n_parts))
-        if values["tie_grad"] not in ("owner", "sum"):
-            raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
-        if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:
-            raise ValueError(f"dropout={values['dropout']!r} is no number in [0, 1)")
         if values["compute_dtype"] not in list(_COMPUTE_DTYPES):
             raise ValueError(
                 f"compute_dtype={values['compute_dtype']!r} is none of {', '.join(_COMPUTE_DTYPES)}"
             )
-        if not isinstance(values["tokenizer"], str):
-            raise ValueError("its tokenizer is no text")
-        have = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if wrong := [n for n in sizes.keys() | have.keys() if sizes.get(n) != have.get(n)]:
-            name = min(wrong)
-            raise ValueError(
-                f"{len(wrong)} tensor(s) don't fit its sizes and ties: {name} is "
-                f"{have.get(name)}, but should be {sizes.get(name)}"
-            )
-        dtypes = {tensor.dtype for tensor in tensors.values()}
-        if len(dtypes) > 1 or not dtypes <= set(_COMPUTE_DTYPES.values()):
-            raise ValueError(f"its weights are of the types {sorted(map(str, dtypes))}, not of one")
+        if "library" in values:
+            if not isinstance(values["tokenizer"], str | None):
+                raise ValueError("its tokenizer is no text")
+            check_library_values(values, tensors)
+        else:
+            _check_gpt(values, tensors)
     except KeyError as error:
         raise ValueError(f"{str(path)!r} is damaged: it has no {error}") from error
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+
+
+def _check_gpt(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    shape, ties = _read_shape(values["shape"]), values["ties"]
+    if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
+        raise ValueError(f"ties={ties!r} is no list of integers")
+    n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
+    sizes = parameter_sizes(shape, parts.validate(ties, shape.n_layer, n_parts))
+    if values["tie_grad"] not in ("owner", "sum"):
+        raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
+    if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:
+        raise ValueError(f"dropout={values['dropout']!r} is no number in [0, 1)")
+    if not isinstance(values["tokenizer"], str):
+        raise ValueError("its tokenizer is no text")
+    have = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wrong := [n for n in sizes.keys() | have.keys() if sizes.get(n) != have.get(n)]:
+        name = min(wrong)
+        raise ValueError(
+            f"{len(wrong)} tensor(s) don't fit its sizes and ties: {name} is "
+            f"{have.get(name)}, but should be {sizes.get(name)}"
+        )
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1 or not dtypes <= set(_COMPUTE_DTYPES.values()):
+        raise ValueError(f"its weights are of the types {sorted(map(str, dtypes))}, not of one")
 
 
 def _read_shape(values: Any) -> Shape:
@@ -140,17 +196,31 @@ def _read_shape(values: Any) -> Shape:
     return shape
 
 
-@isolated
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of an exported model; raises as `load_model` does."""
+    """The tokenizer of an exported model; raises as `load_model` does, and if it has none."""
+    tokenizer = read_tokenizer(path)
+    if tokenizer is None:
+        raise ValueError(f"{str(path)!r} has no tokenizer: its model sees images")
+    return tokenizer
+
+
+@isolated
+def read_tokenizer(path: str | Path) -> Tokenizer | None:
+    """The same; None if the model sees images."""
     from tiegym.data import tokenization
 
     _, values = read_tensors(path, "model", partial(_check_model, path))
+    if values["tokenizer"] is None:
+        return None
     tokenizer = tokenization.from_json(values["tokenizer"])
-    if tokenizer.vocab_size != values["shape"]["vocab_size"]:
+    if "library" in values:  # it may have more: special tokens, whose ids lie above
+        least, have = tokenizer.vocab_size, embedded_tokens(values)
+    else:
+        least, have = values["shape"]["vocab_size"], values["shape"]["vocab_size"]
+    if not least <= tokenizer.vocab_size <= have:
         raise ValueError(
             f"{str(path)!r} is damaged: its tokenizer has {tokenizer.vocab_size} tokens, its model "
-            f"{values['shape']['vocab_size']}"
+            f"{have}"
         )
     return tokenizer
 

@@ -1,0 +1,242 @@
+"""Models of the library `transformers` as exported files: each weight once.
+
+Such a file holds the ties, the library's configuration and the weights that exist. The file itself
+is that of `tiegym.transformer.tensor_file`, as for our own transformer. Which class it becomes is
+chosen among the library's own by the configuration's type and the kind of output layer: no name of
+a class, and no code, comes from the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tiegym import ties as tie_vectors
+from tiegym.config_checks import MOST, MOST_LAYERS
+from tiegym.library_models import SIZES, config_class, known_entries, library
+from tiegym.transformer.layer_list import find_layers
+from tiegym.transformer.library_model import AUTO, auto_class
+from tiegym.transformer.pretrained import LayerWeights, TiedPretrainedModel
+from tiegym.transformer.streams import lent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FOREIGN = ("auto_map", "attn_implementation", "experts_implementation", "quantization")
+"""Parts of the names of entries that could make the library fetch or run something."""
+
+ATTENTION = (None, "eager", "sdpa")
+"""What the library chooses by itself."""
+
+
+def library_values(model: TiedPretrainedModel) -> dict[str, Any]:
+    """What a file says of a model beside its weights.
+
+    Raises:
+        ValueError: If it is of no class that a task trains.
+    """
+    config = model.library.config
+    kind = type(config)
+    entries = {name: v for name, v in config.to_dict().items() if _is_known(name, kind)}
+    return {
+        "library": {
+            "model_type": config.model_type,
+            "head": head_of(model.library),
+            "config": entries,
+        },
+        "ties": model.ties.tolist(),
+        "tie_grad": model.tie_grad,
+        "compute_dtype": str(model.compute_dtype or model.library.dtype).removeprefix("torch."),
+    }
+
+
+def _is_known(name: str, kind: Any) -> bool:
+    """Whether a type has such an entry; that of some special token may have been added to it."""
+    return name in known_entries(kind) or re.fullmatch(r"[a-z]\w*_token_id", name) is not None
+
+
+def head_of(model: PreTrainedModel) -> str:
+    """The kind of output layer of a library's model, as a `Task` names it.
+
+    Raises:
+        ValueError: If it has none of them.
+    """
+    for head in AUTO:
+        found = auto_class(head)._model_mapping.get(type(model.config), ())
+        if type(model) in (found if isinstance(found, tuple) else (found,)):
+            return head
+    raise ValueError(
+        f"{type(model).__name__} can't be exported: it is none of the library's models with an "
+        f"output layer for {', '.join(AUTO)}"
+    )
+
+
+def library_tensors(model: TiedPretrainedModel) -> dict[str, Tensor]:
+    """The weights that exist, each once, and what else belongs to the model's state."""
+    tensors = {name: p.detach() for name, p in model.named_parameters()}
+    return tensors | _buffers(model)
+
+
+def _buffers(model: TiedPretrainedModel) -> dict[str, Tensor]:
+    """Those that a state dict has."""
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {name: value for name, value in model.state_dict().items() if name not in weights}
+
+
+def check_library_values(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Checks a file's values, and that its tensors are those that they ask for.
+
+    Args:
+        values: With those of `library_values`.
+        tensors: Without content.
+
+    Raises:
+        KeyError: If an entry is missing.
+        ValueError: If one can't be.
+        ImportError: If the library isn't installed.
+    """
+    ties = values["ties"]
+    if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
+        raise ValueError(f"ties={ties!r:.80} is no list of integers")
+    tie_vectors.validate(ties, len(ties))
+    if values["tie_grad"] not in ("owner", "sum"):
+        raise ValueError(f"tie_grad={values['tie_grad']!r:.80} is neither owner nor sum")
+    _check_model(values["library"], n_layer=len(ties), n_tensors=len(tensors))
+    model = _without_content(values, torch.float32)
+    expected = {name: tuple(tensor.shape) for name, tensor in library_tensors(model).items()}
+    have = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wrong := [n for n in expected.keys() | have.keys() if expected.get(n) != have.get(n)]:
+        name = min(wrong)
+        raise ValueError(
+            f"{len(wrong)} tensor(s) don't fit its configuration and ties: {name!r:.80} is "
+            f"{have.get(name)}, but should be {expected.get(name)}"
+        )
+    dtypes = {tensors[name].dtype for name, _ in model.named_parameters()}
+    if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
+        raise ValueError(f"its weights are of the types {sorted(map(str, dtypes))}, not of one")
+
+
+def _check_model(described: Any, n_layer: int, n_tensors: int) -> None:
+    """Checks what a file says of the library's model before the library sees it."""
+    if not isinstance(described, dict):
+        raise ValueError("its library is no dictionary")
+    model_type, head, entries = described["model_type"], described["head"], described["config"]
+    if not isinstance(model_type, str) or model_type not in library().CONFIG_MAPPING:
+        raise ValueError(f"model_type={model_type!r:.80} is no type of the library transformers")
+    if not isinstance(head, str) or head not in AUTO:
+        raise ValueError(f"head={head!r:.80} is none of {', '.join(AUTO)}")
+    if not isinstance(entries, dict):
+        raise ValueError("its config is no dictionary")
+    kind = config_class(model_type)
+    if unknown := sorted(name for name in entries if not _is_known(name, kind)):
+        raise ValueError(f"its config has {unknown[0]!r:.80}, which {kind.__name__} doesn't")
+    layers = {*SIZES["n_layer"], *(kind.attribute_map.get(name) for name in SIZES["n_layer"])}
+    for name, value in _entries(entries):
+        if any(part in name for part in FOREIGN):
+            raise ValueError(f"its config has {name!r:.80}, which may ask for foreign code")
+        most = MOST_LAYERS if name.startswith("num_") else MOST
+        if name in layers:  # each is a tensor in the file, or a tie
+            most = max(n_layer, n_tensors)
+        if isinstance(value, int) and abs(value) > most:
+            raise ValueError(f"{name}={value!r:.40} of its config is larger than {most}")
+
+
+def _entries(entries: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All values of nested lists and dictionaries, each with the name that is nearest."""
+    if isinstance(entries, dict):
+        for key, value in entries.items():
+            yield key, None
+            yield from _entries(value, key)
+    elif isinstance(entries, list):
+        for value in entries:
+            yield from _entries(value, name)
+    else:
+        yield name, entries
+
+
+def _without_content(values: dict[str, Any], dtype: torch.dtype) -> TiedPretrainedModel:
+    """The tied model on the device "meta": it takes no memory, whatever its sizes.
+
+    Raises:
+        ValueError: If the library can't make it, or its layers don't go with the ties.
+    """
+    from transformers.initialization import no_init_weights
+
+    described = values["library"]
+    name = described["model_type"]
+    try:
+        config = config_class(name)(**described["config"])
+        if config._attn_implementation not in ATTENTION:
+            raise ValueError(f"attention {config._attn_implementation!r} is foreign code")
+        with torch.device("meta"), no_init_weights():
+            made = auto_class(described["head"]).from_config(
+                config, dtype=dtype, trust_remote_code=False
+            )
+        made.tie_weights()
+    except Exception as error:  # of many types: configurations and models check themselves
+        raise ValueError(f"no model {name!r} can be made of its config: {error}") from error
+    ties, n_layer = np.array(values["ties"]), find_layers(made).n_layer
+    if n_layer != len(ties):
+        raise ValueError(f"it has {len(ties)} ties for {n_layer} layers")
+    return TiedPretrainedModel(made, ties, tie_grad=values["tie_grad"])
+
+
+def embedded_tokens(values: dict[str, Any]) -> int:
+    """How many tokens the model of a file has embeddings for."""
+    table: Any = _without_content(values, torch.float32).library.get_input_embeddings()
+    return int(table.weight.shape[0])
+
+
+def load_library_model(
+    values: dict[str, Any],
+    tensors: dict[str, Tensor],
+    device: torch.device | str,
+    compute_dtype: torch.dtype,
+) -> TiedPretrainedModel:
+    """The tied model of a file, in evaluation mode.
+
+    Only the weights that the file has are ever made: no more memory than it has bytes.
+
+    Args:
+        values: As `check_library_values` found them right.
+        tensors: With their content.
+        device: Where to.
+        compute_dtype: Of the computation.
+    """
+    first = next(name for name, _ in _without_content(values, torch.float32).named_parameters())
+    model = _without_content(values, tensors[first].dtype)
+    _give_content(model, torch.device(device))
+    with lent(torch.Generator(model.device)):
+        # For what is no weight and in no file, such as frequencies of rotary positions.
+        model.library.initialize_weights()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for name, tensor in library_tensors(model).items():
+            tensor.copy_(tensors[name])
+    model.compute_dtype = compute_dtype
+    return model.eval()
+
+
+def _give_content(model: TiedPretrainedModel, device: torch.device) -> None:
+    """Makes tensors with memory in place of those without; what is shared stays shared."""
+    made = {
+        id(p): nn.Parameter(torch.empty_like(p, device=device), p.requires_grad)
+        for p in model.parameters()
+    }
+    units = sorted(set(model.roots))
+    blocks = {
+        unit: LayerWeights({n: made[id(p)] for n, p in model.independent(unit).named_parameters()})
+        for unit in units
+    }
+    for module in model.library.modules():
+        for name, p in module._parameters.items():
+            if p is not None:
+                module._parameters[name] = made[id(p)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty_like(buffer, device=device)
+    model.set_blocks(model.ties, blocks)
