@@ -2,11 +2,14 @@
 
 import json
 import sys
+import warnings
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 import transformers
+from gymnasium.utils.env_checker import check_env
 
 import tiegym
 from tests.tiegym.small import SMALL
@@ -344,3 +347,10 @@ def test_export_to_one_file_is_that_of_our_own_transformer(arguments, tmp_path):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="has the weights of every layer"):
         env.export(tmp_path / "x.safetensors")
+
+
+def test_a_checker_of_environments_finds_nothing(arguments):
+    env = gymnasium.make("TieEnv-v0", **arguments("bert", max_iters=6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped, skip_render_check=True)
