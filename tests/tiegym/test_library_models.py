@@ -92,6 +92,20 @@ def test_the_model_s_state_is_that_of_the_weights_that_exist(model, arguments):
     assert frozen[0] == frozen[1] == 0 < frozen[2] == frozen[3] < frozen[4]
 
 
+def test_private_norms_are_counted_and_copied(arguments):
+    env = tiegym.TieEnv(**arguments("qwen3", private="norms"), initial_ties="cycle:2")
+    _, info = env.reset(seed=0)
+    before = info["model_state_bytes"]
+    *_, info = env.step(1)
+    assert info["model_state_bytes"] == before
+    assert info["trainable_params"] == sum(p.numel() for p in env.model.parameters())
+    fork = env.fork()
+    assert play(env, ACTIONS[1:]) == play(fork, ACTIONS[1:])
+    shared = tiegym.TieEnv(**arguments("qwen3"), initial_ties="cycle:2")
+    *_, without = shared.reset(seed=0)
+    assert without["trainable_params"] < info["trainable_params"]
+
+
 def test_runs_of_one_seed_begin_with_one_transformer_whatever_its_ties(arguments):
     losses = []
     for ties in ("independent", "tied"):
