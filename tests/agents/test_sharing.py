@@ -110,8 +110,13 @@ def test_a_schedule_changes_both_parts_at_once(tmp_path):
     [
         {"best": [0, 1, 0, 0, 0, 2], "tie_parts": "attention+mlp"},
         {"best": [0, 1, 0, 0], "frozen": [False, True, False, False]},
+        {
+            "best": [0, 1, 0, 0],
+            "tie_parts": "attention+mlp",
+            "frozen": [False, True, True, False],
+        },
     ],
-    ids=["parts", "frozen"],
+    ids=["parts", "frozen", "both"],
 )
 def test_qlearning_finds_the_best_ties_of_both_parts_and_what_to_freeze(problem):
     env = KnownAnswer(sweeps=1, noise=0.1, **problem)
