@@ -31,7 +31,7 @@ COLUMNS = (*CHANGING, *(f"kept {name}" for name in CHANGING), *FIXED)
 
 
 def write(rows: Rows, folder: Path) -> str:
-    """Writes runs.csv, costs.md and costs.png into a folder; returns the tables, in Markdown.
+    """Writes runs.csv, comparison.md and costs.png into a folder; returns the tables, in Markdown.
 
     Raises:
         InputError: If the folder can't be written.
@@ -40,7 +40,7 @@ def write(rows: Rows, folder: Path) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(each_run(rows), folder / "runs.csv")
-        write_bytes(folder / "costs.md", text.encode())
+        write_bytes(folder / "comparison.md", text.encode())
         panels = {
             NAMES[policy]: [
                 Estimate(str(v), *_bounds(cost(rows, v, policy)), _starred(rows, v, policy))

@@ -238,9 +238,12 @@ def run_sharing(options: Options) -> None:
     there = dataclasses.replace(options, runs_dir=options.runs_dir / SHARING)
     count = max(options.seeds or cost_of_changing.SEEDS, cost_of_changing.LEAST_SEEDS)
     rows = cost_of_changing.run(env, range(count), there)
-    table = cost_table.write(rows, options.page.with_suffix("") / SHARING)
-    say(table, sys.stdout)
-    put_on_page(SHARING, table, options.page)
+    folder = options.page.with_suffix("") / SHARING
+    table = cost_table.write(rows, folder)
+    say(f"{table}\nall runs: {folder}/runs.csv\npicture:  {folder}/costs.png", sys.stdout)
+    picture = f"{options.page.stem}/{SHARING}/costs.png"
+    shown = f"[![What changing ties costs in each variant]({picture})]({picture})"
+    put_on_page(SHARING, f"{table}\n{shown}\n", options.page)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -93,7 +93,10 @@ def test_the_study_of_sharing_is_run_and_put_on_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(results.cost_table, "write", lambda rows, folder: f"of {folder.name}")
     results.main(["--study", "sharing", "--page", str(page), "--runs-dir", str(tmp_path)])
     assert asked == [("stdlib", 6, 2, 48, range(10), tmp_path / "sharing")]
-    assert "of sharing" in page.read_text()
+    text = page.read_text()
+    assert "of sharing" in text
+    assert "(page/sharing/costs.png)" in text
+    assert "nothing yet" not in text
     results.main(f"--study sharing --page {page} --runs-dir {tmp_path} --seeds 12".split())
     assert asked[1][4] == range(12)
 
