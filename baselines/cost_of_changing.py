@@ -227,7 +227,10 @@ def contrasts(rows: Rows, policy: str) -> list[Contrast]:
 
 
 def each_run(rows: Rows) -> list[dict[str, Any]]:
-    """A line for each run: all that the tables are made of."""
+    """A line for each run of each row: all that the tables are made of.
+
+    With soft changes the kept ties of random tying are the runs of the variant with hard ones.
+    """
     lines = []
     for (variant, policy), row in rows.items():
         for seed, run in zip(row.seeds, row.runs, strict=True):

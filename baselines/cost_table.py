@@ -9,6 +9,7 @@ from pathlib import Path
 
 from baselines.cost_of_changing import (
     CHANGING,
+    CONTRASTS,
     FIXED,
     PLAIN,
     VARIANTS,
@@ -57,13 +58,13 @@ def write(rows: Rows, folder: Path) -> str:
 def tables(rows: Rows) -> str:
     """All tables, in Markdown: costs of each policy that changes, soft changes, and losses."""
     seeds = len(rows[PLAIN, "random"].runs)
-    diverged = sum(row.diverged for row in rows.values())
+    runs = {line["folder"]: line["diverged"] for line in each_run(rows)}
     lines = [
-        f"{seeds} seeds, {sum(len(row.runs) for row in rows.values())} runs in the tables, "
-        f"{diverged} of them diverged. Losses are test losses in nats, means over seeds; intervals "
-        "are Student's, 95 %, of differences paired by seed. A star stands by what stays below 5 % "
-        "with Holm's correction, for 13 contrasts of costs (those with plain, and soft with hard), "
-        "and in the table of losses for the ten others of a column.",
+        f"{seeds} seeds, {len(runs)} runs, {sum(runs.values())} of them diverged. Losses are test "
+        "losses in nats, means over seeds; intervals are Student's, 95 %, of differences paired by "
+        f"seed. A star (in the picture a full dot) stands by a p-value below 5 % with Holm's "
+        f"correction: for the {len(CONTRASTS)} contrasts of costs of a policy (each variant with "
+        "plain, and soft with hard changes), and in the table of losses for its column.",
         "",
     ]
     for policy in CHANGING:
@@ -75,7 +76,7 @@ def tables(rows: Rows) -> str:
 def _costs(rows: Rows, policy: str) -> list[str]:
     lines = [
         f"| {NAMES[policy]} | width | parameters | changing | kept | cost of changing | "
-        "less than plain's |",
+        "minus plain's |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     against_plain = {c.variant: c for c in contrasts(rows, policy) if c.against == PLAIN}
@@ -93,7 +94,7 @@ def _costs(rows: Rows, policy: str) -> list[str]:
 
 def _soft(rows: Rows) -> list[str]:
     lines = [
-        f"| cost with soft changes less with hard ones | {' | '.join(NAMES.values())} |",
+        f"| cost with soft changes minus that with hard ones | {' | '.join(NAMES.values())} |",
         "| --- | ---: | ---: |",
     ]
     each = [[c for c in contrasts(rows, policy) if c.against != PLAIN] for policy in CHANGING]
@@ -104,7 +105,7 @@ def _soft(rows: Rows) -> list[str]:
 
 def _losses(rows: Rows) -> list[str]:
     lines = [
-        f"| loss (and less plain's) | {' | '.join(COLUMNS)} |",
+        f"| loss (minus plain's) | {' | '.join(COLUMNS)} |",
         "| --- |" + " ---: |" * len(COLUMNS),
     ]
     columns = [_column(rows, name) for name in COLUMNS]

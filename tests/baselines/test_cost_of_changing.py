@@ -110,6 +110,7 @@ def test_costs_are_those_over_the_ties_of_the_end_kept_from_the_start(tmp_path, 
 
     text = cost_table.write(rows, tmp_path / "shown")
     assert text.count("| lora:1, soft |") == 4
+    assert text.startswith(f"1 seeds, {len([*(tmp_path / 'runs').glob('*-seed3')])} runs, 0 of")
     lines = list(csv.DictReader((tmp_path / "shown" / "runs.csv").read_text().splitlines()))
     assert len(lines) == len(rows)
     for line in lines:
