@@ -28,7 +28,7 @@ import tyro
 from tiegym.atomic_write import replacing
 from tiegym.bench.arithmetic import arithmetic
 from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
-from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
+from tiegym.bench.table import NAMES_IN_TABLES, NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
@@ -39,7 +39,9 @@ from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
 from tiegym.runs.source_code import source_sha256
 
-NAME = re.compile(r"(?:tree-(\d+)x(\d+)|patterns-(\d+))-([a-z0-9.]+(?:-[a-z0-9.]+)*)-(owner|sum)")
+NAME = re.compile(
+    r"(?:tree-(\d+)x(\d+)|patterns-(\d+))-([a-z0-9][a-z0-9.]*(?:-[a-z0-9.]+)*)-(owner|sum)"
+)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ def make_plan(options: Options) -> Plan:
                 "weights or train their own, with the features that are always there, from initial "
                 f"weights that are drawn: leave {name}={default_arguments()[name]!r}"
             )
+    if not NAMES_IN_TABLES["tokenizer"].fullmatch(options.env.tokenizer):
+        raise InputError(
+            f"env.tokenizer={options.env.tokenizer!r} is a file of this machine, which a table "
+            "can't name: choose bytes, bpe-N, word, word-N or gpt2"
+        )
     n_layer, n_sweeps = int(tree_layers or pattern_layers), int(sweeps or 0)
     steps = (n_layer - 1) * n_sweeps if n_sweeps else options.points
     try:
