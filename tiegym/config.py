@@ -86,7 +86,8 @@ class TieConfig:
     gradient; batch_size must be a multiple."""
     private: str = "none"
     """What every layer keeps to itself whatever its ties: none, or norms, scales (a gain on each
-    residual branch) and lora:R (a term of rank R beside each matrix), joined with +."""
+    residual branch) and lora:R (a term of rank R beside each matrix), joined with +. Models of
+    transformers know none and norms."""
     tie_change: TieChange = "hard"
     """hard: what a layer that gets tied had is lost; soft: what its term of rank R can hold of it
     is kept there, and goes back into its weights when it is untied; needs private=lora:R."""

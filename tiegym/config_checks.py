@@ -23,7 +23,6 @@ MOST_WEIGHTS = 2**50
 """The most weights of all layers together: more than any machine has, and few enough to count."""
 
 OF_OUR_GPT = {
-    "private": "none",
     "tie_change": "hard",
     "init": "gpt2",
     "residual_scale": "depth",
@@ -173,6 +172,9 @@ def _check_model(config: Any) -> None:
         for name, value in OF_OUR_GPT.items():
             only = f'{value!r} with model={config.model!r}: only model="gpt" knows others'
             require(config, name, getattr(config, name) == value, only)
+        known = ("none", "norms")
+        only = f'none or norms with model={config.model!r}: only model="gpt" knows others'
+        require(config, "private", config.private in known, only)
         only = f'None or 0 with model={config.model!r}: only model="gpt" knows others'
         require(config, "loss_chunk", config.loss_chunk in (None, 0), only)
     pretrained = config.model.startswith("hf:")

@@ -2,11 +2,14 @@
 
 import json
 import sys
+import warnings
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 import transformers
+from gymnasium.utils.env_checker import check_env
 
 import tiegym
 from tests.tiegym.small import SMALL
@@ -87,6 +90,20 @@ def test_the_model_s_state_is_that_of_the_weights_that_exist(model, arguments):
         assert info["model_state_bytes"] == 16 * numbers + 4 * len(trained) + 4 * still
         frozen.append(still)
     assert frozen[0] == frozen[1] == 0 < frozen[2] == frozen[3] < frozen[4]
+
+
+def test_private_norms_are_counted_and_copied(arguments):
+    env = tiegym.TieEnv(**arguments("qwen3", private="norms"), initial_ties="cycle:2")
+    _, info = env.reset(seed=0)
+    before = info["model_state_bytes"]
+    *_, info = env.step(1)
+    assert info["model_state_bytes"] == before
+    assert info["trainable_params"] == sum(p.numel() for p in env.model.parameters())
+    fork = env.fork()
+    assert play(env, ACTIONS[1:]) == play(fork, ACTIONS[1:])
+    shared = tiegym.TieEnv(**arguments("qwen3"), initial_ties="cycle:2")
+    *_, without = shared.reset(seed=0)
+    assert without["trainable_params"] < info["trainable_params"]
 
 
 def test_runs_of_one_seed_begin_with_one_transformer_whatever_its_ties(arguments):
@@ -337,3 +354,10 @@ def test_depths_are_those_of_our_own_transformer(arguments):
     env.depths = [4] * 12
     with pytest.raises(ValueError, match="only model='gpt'"):
         env.step(0)
+
+
+def test_a_checker_of_environments_finds_nothing(arguments):
+    env = gymnasium.make("TieEnv-v0", **arguments("bert", max_iters=6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped, skip_render_check=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiegym.data import table_files
-from tiegym.data.table_files import KINDS, is_table
+from tiegym.data.table_files import is_table
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["KINDS", "is_table", "lines", "read_rows"]
+__all__ = ["is_table", "lines", "read_rows"]
 
 USUAL = ("text", "sentence")
 """Columns that are the text, whatever else there is."""

@@ -55,6 +55,7 @@ class LibraryWorkload(Workload):
             tie_grad=self.config.tie_grad,
             compute_dtype=self.compute_dtype,
             checkpoint_activations=self.config.checkpoint_activations,
+            private_norms=self.config.private == "norms",
         )
 
     def begin(self, model: TiedModel, seed: int, batches: torch.Generator) -> None:

@@ -35,7 +35,13 @@ def load_data(config: TieConfig) -> Corpus | Task:
 
 
 def make_workload(config: TieConfig, data: Corpus | Task) -> Workload:
-    """The workload of a configuration and its data; raises as the two kinds do."""
-    if isinstance(data, Corpus):
+    """The workload of a configuration and its data; raises as the two kinds do.
+
+    Raises:
+        TypeError: If the data is that of another kind of model.
+    """
+    if config.model == "gpt" and isinstance(data, Corpus):
         return GPTWorkload(config, data)
-    return LibraryWorkload(config, data)
+    if config.model != "gpt" and isinstance(data, Task):
+        return LibraryWorkload(config, data)
+    raise TypeError(f"model={config.model!r} can't be trained on a {type(data).__name__}")

@@ -17,8 +17,8 @@ class LayerList:
         path: Of the `nn.ModuleList` in the model.
         modules: The layers.
         shared: Names of the parameters that all layers have: what a tie shares.
-        private: For each layer, those that not all have: what stays its own whatever its ties,
-            such as the relative position bias of T5's first layer.
+        private: For each layer, what stays its own whatever its ties: what not all layers have,
+            such as the relative position bias of T5's first one, and norms where these are private.
         kinds: For each layer, its entry in `config.layer_types`, such as "sliding_attention"; only
             layers of one kind may share weights. "" where there are no such entries.
     """
@@ -40,7 +40,7 @@ class LayerList:
         return [tuple(f"{self.path}.{i}.{n}" for n in self.shared) for i in range(self.n_layer)]
 
 
-def find_layers(model: nn.Module) -> LayerList:
+def find_layers(model: nn.Module, private_norms: bool = False) -> LayerList:
     """The list of equally shaped layers that holds most of a model's parameters.
 
     Equally shaped are modules of one class whose parameters of the same name have one size. Some
@@ -48,9 +48,10 @@ def find_layers(model: nn.Module) -> LayerList:
 
     Args:
         model: A `transformers.PreTrainedModel`; without content (on the device "meta") will do.
+        private_norms: Whether each layer keeps the weights of its norms to itself.
 
     Raises:
-        ValueError: If there is no such list.
+        ValueError: If there is no such list, or its layers have no norms to keep.
     """
     found: tuple[int, str, list[nn.Module], tuple[str, ...]] | None = None
     for path, module in model.named_modules():
@@ -67,6 +68,11 @@ def find_layers(model: nn.Module) -> LayerList:
             "one class with parameters of the same sizes): nothing in it can share weights"
         )
     _, path, layers, shared = found
+    if private_norms:
+        norms = _norms(layers[0])
+        if not norms & set(shared):
+            raise ValueError(f"{type(model).__name__} has no norms that its layers could keep")
+        shared = tuple(name for name in shared if name not in norms)
     private = tuple(
         tuple(name for name, _ in layer.named_parameters() if name not in shared)
         for layer in layers
@@ -84,6 +90,16 @@ def _shared(layers: list[nn.Module]) -> tuple[str, ...]:
     common = sum(sizes[0][name].numel() for name in names)
     largest = max(sum(size.numel() for size in s.values()) for s in sizes)
     return tuple(names) if 2 * common > largest else ()
+
+
+def _norms(layer: nn.Module) -> set[str]:
+    """The names of the parameters of a layer's norms: of modules of a class called so."""
+    return {
+        f"{path}.{name}"
+        for path, module in layer.named_modules()
+        if "Norm" in type(module).__name__
+        for name, _ in module.named_parameters(recurse=False)
+    }
 
 
 def _kinds(model: nn.Module, path: str, n_layer: int) -> tuple[str, ...]:

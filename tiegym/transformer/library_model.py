@@ -102,7 +102,7 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
             f"block_size={config.block_size} is longer than model={config.model!r}, which has "
             f"{positions - skipped} positions: lower it"
         )
-    layers = find_layers(empty)
+    layers = find_layers(empty, config.private == "norms")
     if layers.n_layer != config.n_layer:
         raise ValueError(
             f"n_layer={config.n_layer}, but the list of layers of model={config.model!r}, "

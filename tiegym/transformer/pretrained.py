@@ -69,8 +69,9 @@ class TiedPretrainedModel(TiedModel):
 
     It computes exactly what the library's model computes with the weights of each root copied out
     to all layers that use them, cached generation included. Parameters that not all layers have
-    stay those of their position. The library's model is `library`: its `generate`, `config` and
-    `state_dict()`, which has the weights of every layer, are there for use.
+    stay those of their position, as do norms that are private. The library's model is `library`:
+    its `generate`, `config` and `state_dict()`, which has the weights of every layer, are there for
+    use.
 
     Args:
         library: The library's model. It is taken over: the weights of tied layers go.
@@ -80,6 +81,7 @@ class TiedPretrainedModel(TiedModel):
             is the dtype of the weights.
         checkpoint_activations: Whether training keeps only each layer's input and computes the
             rest again in the backward pass.
+        private_norms: Whether each layer keeps the weights of its norms to itself.
 
     Raises:
         ValueError: If the model has no list of equal layers, or layers of two kinds are tied.
@@ -92,9 +94,10 @@ class TiedPretrainedModel(TiedModel):
         tie_grad: Literal["owner", "sum"] = "owner",
         compute_dtype: torch.dtype | None = None,
         checkpoint_activations: bool = False,
+        private_norms: bool = False,
     ) -> None:
         """Lets all layers that a tie vector ties use the weights of their roots."""
-        layers = find_layers(library)
+        layers = find_layers(library, private_norms)
         super().__init__(layers.n_layer, ties, tie_grad)
         self.library = library
         self.layers = layers

@@ -107,6 +107,27 @@ def assert_each_weight_exists_once(model, optimizer, n_independent):
     assert held == sum(8 * p.numel() + 4 for p in every)
 
 
+@pytest.mark.parametrize("tie_grad", ["owner", "sum"])
+@pytest.mark.parametrize("name", ["llama", "roberta"])
+def test_private_norms_train_at_every_position(name, tie_grad):
+    model = tied(name, [0, 0, 0, 3], tie_grad=tie_grad, private_norms=True).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(2):
+        plain = copied_out(name, model)
+        optimizer.zero_grad()
+        loss, expected = model(**batch(name)).loss, plain(**batch(name)).loss
+        loss.backward()
+        expected.backward()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+        assert_same_gradients(model, plain)
+        optimizer.step()
+        tying.retie(model, optimizer, np.array([0, 1, 1, 0]))
+        assert_each_weight_exists_once(model, optimizer, 2)
+    norms = [p for n, p in model.named_parameters() if "orm" in n and model.layers.path in n]
+    assert len(norms) == 2 * N_LAYER * (2 if name == "roberta" else 1)
+    assert len({p.flatten()[0].item() for p in norms if p.detach().mean() > 0.5}) > N_LAYER
+
+
 @pytest.mark.parametrize("name", GENERATE)
 def test_cached_generation_equals_that_of_copied_out_weights(name):
     model = tied(name, [0, 0, 0, 1]).eval()

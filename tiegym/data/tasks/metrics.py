@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Values = npt.NDArray[np.generic]
 
@@ -40,6 +39,8 @@ def pearson(predicted: Values, true: Values) -> float:
     """The linear correlation."""
     if not (_varies(predicted) and _varies(true)):
         return 0.0
+    from scipy import stats  # takes seconds to import
+
     return float(stats.pearsonr(predicted, true).statistic)
 
 
@@ -47,6 +48,8 @@ def spearman(predicted: Values, true: Values) -> float:
     """The correlation of ranks."""
     if not (_varies(predicted) and _varies(true)):
         return 0.0
+    from scipy import stats
+
     return float(stats.spearmanr(predicted, true).statistic)
 
 

@@ -33,6 +33,13 @@ NAMED = {
 """The data that has a name of its own, by task; the first is on every machine."""
 
 
+METRIC_NAMES = (
+    *("accuracy", "f1", "exact_match"),
+    *("matthews_correlation", "pearson", "spearman"),
+)
+"""The metrics that tasks have: all at most 1, and better when larger."""
+
+
 def validate_task(task: str, corpus: str, tokenizer: str = "bytes") -> None:
     """Checks the names of a task and its data without reading anything.
 

@@ -7,7 +7,7 @@ texts; only what it lacks is added. A text that spells one, such as "[MASK]", st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,18 +76,18 @@ class TextEncoder:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without special tokens."""
-        return [ids for ids, _ in self.tokens_and_offsets(texts)]
+        return [encoding.ids for encoding in self._encodings(texts)]
 
     def tokens_and_offsets(
         self, texts: Sequence[str]
     ) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """The same, with the first character of each token, and the one behind its last."""
-        found = []
+        return [(encoding.ids, encoding.offsets) for encoding in self._encodings(texts)]
+
+    def _encodings(self, texts: Sequence[str]) -> Iterator[tokenizers.Encoding]:
         for start in range(0, len(texts), _AT_A_TIME):
             batch = list(texts[start : start + _AT_A_TIME])
-            for encoding in self.tokenizer.encode_with(self._inner, batch):
-                found.append((encoding.ids, encoding.offsets))
-        return found
+            yield from self.tokenizer.encode_with(self._inner, batch)
 
     def rows(
         self, firsts: Sequence[str], seconds: Sequence[str] | None, block_size: int
