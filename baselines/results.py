@@ -2,6 +2,7 @@
 
     python -m baselines.results --wikitext data/wikitext-2
     python -m baselines.results --study sharing
+    python -m baselines.results --study models
 
 Runs go into `runs_dir` and are kept: cut off, the command goes on where it stopped. The tables are
 put into the page between its markers, tables and pictures also into docs/results/. What was found
@@ -46,6 +47,9 @@ SCHEDULES = tuple(
 SEEDS = 5
 SHARING = "sharing"
 """The study that compares no policies, but what changing ties costs them."""
+MODELS = {"gpt2": "stdlib", "llama": "stdlib", "bert": "stdlib", "vit": "digits"}
+"""Types of the library `transformers`, one study each, with their data; `models` are all of them.
+BERT says which letters are masked, ViT classifies images."""
 SMALL = TieConfig(n_embd=48, block_size=48, max_iters=400)
 """Small enough for hundreds of runs on two cores."""
 
@@ -57,7 +61,7 @@ class Options(RunningOptions):
     wikitext: Path | None = None
     """Folder with WikiText-2 as train.*, valid.* and test.*; None leaves its studies out."""
     study: tuple[str, ...] = ()
-    """Names of studies; none are all."""
+    """Names of studies; none are all. models are those of other architectures."""
     seeds: int | None = None
     """Runs of each policy: seeds 0, 1, ...; None is 5, and 10 of the study sharing, which takes at
     least 8."""
@@ -68,7 +72,7 @@ class Options(RunningOptions):
     page: Path = Path("docs/results.md")
     """Gets the tables; pictures go into a folder of the same name beside it."""
     env: TieConfig = field(default_factory=lambda: SMALL)
-    """The environment, but for its corpus and number of layers."""
+    """The environment, but for its model, its corpus and the number of layers."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,14 @@ class Study:
     transferred: str | None = None
     """Study whose pretrained pairwise agents decide here without learning, each seed's with the
     same seed."""
+    model: str = "gpt"
+    """As in `TieConfig`."""
 
     @property
     def setting(self) -> str:
         """Studies of the same setting share their runs."""
-        return f"{self.corpus}-{self.n_layer}"
+        model = "" if self.model == "gpt" else f"{self.model}-"
+        return f"{model}{self.corpus}-{self.n_layer}"
 
 
 def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
@@ -130,7 +137,15 @@ def studies(pretrain_runs: int) -> list[Study]:
         Study("tie-grad", "stdlib", 6, tuple(gradients)),
         Study("stdlib-12", "stdlib", 12, twelve, transferred="main"),
         Study("wikitext-12", "wikitext", 12, twelve),
+        *_of_models(),
     ]
+
+
+def _of_models() -> Iterator[Study]:
+    """The study `main` again with other architectures: the paper's agent, and one that masks."""
+    policies = ("qlearning", "maskable_ppo", *yardsticks(6))
+    for model, corpus in MODELS.items():
+        yield Study(f"models-{model}", corpus, 6, policies, model=model)
 
 
 def run_study(study: Study, options: Options) -> list[Row]:
@@ -174,7 +189,7 @@ def _continued(
 def env_of(study: Study, options: Options) -> TieConfig:
     """The environment of a study."""
     corpus = str(options.wikitext) if study.corpus == "wikitext" else study.corpus
-    return dataclasses.replace(options.env, corpus=corpus, n_layer=study.n_layer)
+    return dataclasses.replace(options.env, model=study.model, corpus=corpus, n_layer=study.n_layer)
 
 
 def put_between_markers(page: str, name: str, text: str) -> str:
@@ -218,13 +233,15 @@ def chosen(options: Options) -> list[Study]:
     if options.pretrain_runs < 1:
         raise InputError(f"pretrain_runs={options.pretrain_runs} must be at least 1")
     every = studies(options.pretrain_runs)
-    names = [*(study.name for study in every), SHARING]
-    if unknown := set(options.study) - set(names):
+    of_models = [study.name for study in every if study.model != "gpt"]
+    names = [*(study.name for study in every), "models", SHARING]
+    asked = [n for name in options.study for n in (of_models if name == "models" else [name])]
+    if unknown := set(asked) - set(names):
         raise InputError(f"study={sorted(unknown)} is unknown: choose from {', '.join(names)}")
     least = cost_of_changing.LEAST_SEEDS
     if SHARING in options.study and (options.seeds or least) < least:
         raise InputError(f"seeds={options.seeds} must be at least {least} in the study {SHARING}")
-    wanted = [s for s in every if not options.study or s.name in options.study]
+    wanted = [s for s in every if not asked or s.name in asked]
     missing = [s.name for s in wanted if s.corpus == "wikitext" and options.wikitext is None]
     if options.study and missing:
         raise InputError(f"{', '.join(missing)} needs --wikitext, the folder of its text")

@@ -28,6 +28,34 @@ def test_every_study_holds_its_yardsticks_and_its_policies_are_known(tmp_path):
         assert sizes == set(range(1, study.n_layer + 1))  # wherever an agent ends
 
 
+def test_the_studies_of_models_are_one_for_each_architecture():
+    chosen = results.chosen(Options(study=("models",), env=ENV))
+    found = {s.model: results.env_of(s, Options(env=ENV)) for s in chosen}
+    assert list(found) == ["gpt2", "llama", "bert", "vit"]
+    tasks = [env.task for env in found.values()]
+    assert tasks[:2] == ["language-modeling"] * 2
+    assert tasks[2:] == ["masked-language-modeling", "image-classification"]
+    assert {(env.max_iters, env.n_embd) for env in found.values()} == {(ENV.max_iters, ENV.n_embd)}
+    assert len({study.setting for study in studies(4)}) == 4 + 4  # of our own, and these
+
+
+def test_a_study_of_another_architecture_makes_a_table(tmp_path, monkeypatch, in_process):
+    (vit,) = (s for s in studies(4) if s.name == "models-vit")
+    policies = ("qlearning", "tied", "random", "shallow:1")
+    small = Study(vit.name, vit.corpus, 4, policies, model=vit.model)
+    monkeypatch.setattr(results, "studies", lambda pretrain_runs: [small])
+    (tmp_path / "page.md").write_text("<!-- models-vit -->\n<!-- end -->\n")
+    env = TieConfig(**SMALL | {"max_iters": 4})
+    options = Options(
+        study=("models",), seeds=1, runs_dir=tmp_path / "runs", page=tmp_path / "page.md", env=env
+    )
+    monkeypatch.setattr(results, "read_command_line", lambda *args, **kwargs: options)
+    results.main([])
+    page = (tmp_path / "page.md").read_text()
+    assert all(f"| {policy} |" in page for policy in policies)
+    assert "vit" in page
+
+
 def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
     tmp_path, monkeypatch, in_process
 ):
