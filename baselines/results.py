@@ -50,6 +50,8 @@ SHARING = "sharing"
 MODELS = {"gpt2": "stdlib", "llama": "stdlib", "bert": "stdlib", "vit": "digits"}
 """Types of the library `transformers`, one study each, with their data; `models` are all of them.
 BERT says which letters are masked, ViT classifies images."""
+ITERATIONS_OF_MODELS = 240
+"""Four architectures in about an hour of two cores."""
 SMALL = TieConfig(n_embd=48, block_size=48, max_iters=400)
 """Small enough for hundreds of runs on two cores."""
 
@@ -72,7 +74,8 @@ class Options(RunningOptions):
     page: Path = Path("docs/results.md")
     """Gets the tables; pictures go into a folder of the same name beside it."""
     env: TieConfig = field(default_factory=lambda: SMALL)
-    """The environment, but for its model, its corpus and the number of layers."""
+    """The environment, but for its corpus and number of layers; of the studies of models also
+    their model and their iterations."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Study:
     same seed."""
     model: str = "gpt"
     """As in `TieConfig`."""
+    iterations: int | None = None
+    """In place of those of the options."""
 
     @property
     def setting(self) -> str:
@@ -145,7 +150,8 @@ def _of_models() -> Iterator[Study]:
     """The study `main` again with other architectures: the paper's agent, and one that masks."""
     policies = ("qlearning", "maskable_ppo", *yardsticks(6))
     for model, corpus in MODELS.items():
-        yield Study(f"models-{model}", corpus, 6, policies, model=model)
+        name = f"models-{model}"
+        yield Study(name, corpus, 6, policies, model=model, iterations=ITERATIONS_OF_MODELS)
 
 
 def run_study(study: Study, options: Options) -> list[Row]:

@@ -15,6 +15,7 @@ from benchmarks import (
     breakdown,
     core,
     features,
+    library_models,
     paper_memory,
     paper_scale,
     private_cost,
@@ -42,6 +43,7 @@ def run(options: Options) -> None:
     scaling.run(scaling.Options(device=device))
     private_cost.run(private_cost.Options(device=device))
     features.run(features.Options(corpus=options.corpus, device=device))
+    library_models.run(library_models.Options(device=device))
     breakdown.run(breakdown.Options(device=device))
     paper_memory.run(paper_memory.Options())
     if device != "cpu" and torch.cuda.is_available():

@@ -35,7 +35,7 @@ def test_the_studies_of_models_are_one_for_each_architecture():
     tasks = [env.task for env in found.values()]
     assert tasks[:2] == ["language-modeling"] * 2
     assert tasks[2:] == ["masked-language-modeling", "image-classification"]
-    assert {(env.max_iters, env.n_embd) for env in found.values()} == {(ENV.max_iters, ENV.n_embd)}
+    assert {(env.max_iters, env.n_embd) for env in found.values()} == {(240, ENV.n_embd)}
     assert len({study.setting for study in studies(4)}) == 4 + 4  # of our own, and these
 
 

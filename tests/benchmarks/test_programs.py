@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import breakdown, features, private_cost, scaling, throughput
+from benchmarks import breakdown, features, library_models, private_cost, scaling, throughput
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
@@ -116,3 +116,31 @@ def test_the_worth_of_taylor_is_measured_on_every_tie_that_differs(capsys):
     assert len(features.foreseen(options, "tied", 0)) == 0
     features.run(options)
     assert capsys.readouterr().out.count("| sequence:3 | ") == 1
+
+
+def test_the_bare_loop_trains_the_same_model_as_the_environment():
+    options = library_models.Options(
+        n_layer=2, n_embd=16, block_size=16, iterations=2, device="cpu"
+    )
+    env = library_models.start(options, model="gpt2", corpus="synthetic:20000")
+    assert library_models.trained(options, env)() > 0
+    optimizers = []
+
+    class Watched(torch.optim.AdamW):
+        def __init__(self, parameters, **arguments):
+            super().__init__(parameters, **arguments)
+            optimizers.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "AdamW", Watched)
+        assert library_models.bare(options, env)() > 0
+    (plain,) = optimizers
+    ((group,), (its,)) = plain.param_groups, env.optimizer.param_groups
+    assert {n: group[n] for n in ("lr", "weight_decay", "fused", "betas", "eps")} == {
+        n: its[n] for n in ("lr", "weight_decay", "fused", "betas", "eps")
+    }
+    tied = env.model.library.transformer.h[0].attn.c_attn.weight
+    assert tied.numel() * 2 == sum(
+        p.numel() for p in group["params"] if p.shape == tied.shape
+    )  # the bare model has both layers, the tied one has one
+    assert all(p.grad is not None for p in group["params"])
