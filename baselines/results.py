@@ -195,7 +195,13 @@ def _continued(
 def env_of(study: Study, options: Options) -> TieConfig:
     """The environment of a study."""
     corpus = str(options.wikitext) if study.corpus == "wikitext" else study.corpus
-    return dataclasses.replace(options.env, model=study.model, corpus=corpus, n_layer=study.n_layer)
+    return dataclasses.replace(
+        options.env,
+        model=study.model,
+        corpus=corpus,
+        n_layer=study.n_layer,
+        max_iters=study.iterations or options.env.max_iters,
+    )
 
 
 def put_between_markers(page: str, name: str, text: str) -> str:

@@ -69,7 +69,8 @@ def bare(options: Options, env: TieEnv) -> Callable[[], float]:
     assert isinstance(env.model, TiedPretrainedModel)
     config, data = env.config, env._trainer.workload.data
     theirs = env.model.library
-    model = type(theirs)(copy.deepcopy(theirs.config)).to(env.model.device)
+    model: Any = type(theirs)(copy.deepcopy(theirs.config))
+    model.to(env.model.device)
     model.load_state_dict(theirs.state_dict())
     model.train()
     optimizer = torch.optim.AdamW(
