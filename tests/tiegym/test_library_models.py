@@ -7,6 +7,7 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from gymnasium.utils.env_checker import check_env
@@ -251,6 +252,11 @@ WRONG = {
     "a task that isn't known": ({"model": "bert", "task": "chess"}, ValueError, "choose auto"),
     "no task at all": ({"model": "wav2vec2"}, ValueError, "no output layer for any task"),
     "no list of layers": ({"model": "albert"}, ValueError, "n_layer=4, but the list of layers"),
+    "several models in one": (
+        {"model": "gemma3"},
+        ValueError,
+        "several models.*such as gemma3_text",
+    ),
     "a part of ours": ({"model": "llama", "private": "scales"}, ValueError, 'only model="gpt"'),
     "compiled": ({"model": "llama", "compile": True}, ValueError, 'only model="gpt"'),
     "nothing to merge": ({"model": "llama", "merge": "mean"}, ValueError, "nothing to merge"),
@@ -305,6 +311,51 @@ def test_folders_without_readable_weights_are_refused(tmp_path):
     config.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no config.json"):
         pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "mine"])
+def test_code_in_a_folder_never_runs(model_type, tmp_path):
+    save(tmp_path, "gpt2")
+    config, ran = tmp_path / "config.json", tmp_path / "ran"
+    values = json.loads(config.read_text()) | {"model_type": model_type}
+    auto = {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}
+    config.write_text(json.dumps(values | {"auto_map": auto}))
+    (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass Config: pass\n")
+    if model_type == "mine":
+        with pytest.raises(ValueError, match=r"no usable config.json"):
+            pretrained(tmp_path)
+    else:
+        pretrained(tmp_path).reset(seed=0)
+    assert not ran.exists()
+
+
+def test_a_pretrained_model_brings_its_tokenizer(tmp_path):
+    words = {"[UNK]": 0, "the": 1, "of": 2, "a": 3}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inner.save(str(tmp_path / "tokenizer.json"))
+    save(tmp_path, "gpt2", vocab_size=4)
+    env = pretrained(tmp_path, corpus="stdlib")
+    assert env.config.tokenizer == str(tmp_path / "tokenizer.json")
+    _, info = env.reset(seed=0)
+    assert info["perplexity"] == pytest.approx(4)
+    save(tmp_path, "gpt2", vocab_size=3)
+    with pytest.raises(ValueError, match=r"has 4 tokens, but .* knows 3"):
+        pretrained(tmp_path)
+
+
+def test_weights_that_a_task_does_not_need_are_no_obstacle(arguments, tmp_path):
+    config = '{"is_decoder": true, "add_cross_attention": true}'
+    env = tiegym.TieEnv(**arguments("bert", model_config=config))
+    env.reset(seed=0)
+    env.step(1)
+    idle = [name for name, p in env.model.named_parameters() if p.grad is None]
+    assert idle
+    assert all("crossattention" in name for name in idle)
+    env.save_checkpoint(tmp_path / "x.safetensors")
+    other = tiegym.TieEnv(**arguments("bert", model_config=config))
+    other.load_checkpoint(tmp_path / "x.safetensors")
+    assert play(other, [2, 0]) == play(env, [2, 0])
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
