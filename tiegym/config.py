@@ -45,7 +45,8 @@ class TieConfig:
     model: str = "gpt"
     """gpt (ours, the fast one); a model type of the library transformers with fresh weights, such
     as llama, bert or vit; or hf:ID_OR_FOLDER, a pretrained model, whose n_layer, n_head, n_embd and
-    tokenizer take the place of the defaults."""
+    tokenizer take the place of the defaults. Of an encoder with a decoder (T5, BART) the layers of
+    the decoder are tied, and those of the encoder stay as they are."""
     model_config: str = "{}"
     """Further entries of the configuration of a model of transformers, a JSON object such as
     {"intermediate_size": 512}."""

@@ -85,11 +85,19 @@ def config_class(model: str) -> Any:
     """The library's class of a type's configuration.
 
     Raises:
-        ValueError: If the type is unknown.
+        ValueError: If the type is unknown, or is several models in one.
     """
     known = library().CONFIG_MAPPING
     if model in known:
-        return known[model]
+        kind = known[model]
+        depth = kind.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+        if depth not in known_entries(kind):
+            text = f"{model}_text"
+            raise ValueError(
+                f"model={model!r} is made of several models, whose sizes n_layer and the like "
+                "don't say: choose one of them" + (f", such as {text}" if text in known else "")
+            )
+        return kind
     close = difflib.get_close_matches(model, list(known.keys()), 3)
     raise ValueError(
         f"model={model!r} is unknown: choose gpt, a model type of transformers"

@@ -8,47 +8,14 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-import transformers
 from gymnasium.utils.env_checker import check_env
 
 import tiegym
+from tests.tiegym.runs_of_models import MIXED, play
 from tests.tiegym.small import SMALL
 from tests.tiegym.transformer.tiny import MODELS
 
-MIXED = {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 4}
 ACTIONS = [1, 0, 3, 1, 2, 0]
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """A file of texts with a class each."""
-    path = tmp_path_factory.mktemp("texts") / "texts.csv"
-    rows = [f"{'cats purr' if n % 2 else 'dogs bark'} {n},{n % 2}" for n in range(60)]
-    path.write_text("text,label\n" + "\n".join(rows) + "\n")
-    return str(path)
-
-
-@pytest.fixture
-def arguments(labelled):
-    """The arguments of an environment of each of `MODELS`."""
-
-    def of(model, **changes):
-        found = SMALL | {"model": model, "dropout": 0.1}
-        if model == "t5":
-            found |= {"task": "classification", "corpus": labelled, "block_size": 24}
-        if model == "vit":
-            found |= {"corpus": "digits"}
-        if model == "gemma3_text":
-            found |= {"model_config": json.dumps(MIXED)}
-        return found | changes
-
-    return of
-
-
-def play(env, actions):
-    steps = [env.step(action) for action in actions]
-    assert all(np.isfinite(reward) for _, reward, *_ in steps)
-    return [(reward, info["ties"].tolist(), info["train_loss"]) for _, reward, *_, info in steps]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -158,65 +125,6 @@ def test_sizes_keep_the_proportions_of_the_type(arguments):
     assert env.model.library.config.intermediate_size == 10
 
 
-def save(folder, name, **changes):
-    """Writes a tiny model as a pretrained one; returns it."""
-    kind, config_class, entries = MODELS[name]
-    torch.manual_seed(1)
-    model = kind(config_class(**entries | {"vocab_size": 256} | changes))
-    model.save_pretrained(folder)
-    return model.eval()
-
-
-def pretrained(folder, **changes):
-    """An environment of it; sizes are the model's own."""
-    arguments = {k: v for k, v in SMALL.items() if k not in ("n_layer", "n_head", "n_embd")}
-    return tiegym.TieEnv(**arguments | {"model": f"hf:{folder}"} | changes)
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama", "roberta"])
-def test_a_pretrained_model_begins_with_its_own_weights(name, tmp_path):
-    extra = {"vocab_size": 260, "max_position_embeddings": 18} if name == "roberta" else {}
-    theirs = save(tmp_path, name, **extra)
-    env = pretrained(tmp_path, initial_ties="independent")
-    env.reset(seed=0)
-    assert (env.config.n_layer, env.config.n_head, env.config.n_embd) == (4, 2, 16)
-    tokens = torch.arange(3, 12)[None]
-    with torch.no_grad():
-        env.model.eval()
-        assert torch.equal(env.model(tokens).logits, theirs(tokens).logits)
-    play(env, [0, 2])
-
-
-def test_layers_that_are_tied_at_the_start_take_the_first_or_the_mean(tmp_path):
-    theirs = save(tmp_path, "gpt2").state_dict()
-    name = "transformer.h.{}.mlp.c_fc.weight"
-    each = [theirs[name.format(i)] for i in range(4)]
-    for merge, expected in (("first", each[1]), ("mean", torch.stack(each[1:]).mean(0))):
-        env = pretrained(tmp_path, initial_ties=(0, 1, 1, 2), merge=merge)
-        env.reset(seed=0)
-        mine = env.model.library.state_dict()
-        assert torch.equal(mine[name.format(0)], each[0])
-        for layer in (1, 2, 3):
-            torch.testing.assert_close(mine[name.format(layer)], expected)
-
-
-def test_an_output_layer_that_a_pretrained_model_lacks_depends_on_the_seed(tmp_path, labelled):
-    theirs = save(tmp_path, "gpt2", vocab_size=258)
-    env = pretrained(tmp_path, task="classification", corpus=labelled, initial_ties="independent")
-    heads = []
-    for seed in (0, 1, 0):
-        env.reset(seed=seed)
-        heads.append(env.model.library.score.weight.detach().clone())
-    assert torch.equal(heads[0], heads[2])
-    assert not torch.equal(heads[0], heads[1])
-    mine = env.model.library.transformer
-    assert torch.equal(mine.h[2].attn.c_attn.weight, theirs.transformer.h[2].attn.c_attn.weight)
-    rows = theirs.transformer.wte.weight
-    assert len(mine.wte.weight) == 260  # padding and the like are more tokens than it has
-    assert torch.equal(mine.wte.weight[:258], rows)
-    play(env, [0])
-
-
 WRONG = {
     "a type that isn't known": ({"model": "gpt3"}, ValueError, "did you mean gptj or gpt2"),
     "an entry that isn't known": (
@@ -251,6 +159,11 @@ WRONG = {
     "a task that isn't known": ({"model": "bert", "task": "chess"}, ValueError, "choose auto"),
     "no task at all": ({"model": "wav2vec2"}, ValueError, "no output layer for any task"),
     "no list of layers": ({"model": "albert"}, ValueError, "n_layer=4, but the list of layers"),
+    "several models in one": (
+        {"model": "gemma3"},
+        ValueError,
+        "several models.*such as gemma3_text",
+    ),
     "a part of ours": ({"model": "llama", "private": "scales"}, ValueError, 'only model="gpt"'),
     "compiled": ({"model": "llama", "compile": True}, ValueError, 'only model="gpt"'),
     "nothing to merge": ({"model": "llama", "merge": "mean"}, ValueError, "nothing to merge"),
@@ -270,54 +183,18 @@ def test_what_cant_be_is_an_error_at_construction(case):
         tiegym.TieEnv(**SMALL | changes)
 
 
-def test_a_pretrained_model_keeps_its_sizes(tmp_path):
-    save(tmp_path, "gpt2")
-    with pytest.raises(ValueError, match="has n_layer=4, but 3 is given: leave it out"):
-        pretrained(tmp_path, n_layer=3)
-    with pytest.raises(ValueError, match=r"block_size=17 is longer .* 16 positions"):
-        pretrained(tmp_path, block_size=17)
-    with pytest.raises(ValueError, match=r"weights of model=.* don't fit: .*mlp.c_fc"):
-        pretrained(tmp_path, model_config='{"n_inner": 8}')
-
-
-def test_folders_without_readable_weights_are_refused(tmp_path):
-    save(tmp_path, "gpt2")
-    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
-    content = weights.read_bytes()
-    weights.unlink()
-    with pytest.raises(FileNotFoundError, match="has no weights"):
-        pretrained(tmp_path)
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(FileNotFoundError, match=r"pickled ones \(\*.bin\) are never read"):
-        pretrained(tmp_path)
-    weights.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="don't fit"):
-        pretrained(tmp_path)
-    weights.unlink()
-    outside = tmp_path.parent / "outside.safetensors"
-    outside.write_bytes(content)
-    weights.symlink_to(outside)
-    with pytest.raises(ValueError, match="no ordinary file of that folder"):
-        pretrained(tmp_path)
-    config.write_text("{}")
-    with pytest.raises(ValueError, match=r"no usable config.json"):
-        pretrained(tmp_path)
-    config.unlink()
-    with pytest.raises(FileNotFoundError, match=r"there is no config.json"):
-        pretrained(tmp_path)
-
-
-def test_weights_of_another_model_are_refused(tmp_path):
-    save(tmp_path, "gpt2")
-    config = tmp_path / "config.json"
-    values = json.loads(config.read_text())
-    config.write_text(json.dumps(values | {"n_embd": 32}))
-    with pytest.raises(ValueError, match="don't fit"):
-        pretrained(tmp_path)
-    llama = transformers.LlamaConfig(**MODELS["llama"][2] | {"vocab_size": 256})
-    llama.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"lack .* of its layers' parameters"):
-        pretrained(tmp_path)
+def test_weights_that_a_task_does_not_need_are_no_obstacle(arguments, tmp_path):
+    config = '{"is_decoder": true, "add_cross_attention": true}'
+    env = tiegym.TieEnv(**arguments("bert", model_config=config))
+    env.reset(seed=0)
+    env.step(1)
+    idle = [name for name, p in env.model.named_parameters() if p.grad is None]
+    assert idle
+    assert all("crossattention" in name for name in idle)
+    env.save_checkpoint(tmp_path / "x.safetensors")
+    other = tiegym.TieEnv(**arguments("bert", model_config=config))
+    other.load_checkpoint(tmp_path / "x.safetensors")
+    assert play(other, [2, 0]) == play(env, [2, 0])
 
 
 def test_without_the_library_the_error_says_how_to_get_it(monkeypatch):

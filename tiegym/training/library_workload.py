@@ -31,6 +31,7 @@ class LibraryWorkload(Workload):
     """
 
     data: TaskData
+    all_used = False
 
     def __init__(self, config: TieConfig, task: Task) -> None:
         """Copies the data to the device; the weights of a pretrained model are read now."""

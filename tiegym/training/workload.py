@@ -36,6 +36,8 @@ class Workload(ABC):
         data: Its rows, on the device.
         device: Where all of it is.
         kinds: Of each layer, where only layers of one kind may share weights; else None.
+        all_used: Whether every weight gets a gradient: a model of another library may have some
+            that its task doesn't need, which then have no moments.
         rows_as_tokens: Tokens of a row, as `info["tokens"]` counts them; an image is one.
     """
 
@@ -44,6 +46,7 @@ class Workload(ABC):
     data: TokenData | TaskData
     device: torch.device
     kinds: Sequence[str] | None = None
+    all_used: bool = True
     rows_as_tokens: int
 
     def __init__(self, config: TieConfig, task: Task) -> None:

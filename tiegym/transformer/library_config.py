@@ -41,7 +41,7 @@ def make_config(config: TieConfig, task: Task) -> Any:
 
     Raises:
         ValueError: If the library finds that sizes don't go together; or if the images of the task
-            have another size than those of a pretrained model.
+            have another size than those of a pretrained model, or its tokenizer more tokens.
     """
     entries = read_entries(config.model_config)
     if config.model.startswith("hf:"):
@@ -141,7 +141,13 @@ def _patch(height: int, width: int, default: Any) -> int:
 def _of_pretrained(config: TieConfig, task: Task, entries: dict[str, Any]) -> Any:
     made = copy.deepcopy(pretrained_config(config.model))
     values = dict.fromkeys(_dropouts(made), config.dropout) | _labels(task) | entries
-    if task.vocab_size > made.get_text_config().vocab_size:
+    known = getattr(made.get_text_config(), "vocab_size", 0)
+    if task.tokenizer is not None and task.tokenizer.vocab_size > known:
+        raise ValueError(
+            f"tokenizer={config.tokenizer!r} has {task.tokenizer.vocab_size} tokens, but "
+            f"model={config.model!r} knows {known}: give the tokenizer that it was trained with"
+        )
+    if task.vocab_size > known:
         values["vocab_size"] = task.vocab_size  # special tokens more than it has: new rows
     if task.image_size is not None:
         sides = (
