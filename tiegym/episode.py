@@ -82,6 +82,28 @@ class Episode:
         return self.part * n_layer + self.layer
 
 
+def begin_episode(config: TieConfig, vocab_size: int, seed: int) -> Episode:
+    """An episode before its first step.
+
+    Args:
+        config: Of the environment.
+        vocab_size: Of its corpus: the loss is that of a uniform guess.
+        seed: Of the trainer's reset.
+    """
+    uniform, actions = math.log(vocab_size), Actions.of(config)
+    part, layer = divmod(actions.first(), config.n_layer)
+    return Episode(
+        seed=seed,
+        loss=uniform,
+        train_loss=uniform,
+        stats=[0.0] * (actions.n_units * len(config.feature_names)),
+        ties=parts.parse(config.initial_ties, config.n_layer, config.n_parts).tolist(),
+        frozen=[False] * actions.n_units,
+        layer=layer,
+        part=part,
+    )
+
+
 def read_episode(values: Any, config: TieConfig) -> Episode:
     """The episode that `dataclasses.asdict` wrote, once each value is known to be possible.
 

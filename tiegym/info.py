@@ -29,12 +29,27 @@ def step_info(episode: Episode, trainer: Trainer, corpus: Corpus) -> dict[str, A
         trainer: Its trainer; nothing is built.
         corpus: Its corpus.
     """
-    config, ties = trainer.config, np.array(episode.ties, dtype=np.int64)
-    trained = parts.trained(ties, episode.frozen, config.n_layer)
+    trained = parts.trained(np.array(episode.ties), episode.frozen, trainer.config.n_layer)
     if episode.iteration:
         state_bytes = tying.model_state_bytes(trainer.model, trainer.optimizer)
     else:  # as it will be after the first iteration
         state_bytes = trainer.expected_state_bytes(*trained)
+    return episode_info(episode, trainer, corpus, state_bytes)
+
+
+def episode_info(
+    episode: Episode, trainer: Trainer, corpus: Corpus, state_bytes: int
+) -> dict[str, Any]:
+    """The same of an episode whose model is elsewhere.
+
+    Args:
+        episode: As it stands.
+        trainer: One of its configuration.
+        corpus: Its corpus.
+        state_bytes: Bytes of weights, gradients and optimiser state.
+    """
+    config, ties = trainer.config, np.array(episode.ties, dtype=np.int64)
+    trained = parts.trained(ties, episode.frozen, config.n_layer)
     info = {
         "perplexity": math.exp(episode.loss),
         "bits_per_byte": episode.loss / math.log(2) / corpus.bytes_per_token("validation"),

@@ -264,8 +264,7 @@ class Population:
             if config.grad_clip:
                 population_rows.clip(stores, self.n_members, config.grad_clip)
             rates = {
-                members[k]: config.learning_rate
-                * rate_factor(config, starts[members[k]] + i)
+                members[k]: config.learning_rate * rate_factor(config, starts[members[k]] + i)
                 for k in active
             }
             population_rows.step(stores, rates, config.weight_decay)
@@ -281,6 +280,7 @@ class Population:
             loss = self._losses(weights, tokens, goals, self.config.dropout, generators) / n
             loss.sum().backward()  # type: ignore[no-untyped-call]
             for store, index, leaf in leaves:
+                assert leaf.grad is not None
                 store.gradients.index_add_(0, index, leaf.grad.flatten(1))
             found.append(loss.detach())
         return torch.stack(found).sum(0)
@@ -316,7 +316,10 @@ class Population:
             weights, _ = self._weights(some)
             total, count = torch.zeros(len(some.members), dtype=torch.float64), 0
             for windows in self.data.windows(
-                "test", config.block_size, config.batch_size * config.eval_batches, config.test_tokens
+                "test",
+                config.block_size,
+                config.batch_size * config.eval_batches,
+                config.test_tokens,
             ):
                 inputs, targets = (
                     tokens.expand(len(some.members), *tokens.shape) for tokens in windows
@@ -328,9 +331,7 @@ class Population:
 
     # Which rows members use
 
-    def _together(
-        self, members: Sequence[int], learns: bool, batches: int = 1
-    ) -> list[_Together]:
+    def _together(self, members: Sequence[int], learns: bool, batches: int = 1) -> list[_Together]:
         """Members in groups that are computed at a time, and what each uses where."""
         config, shape = self.config, self.shape
         tokens = config.batch_size * config.block_size * batches
@@ -353,8 +354,7 @@ class Population:
             for unit in range(layer, self.n_units, self.config.n_layer):
                 owners = [(member, roots[member][unit]) for member in members]
                 trains = [
-                    learns and (root == unit or self.config.tie_grad == "sum")
-                    for _, root in owners
+                    learns and (root == unit or self.config.tie_grad == "sum") for _, root in owners
                 ]
                 of_layer[f"unit {unit}"] = self._place(self._store(unit), owners, trains)
             if "private" in self.stores:
@@ -468,6 +468,25 @@ class Population:
                 found[member] = found.get(member, 0) + held
         return found
 
+    def expected_state_bytes(self, ties: Sequence[int], frozen: Sequence[bool]) -> int:
+        """What `state_bytes` will say of a member with these ties, once it has weights.
+
+        Args:
+            ties: Of all units, (P L,).
+            frozen: Which of them train no more, (P L,).
+        """
+        n_layer, total = self.config.n_layer, 0
+        for name, store in self.stores.items():
+            if store in self._of_units:
+                continue
+            places = n_layer if name == "private" else 1
+            constant = self.config.embeddings == "frozen" and name.endswith("embedding")
+            total += places * store.row_bytes(trains=not constant)
+        for unit, (tie, still) in enumerate(zip(ties, frozen, strict=True)):
+            if tie == unit % n_layer:
+                total += self._store(unit).row_bytes(trains=not still)
+        return total
+
     @isolated
     def state(self, member: int) -> dict[str, Tensor]:
         """Copies of everything that a member's next iteration depends on.
@@ -531,7 +550,7 @@ class Population:
                     value.copy_(tensors[f"optimizer.{key}.{prefix}{name}"])
 
     def _owned(self, member: int) -> Iterator[tuple[str, Rows, Owner]]:
-        """What of a member has rows: how the names of its weights begin, the store and the owner."""
+        """What of a member has rows: how the weights' names begin, the store and the owner."""
         names = parts.unit_names(self.n_units, self.config.n_layer)
         for name in ("token_embedding", "position_embedding", "final_norm"):
             yield "", self.stores[name], (member, 0)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
@@ -40,7 +41,7 @@ class Rows:
         """Of each owner."""
         self.weights = torch.empty((0, ends[-1]), device=device, dtype=dtype)
         self.gradients, self.exp_avg, self.exp_avg_sq = (self.weights.clone() for _ in range(3))
-        self.steps: list[int] = []
+        self.steps = np.zeros(0, dtype=np.int64)
         """AdamW's steps of each row that trains."""
 
     @property
@@ -61,15 +62,18 @@ class Rows:
                 are those of who goes on from frozen weights.
         """
         owners = [*trained, *frozen]
-        if owners == self.owners and len(trained) == self.n_trained:
-            if all(sources.get(owner, owner) == owner for owner in owners):
-                return
+        same = owners == self.owners and len(trained) == self.n_trained
+        if same and all(sources.get(owner) == owner for owner in owners):
+            return
         old = [self.row[sources[owner]] if owner in sources else -1 for owner in owners]
         moments = [row if row < self.n_trained else -1 for row in old[: len(trained)]]
-        self.steps = [0 if row < 0 else self.steps[row] for row in moments]
+        steps = [0 if row < 0 else self.steps[row] for row in moments]
+        self.steps = np.array(steps, dtype=np.int64)
         self.weights = _taken(self.weights, old)
         self.gradients = self.gradients.new_zeros((len(trained), self.weights.shape[1]))
-        self.exp_avg, self.exp_avg_sq = (_taken(t, moments) for t in (self.exp_avg, self.exp_avg_sq))
+        self.exp_avg, self.exp_avg_sq = (
+            _taken(t, moments) for t in (self.exp_avg, self.exp_avg_sq)
+        )
         self.owners, self.row = owners, {owner: row for row, owner in enumerate(owners)}
 
     def begin_anew(self, owner: Owner) -> None:
@@ -96,17 +100,21 @@ class Rows:
         """The part of the numbers of each name, a view."""
         return {name: rows[:, a:b] for name, (a, b) in self.spans.items()}
 
+    def row_bytes(self, trains: bool) -> int:
+        """Bytes of a row: of its weights, and if it trains of gradients, moments and step count."""
+        weights = self.weights.shape[1] * self.weights.element_size()
+        return 4 * weights + STEP_BYTES if trains else weights
+
     def state_bytes(self) -> dict[int, int]:
-        """Bytes of weights, gradients, moments and step counts that each member's rows hold."""
-        row, found = self.weights[:1].numel() * self.weights.element_size(), dict[int, int]()
+        """Bytes that the rows of each member hold."""
+        found: dict[int, int] = {}
         for k, (member, _) in enumerate(self.owners):
-            held = 4 * row + STEP_BYTES if k < self.n_trained else row
-            found[member] = found.get(member, 0) + held
+            found[member] = found.get(member, 0) + self.row_bytes(k < self.n_trained)
         return found
 
 
 STEP_BYTES = 8
-"""Of the step count of a row, a reference to an integer."""
+"""Of the step count of a row, a 64-bit integer."""
 
 
 def _taken(tensor: Tensor, rows: Sequence[int]) -> Tensor:
@@ -148,9 +156,7 @@ def _members(rows: Rows) -> Tensor:
     return torch.tensor(members, dtype=torch.int64, device=rows.weights.device)
 
 
-def step(
-    stores: Iterable[Rows], rates: Mapping[int, float], weight_decay: float
-) -> None:
+def step(stores: Iterable[Rows], rates: Mapping[int, float], weight_decay: float) -> None:
     """One step of PyTorch's AdamW with its default betas, of some members.
 
     Rows side by side that have taken as many steps are stepped as one tensor.
@@ -170,7 +176,7 @@ def step(
             )
             pieces = [tensor[run.start : run.stop] for tensor in tensors]
             by_rate.setdefault(rate, []).append([*pieces, steps])
-            rows.steps[run.start : run.stop] = [taken + 1] * len(run)
+            rows.steps[run.start : run.stop] += 1
     for rate, runs in by_rate.items():
         weights, gradients, exp_avgs, exp_avg_sqs, steps_taken = (
             [run[k] for run in runs] for k in range(5)
@@ -195,7 +201,7 @@ def step(
 
 def _runs(rows: Rows, rates: Mapping[int, float]) -> Iterator[tuple[tuple[float, int], range]]:
     """Rows side by side with the same rate and as many steps, as long as they train now."""
-    trained = enumerate(zip(rows.owners, rows.steps, strict=False))
+    trained = list(enumerate(zip(rows.owners, rows.steps.tolist(), strict=False)))
 
     def kind(entry: tuple[int, tuple[Owner, int]]) -> tuple[float, int] | None:
         _, ((member, _), steps) = entry

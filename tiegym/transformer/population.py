@@ -162,7 +162,7 @@ def _block(
     h = _linear(_norm(x, w, "norm_1"), w, "qkv")
     shape = (m * n // length, length, n_head, width // n_head)
     # Three pieces of one row, so that their gradients are put together in one copy.
-    q, k, v = (part.reshape(shape).transpose(1, 2) for part in h.split(width, 2))
+    q, k, v = (part.reshape(shape).transpose(1, 2) for part in h.split_with_sizes([width] * 3, 2))
     if noise is None:
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     else:
@@ -266,21 +266,21 @@ class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         learns = ctx.needs_input_grad[0]
-        y, slope = torch.empty_like(x), torch.empty_like(x) if learns else None
+        y, slope = torch.empty_like(x), torch.empty_like(x if learns else x[:0])
+        x_flat, y_flat, slope_flat = x.view(-1), y.view(-1), slope.view(-1)
         size = _SLICE * torch.get_num_threads()
-        y_parts = y.view(-1).split(size)
-        slope_parts = [None] * len(y_parts) if slope is None else slope.view(-1).split(size)
-        for x_part, y_part, s in zip(x.view(-1).split(size), y_parts, slope_parts, strict=True):
-            s = torch.mul(x_part, x_part, out=s)
-            h = s.mul(_GAIN * _CUBE).add_(_GAIN).mul_(x_part).tanh_().add_(1).mul_(0.5)
-            torch.mul(x_part, h, out=y_part)
+        for start in range(0, len(x_flat), size):
+            piece = slice(start, start + size)
+            s = x_flat[piece].square()
+            h = s.mul(_GAIN * _CUBE).add_(_GAIN).mul_(x_flat[piece]).tanh_().add_(1).mul_(0.5)
+            torch.mul(x_flat[piece], h, out=y_flat[piece])
             if learns:  # dy/dx = h + 2 y (1 - h) (a + 3 a c x^2)
-                s.mul_(6 * _GAIN * _CUBE).add_(2 * _GAIN).mul_(y_part)
-                s.addcmul_(s, h, value=-1).add_(h)
+                s.mul_(6 * _GAIN * _CUBE).add_(2 * _GAIN).mul_(y_flat[piece])
+                torch.addcmul(s, s, h, value=-1, out=slope_flat[piece]).add_(h)
         ctx.save_for_backward(slope)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (slope,) = ctx.saved_tensors
+        slope: Tensor = ctx.saved_tensors[0]
         return gradient * slope
