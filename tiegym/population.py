@@ -6,15 +6,11 @@ is in `tiegym.training.population`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
-import torch
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
@@ -23,21 +19,20 @@ from tiegym import parts
 from tiegym.actions import Actions
 from tiegym.config import TieConfig, check_names
 from tiegym.data.corpora import load_corpus
-from tiegym.episode import Episode, Snapshot, begin_episode, check_same, read_episode
+from tiegym.episode import Episode, begin_episode
 from tiegym.info import action_mask, episode_info, test_figures
+from tiegym.population_copies import PopulationCopies
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
 from tiegym.training.entry import entry
 from tiegym.training.population import Population
-from tiegym.training.resolve import resolved_config
-from tiegym.training.state import check_state
+from tiegym.training.population_stats import layer_stats, sample_weights
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
 from tiegym.transformer.isolation import isolated
-from tiegym.transformer.tensor_file import as_json, read_tensors, write_tensors
 
 
-class TiePopulation(gymnasium.vector.VectorEnv[Any, Any, Any]):
+class TiePopulation(PopulationCopies):
     """`num_envs` TieEnvs whose transformers train together; spaces, rewards and infos are TieEnv's.
 
     Member n behaves as a TieEnv of the same arguments with its seed would, up to rounding: each has
@@ -199,94 +194,7 @@ class TiePopulation(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._build()
         return self._clipped_test_losses(range(self.num_envs))
 
-    @entry
-    def snapshot(self, member: int) -> Snapshot:
-        """A copy of a member's episode as it stands, from which `TieEnv.restore` goes on.
-
-        Args:
-            member: Its number.
-        """
-        episode = self._known_episodes()[member]
-        tensors = self._population.state(member) if episode.started else {}
-        stream = self._streams[member]
-        assert stream is not None
-        values = {
-            "config": self._configuration(),
-            "np_random": stream.bit_generator.state,
-            "episode": dataclasses.asdict(episode),
-            "optimizer": None,
-        }
-        return Snapshot(tensors, values)
-
-    @entry
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Writes everything that the future of all members depends on as one safetensors file."""
-        tensors: dict[str, torch.Tensor] = {}
-        values = []
-        for n in range(self.num_envs):
-            snapshot = self.snapshot(n)
-            tensors |= {f"{n}.{name}": tensor for name, tensor in snapshot.tensors.items()}
-            values.append({key: snapshot.values[key] for key in ("np_random", "episode")})
-        known = {"config": self._configuration(), "mode": self.mode.value, "members": values}
-        write_tensors(Path(path), "population", tensors, known)
-
-    @entry
-    def load_checkpoint(self, path: str | Path) -> None:
-        """Goes on, in place, from where `save_checkpoint` wrote a file.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, or of another configuration, text, number of members or
-                autoreset mode. The environment is then as it was.
-        """
-        what = f"{path} is a checkpoint of a population"
-        tensors, values = read_tensors(
-            path, "population", lambda values, empty: self._check(empty, values, what)
-        )
-        self._episodes = self._check(tensors, values, what)
-        for n, (episode, own) in enumerate(zip(self._episodes, values["members"], strict=True)):
-            stream = np.random.Generator(np.random.PCG64())
-            stream.bit_generator.state = own["np_random"]
-            self._streams[n] = stream
-            if episode.started:
-                of_member = _of_member(tensors, n)
-                ties = np.array(episode.ties, dtype=np.int64)
-                self._population.load_state(n, ties, of_member, episode.frozen)
-
     # Inside
-
-    def _check(self, tensors: dict[str, torch.Tensor], values: Any, what: str) -> list[Episode]:
-        """The episodes of a checkpoint that fits; changes nothing."""
-        damaged = f"{what} that is damaged: "
-        if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
-            raise ValueError(f"{damaged}it has no configuration")
-        check_same(what, values["config"], self._configuration())
-        members = values.get("members")
-        if values.get("mode") != self.mode.value or not isinstance(members, list):
-            raise ValueError(f"{what} of autoreset mode {values.get('mode')!r}, not {self.mode}")
-        if len(members) != self.num_envs:
-            raise ValueError(f"{what} of {len(members)} members, but there are {self.num_envs}")
-        try:
-            episodes = [read_episode(own["episode"], self.config) for own in members]
-            for n, (episode, own) in enumerate(zip(episodes, members, strict=True)):
-                np.random.PCG64().state = own["np_random"]
-                if episode.started:
-                    ties = np.array(episode.ties, dtype=np.int64)
-                    of_member = _of_member(tensors, n)
-                    check_state(self._population.single, ties, of_member, episode.frozen)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{damaged}{error}") from error
-        return episodes
-
-    def _configuration(self) -> dict[str, Any]:
-        found = resolved_config(self.config, self._population.device, self.corpus)
-        configuration: dict[str, Any] = as_json(found)
-        return configuration
-
-    def _known_episodes(self) -> list[Episode]:
-        if not self._episodes:
-            raise gymnasium.error.ResetNeeded("call reset() first: there is no episode yet")
-        return self._episodes
 
     def _begin(self, member: int) -> Episode:
         stream = self._streams[member]
@@ -324,7 +232,7 @@ class TiePopulation(gymnasium.vector.VectorEnv[Any, Any, Any]):
             {n: ties for n, (ties, _) in zip(members, wanted, strict=True)},
             {n: frozen for n, (_, frozen) in zip(members, wanted, strict=True)},
         )
-        before = population.sample_weights(members)
+        before = sample_weights(population, members)
         iterations = {
             n: min(config.iters_per_step, config.max_iters - self._episodes[n].iteration)
             for n in members
@@ -333,7 +241,7 @@ class TiePopulation(gymnasium.vector.VectorEnv[Any, Any, Any]):
         watch.mark()
         validation = population.validation_losses(members)
         watch.mark()
-        stats = population.layer_stats(members, before).flatten(1)
+        stats = layer_stats(population, members, before).flatten(1)
         columns = [tensor.tolist() for tensor in (losses, validation, stats)]
         self.step_stats = step_stats(watch, max(iterations.values()))
         rewards = []
@@ -392,8 +300,3 @@ class TiePopulation(gymnasium.vector.VectorEnv[Any, Any, Any]):
         for n, row in enumerate(rows):
             infos = self._add_info(infos, row, n)
         return infos
-
-
-def _of_member(tensors: dict[str, torch.Tensor], member: int) -> dict[str, torch.Tensor]:
-    prefix = f"{member}."
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
