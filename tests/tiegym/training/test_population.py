@@ -79,9 +79,7 @@ def test_members_equal_trainers_over_50_iterations_of_random_ties(changes):
         alone = torch.stack([trainer.train(4, start) for trainer in trainers])
         torch.testing.assert_close(losses, alone, rtol=0, atol=1e-5)
         alone = torch.stack([trainer.validation_loss() for trainer in trainers])
-        torch.testing.assert_close(
-            population.validation_losses(everyone), alone, rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(population.validation_losses(everyone), alone, rtol=0, atol=1e-5)
         alone = torch.stack(
             [
                 single_layer_stats(trainer.model, own, config.feature_names)
@@ -150,9 +148,7 @@ def test_members_that_are_at_other_iterations_train_with_their_own_rates():
         assert (losses[member, k:] == 0).all()
         for name, value in trainer.state().items():
             if name.startswith("model."):
-                torch.testing.assert_close(
-                    population.state(member)[name], value, rtol=0, atol=1e-5
-                )
+                torch.testing.assert_close(population.state(member)[name], value, rtol=0, atol=1e-5)
 
 
 def test_some_members_train_and_are_reset_while_others_stay():
