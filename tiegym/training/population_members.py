@@ -18,37 +18,13 @@ from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.ties import Ties
+from tiegym.training.population_limits import check_population
 from tiegym.training.population_rows import Owner, Rows
 from tiegym.training.resolve import resolve_dtype, resolve_loss_chunk
 from tiegym.training.trainer import Trainer
 from tiegym.transformer.block import block_sizes
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.private import private_sizes
-
-
-def check_population(config: TieConfig) -> None:
-    """Checks that transformers of a configuration can be trained together.
-
-    Raises:
-        ValueError: If an argument asks for what only a single one can do.
-    """
-    alone: dict[str, tuple[Any, ...]] = {
-        "compile": (False,),
-        "checkpoint_activations": (False,),
-        "tie_change": ("hard",),
-    }
-    for name, allowed in alone.items():
-        if (value := getattr(config, name)) not in allowed:
-            raise ValueError(
-                f"{name}={value!r} can't be had for a population: leave {name}={allowed[0]!r}, or "
-                'take TieEnv-v0, gymnasium.make_vec("TieEnv-v0", ...) for many'
-            )
-    if others := [name for name in config.feature_names if name in ("agreement", "taylor")]:
-        raise ValueError(
-            f"features={config.features!r} has {others[0]}, of gradients at single positions, "
-            "which a population doesn't keep apart: leave it out, or take TieEnv-v0, "
-            'gymnasium.make_vec("TieEnv-v0", ...) for many'
-        )
 
 
 class Members:
