@@ -207,7 +207,7 @@ class TiePopulation(PopulationCopies):
         if new:
             config = self.config
             ties = parts.parse(config.initial_ties, config.n_layer, config.n_parts)
-            self._population.reset(new, ties)
+            self._population.reset(new, dict.fromkeys(new, ties))
             for n in new:
                 self._episodes[n].started = True
 

@@ -44,9 +44,7 @@ def test_agents_learn_from_runs_at_a_time_then_play_one(program, tmp_path):
     assert learned.values["num_timesteps"] == 4 * STEPS
 
 
-def test_members_have_seeds_that_no_reported_run_has_nor_another_pretraining(
-    tmp_path, monkeypatch
-):
+def test_members_have_seeds_that_no_reported_run_has_nor_another_pretraining(tmp_path, monkeypatch):
     seen = []
     reset = TiePopulation.reset
 
@@ -89,9 +87,7 @@ def test_a_run_that_was_cut_off_while_pretraining_goes_on_bit_by_bit(
         with pytest.raises(ZeroDivisionError):
             program.train(options)
     resumed = []
-    monkeypatch.setattr(
-        TiePopulation, "step", lambda self, a: resumed.append(a) or step(self, a)
-    )
+    monkeypatch.setattr(TiePopulation, "step", lambda self, a: resumed.append(a) or step(self, a))
     run = read_run(program.train(dataclasses.replace(options, resume=tmp_path / "cut")))
     all_steps = 2 * STEPS
     assert len(resumed) == (all_steps if checkpoint_every_steps is None else all_steps - STEPS - 2)

@@ -27,7 +27,13 @@ import tyro
 
 from tiegym.atomic_write import replacing
 from tiegym.bench.arithmetic import arithmetic
-from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
+from tiegym.bench.record import (
+    TOGETHER_UP_TO,
+    Arrays,
+    config_points,
+    record_fixed,
+    record_tree,
+)
 from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad, default_arguments
@@ -83,6 +89,11 @@ class Plan:
     def seeds(self) -> tuple[int, ...]:
         """All seeds, in the order of the table."""
         return self.train + self.held_out
+
+    @property
+    def together(self) -> bool:
+        """Whether fixed sharings train together: not those of trees, which are exact."""
+        return not self.n_sweeps and self.env.n_embd <= TOGETHER_UP_TO
 
     @property
     def iterations_per_seed(self) -> int:
@@ -201,7 +212,7 @@ def part_path(parts: Path, seed: int) -> Path:
 
 def record_part(parts: Path, plan: Plan, seed: int) -> None:
     """Trains all runs of a seed and keeps their figures."""
-    arrays = record_fixed(plan.env, seed)
+    arrays = record_fixed(plan.env, seed, plan.together)
     if plan.n_sweeps:
         arrays |= record_tree(plan.env, plan.n_sweeps, seed)
     fingerprint = np.frombuffer(plan.fingerprint.encode(), dtype=np.uint8)
@@ -262,6 +273,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "threads": 1,
         "cpu": this_cpu(),
         "arithmetic": arithmetic(config),
+        "fixed_runs": "together" if plan.together else "alone",
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 

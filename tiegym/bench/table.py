@@ -47,7 +47,9 @@ class Table:
     Attributes:
         name: Such as tree-4x2-stdlib-owner.
         facts: How it was made: `config` (all fields of the TieConfig), `versions`, `threads`,
-            `cpu`, `arithmetic` (see `tiegym.bench.arithmetic`), `corpus_sha256`, `created`; and
+            `cpu`, `arithmetic` (see `tiegym.bench.arithmetic`), `corpus_sha256`, `created`,
+            `fixed_runs` ("together" where they were trained at a time, which rounds otherwise than
+            TieEnv; tables before it have none, and were trained "alone"); and
             what TieEnv says besides losses: `vocab_size`, `bytes_per_token`, `params` and
             `model_state_bytes` (by independent layers, from 1 on).
         seeds: The recorded seeds of each split: of `TieEnv.reset(seed=...)`.

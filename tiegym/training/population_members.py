@@ -91,17 +91,18 @@ class Members:
         return roots
 
     @isolated
-    def reset(self, seeds: Mapping[int, int], ties: Ties) -> None:
-        """Starts new training runs of some members; arguments as of `Trainer.reset`.
+    def reset(self, seeds: Mapping[int, int], ties: Mapping[int, Ties]) -> None:
+        """Starts new training runs of some members; see `Trainer.reset`.
 
         Args:
             seeds: Of each of them.
-            ties: With which they begin, (P L,).
+            ties: With which each begins, (P L,).
         """
         self._begun |= seeds.keys()
-        self._put(dict.fromkeys(seeds, ties), dict.fromkeys(seeds, np.zeros(self.n_units, bool)))
+        trained = np.zeros(self.n_units, dtype=np.bool_)
+        self._put({member: ties[member] for member in seeds}, dict.fromkeys(seeds, trained))
         for member, seed in seeds.items():
-            self.single.reset(seed, ties)
+            self.single.reset(seed, ties[member])
             self._take(member, self.single.state())
 
     @isolated

@@ -31,7 +31,7 @@ def made(config, n=N):
     corpus = load_corpus(config.corpus, config.tokenizer)
     ties = parts.parse(config.initial_ties, config.n_layer, config.n_parts)
     population = Population(config, corpus, n)
-    population.reset({member: 10 + member for member in range(n)}, ties)
+    population.reset({member: 10 + member for member in range(n)}, dict.fromkeys(range(n), ties))
     trainers = [Trainer(config, corpus) for _ in range(n)]
     for member, trainer in enumerate(trainers):
         trainer.reset(10 + member, ties)
@@ -155,7 +155,7 @@ def test_some_members_train_and_are_reset_while_others_stay():
     population, _ = made(config_of())
     before = population.state(2)
     population.train({0: 2, 1: 2}, {0: 0, 1: 0})
-    population.reset({1: 99}, np.array([0, 1, 0, 1]))
+    population.reset({1: 99}, {1: np.array([0, 1, 0, 1])})
     population.retie({0: np.array([0, 1, 2, 3])}, {0: np.zeros(4, dtype=bool)})
     after = population.state(2)
     assert before.keys() == after.keys()
