@@ -103,22 +103,23 @@ def record_fixed(config: TieConfig, seed: int, together: bool = False) -> Arrays
     """
     vectors = sharings(config.n_layer)
     if together:
-        result = _curves_together(config, [*vectors], seed)
+        result = curves_together(config, [*vectors], seed)
     else:
-        result = _curves(
+        result = curves(
             [dataclasses.replace(config, initial_ties=tuple(v.tolist())) for v in vectors], seed
         )
     shallow = [
         dataclasses.replace(config, n_layer=n, initial_ties="independent")
         for n in range(1, config.n_layer)
     ]
-    curves = _curves(shallow, seed)
+    others = curves(shallow, seed)
     return {f"fixed_{k}": v for k, v in result.items()} | {
-        f"shallow_{k}": v for k, v in curves.items()
+        f"shallow_{k}": v for k, v in others.items()
     }
 
 
-def _curves(configs: list[TieConfig], seed: int) -> Arrays:
+def curves(configs: list[TieConfig], seed: int) -> Arrays:
+    """Of TieEnvs that keep their first ties: `train`, `val`, `test` (configurations, points)."""
     points = config_points(configs[0])
     arrays: Arrays = {
         key: np.full((len(configs), len(points)), np.nan, TYPES[key])
@@ -137,18 +138,18 @@ def _curves(configs: list[TieConfig], seed: int) -> Arrays:
     return arrays
 
 
-def _curves_together(config: TieConfig, vectors: list[Ties], seed: int) -> Arrays:
-    """The same as `_curves`, of sharings that train at a time; all begin with the same weights."""
+def curves_together(config: TieConfig, vectors: list[Ties], seed: int) -> Arrays:
+    """The same as `curves`, of sharings that train at a time; all begin with the same weights."""
     corpus = load_corpus(config.corpus, config.tokenizer)
     # The same draw as that of an environment that is reset with this seed.
     own_seed = int(np_random(seed)[0].integers(2**48))
-    curves = []
+    found = []
     for first in range(0, len(vectors), AT_A_TIME):
         some = dict(enumerate(vectors[first : first + AT_A_TIME]))
         population = Population(config, corpus, len(some))
         population.reset(dict.fromkeys(some, own_seed), some)
-        curves.append(_train_together(population, some))
-    return {key: np.concatenate([of[key] for of in curves]) for key in curves[0]}
+        found.append(_train_together(population, some))
+    return {key: np.concatenate([of[key] for of in found]) for key in found[0]}
 
 
 def _train_together(population: Population, ties: dict[int, Ties]) -> Arrays:
