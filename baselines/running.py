@@ -73,14 +73,20 @@ class RunningOptions:
 def run_missing(
     policies: Iterable[ComparedPolicy], seeds: Sequence[int], options: RunningOptions
 ) -> None:
-    """Runs every seed of every policy that has no finished run folder yet.
+    """Runs every seed of every policy that has no finished run folder yet; see `run_pairs`."""
+    policies = list(policies)
+    # Seed by seed: cut off, it leaves something to compare.
+    run_pairs([(policy, seed) for seed in seeds for policy in policies], options)
+
+
+def run_pairs(pairs: Sequence[tuple[ComparedPolicy, int]], options: RunningOptions) -> None:
+    """Runs a seed of a policy each that has no finished run folder yet.
 
     A run that was cut off goes on where it stopped; finished ones stay. One that another process
     has open is waited for.
 
     Args:
-        policies: What to run.
-        seeds: Seeds of each.
+        pairs: What to run, in this order.
         options: Where, and how many at a time.
 
     Raises:
@@ -89,11 +95,7 @@ def run_missing(
         RunsFailed: If a run fails for another reason; the others have ended by then.
     """
     options.check()
-    wanted = {
-        policy.folder(options.runs_dir, seed): (policy, seed)
-        for seed in seeds  # seed by seed: cut off, it leaves something to compare
-        for policy in policies
-    }
+    wanted = {policy.folder(options.runs_dir, seed): (policy, seed) for policy, seed in pairs}
     gpu = _uses_gpu(policy for policy, _ in wanted.values())
     cores = os.cpu_count() or 1
     workers = options.workers or (1 if gpu else cores)

@@ -11,6 +11,10 @@ import tiegym  # noqa: F401 registers the environments
 from agents.lookahead import Lookahead, Options, main, train
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
+from tiegym.bench.environment import real_config
+from tiegym.bench.exact import known
+from tiegym.bench.make import one_thread
+from tiegym.bench.table import load_table
 from tiegym.config import TieConfig
 from tiegym.runs.recorder import read_run
 from tiegym.training.trainer import Trainer
@@ -187,3 +191,23 @@ def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--horizon", "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_a_table_says_exactly_where_it_ends(tree_file):
+    table, price = load_table(str(tree_file)), 0.1
+    config = dataclasses.asdict(real_config(str(tree_file), "delta_ppl_params", price))
+    env = gymnasium.make("TieEnv-v0", **{**config, "corpus": "synthetic:20000"})
+    policy = Lookahead(env)
+    with one_thread():
+        for split in ("train", "held-out"):
+            ends = []
+            for seed in table.seeds[split]:
+                observation, _ = env.reset(seed=seed)
+                terminated = False
+                while not terminated:
+                    action, _ = policy.predict(observation)
+                    observation, _, terminated, _, info = env.step(action)
+                share = info["n_independent"] / 3
+                ends.append(info["val_loss"] + price * share)
+            (expected,) = (k for k in known(table, price, split) if k.policy == "lookahead")
+            assert expected.objective.tolist() == pytest.approx(ends, abs=1e-12)

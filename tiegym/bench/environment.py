@@ -14,7 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tiegym import ties as tie_vectors
-from tiegym.bench.table import NOT_IN_TABLES, Split, Table, load_table, shipped_tables
+from tiegym.bench.table import (
+    NAMES_IN_TABLES,
+    NOT_IN_TABLES,
+    Split,
+    Table,
+    load_table,
+    shipped_tables,
+)
 from tiegym.bench.tree import Tree
 from tiegym.bench.values import independent_share, node_rewards
 from tiegym.config import Reward, TieConfig, default_arguments
@@ -287,7 +294,7 @@ def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, An
 
     Raises:
         TypeError: If an argument is none of TieEnv's.
-        ValueError: If it isn't what the table was made with.
+        ValueError: If it isn't what the table was made with, or the table names a file.
     """
     usual = default_arguments()  # what an older table doesn't name, it had as it is by default
     recorded = usual | table.facts["config"]
@@ -296,6 +303,12 @@ def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, An
             f"table {table.name!r} was made with {others}: TieBench has whole blocks that share "
             "weights or train their own, from initial weights that are drawn, and nothing else"
         )
+    for name, allowed in NAMES_IN_TABLES.items():
+        if not allowed.fullmatch(str(recorded[name])):
+            raise ValueError(
+                f"table {table.name!r} says {name}={recorded[name]!r}, which is no name: a table "
+                "may not name files. Make it with `python -m tiegym.bench.make`"
+            )
     for name, value in given.items():
         if name not in recorded:
             raise TypeError(f"TieBench got an unexpected keyword argument {name!r}")

@@ -28,6 +28,7 @@ from tiegym.bench.values import (
     Choice,
     best_leaf,
     independent_share,
+    lookahead_leaves,
     node_rewards,
     objectives,
     policy_values,
@@ -98,6 +99,9 @@ def known(
     leaf = best_leaf(tree, rewards[train])
     decisions = ", ".join(map(str, tree.path(leaf)))
     found.append(Known("best sequence", decisions, ends[:, leaf], float(share[leaf])))
+    greedy = lookahead_leaves(tree, rewards[rows])
+    greedy_ends = ends[np.arange(len(rows)), greedy]
+    found.append(Known("lookahead", "", greedy_ends, float(share[greedy].mean())))
     found += _by_chance(table, ends)
     found += _fixed(table, price, rows, train, loss)
     return sorted(found, key=lambda k: float(k.objective.mean()))

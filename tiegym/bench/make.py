@@ -34,7 +34,7 @@ from tiegym.bench.record import (
     record_fixed,
     record_tree,
 )
-from tiegym.bench.table import NOT_IN_TABLES, Table, write_table
+from tiegym.bench.table import NAMES_IN_TABLES, NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
@@ -45,7 +45,9 @@ from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
 from tiegym.runs.source_code import source_sha256
 
-NAME = re.compile(r"(?:tree-(\d+)x(\d+)|patterns-(\d+))-([a-z0-9.]+(?:-[a-z0-9.]+)*)-(owner|sum)")
+NAME = re.compile(
+    r"(?:tree-(\d+)x(\d+)|patterns-(\d+))-([a-z0-9][a-z0-9.]*(?:-[a-z0-9.]+)*)-(owner|sum)"
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ def make_plan(options: Options) -> Plan:
                 "weights or train their own, with the features that are always there, from initial "
                 f"weights that are drawn: leave {name}={default_arguments()[name]!r}"
             )
+    if not NAMES_IN_TABLES["tokenizer"].fullmatch(options.env.tokenizer):
+        raise InputError(
+            f"env.tokenizer={options.env.tokenizer!r} is a file of this machine, which a table "
+            "can't name: choose bytes, bpe-N, word, word-N or gpt2"
+        )
     n_layer, n_sweeps = int(tree_layers or pattern_layers), int(sweeps or 0)
     steps = (n_layer - 1) * n_sweeps if n_sweeps else options.points
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,13 @@ LossKind = Literal["train", "val", "test"]
 
 NOT_IN_TABLES = ("tie_parts", "choices", "features", "initial_weights", "embeddings")
 """Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
+
+NAMES_IN_TABLES = {
+    "corpus": re.compile(r"[a-z0-9][a-z0-9.:-]*|hf:[\w.:/-]+"),
+    "tokenizer": re.compile(r"bytes|gpt2|word(?:-\d+)?|bpe-\d+"),
+}
+"""What a table may say of these two: a name, never a path. A path means something on one machine
+alone, and a table must not choose which files its reader opens."""
 
 Floats = npt.NDArray[np.float64]
 

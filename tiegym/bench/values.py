@@ -90,6 +90,25 @@ def best_leaf(tree: Tree, rewards: Floats) -> int:
     return node
 
 
+def lookahead_leaves(tree: Tree, rewards: Floats) -> Ints:
+    """Where who sees the next reward of each decision, and takes the best, ends, (R,).
+
+    Of equal rewards the one with the fewest independent layers is taken, and of these the one that
+    changes nothing, then that of the lowest target: as `agents.lookahead` does with a horizon of 1.
+    """
+    independent = (tree.ties == np.arange(tree.n_layer)).sum(axis=1)
+    nodes = np.zeros(len(rewards), dtype=np.int64)
+    for row, reward_of in enumerate(rewards):
+        node = 0
+        while tree.children[node, 0] >= 0:
+            layer = tree.layer[node]
+            actions = [tree.ties[node, layer], *range(layer + 1)]
+            after = [int(tree.children[node, action]) for action in actions]
+            node = max(after, key=lambda k: (reward_of[k], -independent[k]))  # the first of equals
+        nodes[row] = node
+    return nodes
+
+
 def path_returns(tree: Tree, rewards: Floats, leaf: int) -> Floats:
     """The return of the decisions that lead to a node, for each row of the rewards, (R,)."""
     total = np.zeros(len(rewards))

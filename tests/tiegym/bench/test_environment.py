@@ -15,6 +15,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import tiegym
 from tests.tiegym.bench.conftest import TINY, options
 from tiegym.bench import make as program
+from tiegym.bench.environment import real_config
 from tiegym.bench.table import write_table
 from tiegym.features import FEATURES
 
@@ -146,6 +147,26 @@ def test_a_table_of_another_kind_of_decisions_is_refused(tree_table, tmp_path, k
 def test_a_table_of_patterns_is_no_environment(patterns_file):
     with pytest.raises(ValueError, match="holds fixed sharings and no decisions"):
         gymnasium.make("TieBench-v0", table=str(patterns_file))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"corpus": "/etc/hostname"},
+        {"corpus": "../secrets"},
+        {"corpus": ".."},
+        {"corpus": "texts/mine"},
+        {"corpus": ["stdlib"]},
+        {"tokenizer": "/tmp/tokenizer.json"},
+        {"tokenizer": "tokenizer.json"},
+    ],
+)
+def test_a_table_chooses_no_files(tree_table, tmp_path, files):
+    path = rewritten(tree_table, tmp_path / "hostile.npz", **files)
+    with pytest.raises(ValueError, match="a table may not name files"):
+        real_config(path)
+    with pytest.raises(ValueError, match="a table may not name files"):
+        gymnasium.make("TieBench-v0", table=path)
 
 
 def test_wrong_runs_options_and_steps_are_refused(tree_file):

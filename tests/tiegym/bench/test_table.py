@@ -182,6 +182,7 @@ def test_a_stopped_program_goes_on_with_the_seeds_that_are_missing(tmp_path, mon
     ("arguments", "message"),
     [
         (["nonsense"], "is no table's name"),
+        (["tree-3x2-..-sum"], "is no table's name"),
         (["tree-9x9-stdlib-owner"], "over a million leaves"),
         (["patterns-12-stdlib-owner"], "over 20,000 sharings"),
         (["tree-3x2-nothing-sum"], "corpus='nothing' is unknown"),
@@ -205,6 +206,14 @@ def test_wrong_tables_end_the_program_with_one_line(arguments, message, capsys):
         main(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_tokenizer_of_ones_own_is_refused(tmp_path, capsys):
+    path = tmp_path / "tokenizer.json"
+    path.write_text("{}")
+    with pytest.raises(SystemExit):
+        main(["tree-3x2-stdlib-sum", "--env.tokenizer", str(path)])
+    assert "is a file of this machine, which a table can't name" in capsys.readouterr().err
 
 
 def test_an_unknown_table_names_those_that_there_are():
