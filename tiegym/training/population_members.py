@@ -81,6 +81,7 @@ class Members:
         """Inputs and targets of each member, (N, eval_batches B, T) both."""
 
     # Ties
+
     def store(self, unit: int) -> Rows:
         """What has the weights of a unit."""
         return self.unit_stores[unit // self.config.n_layer]
