@@ -88,10 +88,8 @@ class Report:
     @property
     def title(self) -> str:
         """Of the picture."""
-        return (
-            f"Regret on {self.table}, price {self.price:g}: mean over {self.seeds} seeds of the "
-            "agent, 95 % interval"
-        )
+        about = f"{self.table}, price {self.price:g}"
+        return f"{about}: mean of {self.seeds} seeds of the agent, 95 % interval"
 
     @property
     def caption(self) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from scipy.optimize import isotonic_regression
 
 from tiegym.pictures.colors import GREY
 from tiegym.pictures.drawn_runs import PolicyRuns, RecordedRun, last_episode
@@ -57,12 +58,13 @@ def label_ends(axes: Axes, lines: Sequence[Line2D], height: float) -> None:
     """Writes the name of each curve beside axes of so many inches, and leads to the curve's end."""
     ends = [(np.asarray(line.get_xdata())[-1], np.asarray(line.get_ydata())[-1]) for line in lines]
     axes.set_xlim(right=max(x for x, _ in ends))
-    order = sorted(range(len(lines)), key=lambda k: ends[k][1])
-    # A line of text apart, as near to the ends as there is room for; in shares of the height.
-    middle = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1].mean()
-    spread = min(0.98, 0.2 * len(lines) / height)
-    bottom = np.clip(middle - spread / 2, 0.01, 0.99 - spread)
-    for place, k in zip(np.linspace(bottom, bottom + spread, len(lines)), order, strict=True):
+    places = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 1]
+    order = np.argsort(places, kind="stable")
+    # A line of text apart, each as near to its end as the others let it; in shares of the height.
+    apart = np.arange(len(lines)) * min(0.2 / height, 0.98 / max(1, len(lines) - 1))
+    free = isotonic_regression(places[order] - apart).x
+    labels = np.clip(free, 0.01, 0.99 - apart[-1]) + apart
+    for place, k in zip(labels.tolist(), order.tolist(), strict=True):
         axes.annotate(
             str(lines[k].get_label()),
             xy=ends[k],

@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FixedLocator,
-    FuncFormatter,
-    LogLocator,
-    NullLocator,
-    SymmetricalLogLocator,
-)
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from tiegym.pictures.colors import GREY, ON_DARK, PALETTE
 from tiegym.pictures.comparison import MARKERS
@@ -56,8 +50,8 @@ def plot_regret(
 ) -> None:
     """Draws the regret of agents over decisions as a PNG file, written atomically.
 
-    Both axes are logarithmic; that of regret is linear around 0 if a mean is 0 or below: fixed
-    sharings are no sequences of decisions, and may be better than the best one. Bars are intervals;
+    Both axes are logarithmic, but that of regret is linear if a mean is 0 or below: fixed sharings
+    are no sequences of decisions, and may be better than the best one. Bars are intervals;
     agents stand a little beside each other, so that none hides another's.
 
     Args:
@@ -115,12 +109,7 @@ def _scale(axes: Axes, curves: Sequence[Curve], levels: Sequence[float]) -> floa
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         bottom = lowest / 1.5
     else:
-        linear = max(-lowest, min((m for m in means if m > 0), default=1e-3))
-        axes.set_yscale("symlog", linthresh=linear, linscale=1)
-        axes.yaxis.set_major_locator(
-            SymmetricalLogLocator(base=10, linthresh=linear, subs=(1, 2, 5))
-        )
-        bottom = lowest - 0.2 * linear
+        bottom = lowest - 0.1 * (highest - lowest)
     axes.set_ylim(bottom, max(highest * 1.15, bottom + 1e-3))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())

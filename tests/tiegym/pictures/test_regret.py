@@ -63,8 +63,19 @@ def test_both_axes_are_logarithmic_where_every_mean_is_above_zero(tmp_path, draw
 @pytest.mark.parametrize("level", [0.0, -0.03])
 def test_what_has_no_regret_is_in_the_picture(tmp_path, drawn, level):
     plot_regret([DQN, PPO], {**LEVELS, "best pattern": level}, tmp_path / "regret.png")
-    assert drawn().get_yscale() == "symlog"
+    assert drawn().get_yscale() == "linear"
     assert drawn().get_ylim()[0] < level
+
+
+def test_names_stand_at_the_ends_of_their_lines_where_there_is_room(tmp_path, drawn):
+    levels = {"high": 0.1, "also high": 0.0999, "low": -0.08}
+    plot_regret([DQN], levels, tmp_path / "regret.png")
+    axes = drawn()
+    place = {text.get_text(): text.xyann[1] for text in axes.texts}  # a share of the height
+    bottom, top = axes.get_ylim()
+    for name, level in {"low": -0.08, "dqn": 0.02}.items():
+        assert place[name] == pytest.approx((level - bottom) / (top - bottom), abs=0.01)
+    assert place["high"] - place["also high"] > 0.03  # a line of text
 
 
 def test_agents_without_regret_alone_can_be_drawn(tmp_path):
