@@ -18,7 +18,8 @@ from pathlib import Path
 
 from baselines.compare import read_row, run_policies
 from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import RunningOptions, run_missing
+from baselines.running import run_missing
+from baselines.running_options import RunningOptions
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import Judged, judge, show, write
 from tiegym.analysis.rows import Row, make_row
