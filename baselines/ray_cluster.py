@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import tempfile
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,13 +25,15 @@ STORE_BYTES = 80 * 2**20
 of folders and outcomes."""
 
 
-def connect(address: str) -> ModuleType:
+def connect(address: str, cores: int | None = None) -> ModuleType:
     """Starts a Ray on this machine, or goes to one, unless the program has done so before.
 
     A Ray that is started here ends with the program, listens on no network, and reports to nobody.
 
     Args:
         address: "local", "auto" or HOST:PORT.
+        cores: That are used at a time: a Ray that is started here has a process ready for each.
+            None are all.
 
     Returns:
         The package `ray`.
@@ -52,12 +53,7 @@ def connect(address: str) -> ModuleType:
             raise InputError(f"engine: this program uses the Ray at {here}, not {address}")
         return ray
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    path = [str(Path(entry).resolve()) for entry in sys.path if "site-packages" not in entry]
-    options: dict[str, Any] = {
-        "job_config": ray.job_config.JobConfig(py_driver_sys_path=list(dict.fromkeys(path))),
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address == "local":
             # A short path: sockets lie in it, and theirs may have 107 characters.
@@ -65,13 +61,14 @@ def connect(address: str) -> ModuleType:
             atexit.register(_end, ray, folder)
             ray.init(
                 "local",
+                num_cpus=cores and min(cores, os.cpu_count() or 1),
                 include_dashboard=False,
                 object_store_memory=STORE_BYTES,
                 _temp_dir=folder,
-                **options,
+                **quiet,
             )
         else:
-            ray.init(address, **options)
+            ray.init(address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if address == "local":

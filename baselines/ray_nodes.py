@@ -112,7 +112,7 @@ def enter(ticket: Ticket) -> str | None:
 
 
 def _difference(host: str, there: dict[str, str | None], here: dict[str, str | None]) -> str | None:
-    different = [name for name in here | there if there.get(name) != here.get(name)]
+    different = [name for name in {**here, **there} if there.get(name) != here.get(name)]
     if not different:
         return None
     files = [name for name in different if name.endswith(".py")]

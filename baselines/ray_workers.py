@@ -80,7 +80,7 @@ class RayTasks(Generic[T]):
         stoppable: bool,
     ) -> None:
         """Connects, and asks all nodes."""
-        self._ray = connect(address)
+        self._ray = connect(address, at_a_time and at_a_time * resources.cpus)
         self._work, self._at_a_time, self._stoppable = work, at_a_time, stoppable
         self._waiting: deque[_Try[T]] = deque()
         self._running: dict[Any, _Try[T]] = {}

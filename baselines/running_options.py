@@ -69,7 +69,7 @@ class RunningOptions:
                     f"{name}={value} is for --engine ray; processes of this machine share it by "
                     "--workers and --threads"
                 )
-        Resources(self.cpus_per_run or 1, self.gpus_per_run or 0)
+        Resources(1 if self.cpus_per_run is None else self.cpus_per_run, self.gpus_per_run or 0)
 
 
 @dataclass(frozen=True)

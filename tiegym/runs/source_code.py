@@ -26,7 +26,7 @@ def source_sha256(module: str) -> str:
 
 
 def source_files(module: str) -> dict[str, str]:
-    """The hashes of the files that `source_sha256` is made of, by folder and name.
+    """The hash of each file that `source_sha256` is made of, by the file's folder and name.
 
     Args:
         module: See `source_sha256`.
@@ -35,11 +35,8 @@ def source_files(module: str) -> dict[str, str]:
         >>> len(source_files("tiegym.runs.source_code")["tiegym/env.py"])
         64
     """
-    root = Path(__file__).parents[2]
     return {
-        path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name: (
-            hashlib.sha256(path.read_bytes()).hexdigest()
-        )
+        f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in [*_package_files(), *_program_files(module)]
     }
 
