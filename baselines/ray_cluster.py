@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -73,7 +74,10 @@ def connect(address: str, cores: int | None = None) -> ModuleType:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if address == "local":
             raise InputError(f"engine: no Ray could be started here: {reason}") from error
-        raise InputError(f"engine: no Ray cluster can be used at {address}: {reason}") from error
+        raise InputError(
+            f"engine: no Ray cluster can be used at {address}: {reason} (one with a token needs "
+            "RAY_AUTH_MODE=token and the token here, too)"
+        ) from error
     finally:
         for number, handler in before.items():  # Ray sets its own
             signal.signal(number, handler or signal.SIG_DFL)
@@ -97,6 +101,9 @@ def _import_ray(local: bool) -> ModuleType:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "20" if local else "1")
         if local:
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 0: no network
+            # Other users of this machine don't know the token. Else Ray writes one into the home.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
         import ray._private.worker

@@ -166,19 +166,22 @@ class RayTasks(Generic[T]):
         except errors.RayTaskError:  # which is also what the work raised
             raise
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
-            reason, deaths = _first_line(error), tried.deaths + 1
-            if deaths == DEATHS:
-                return Died(f"each of {deaths} processes that did it has died; the last: {reason}")
-            with tqdm.external_write_mode(sys.stderr):  # bars make room for it
-                complain(f"a process has died ({reason}): what it did goes on in another")
-            return _Try(tried.task, deaths)
+            return self._again(tried, _reason(error))
         except errors.RayError as error:
             raise RunsFailed(
-                f"Ray can't go on ({_first_line(error)}): the same command goes on where it stopped"
+                f"Ray can't go on ({_reason(error)}): the same command goes on where it stopped"
             ) from error
         if isinstance(result, _Refused):
             raise InputError(f"engine: {result.reason}")
         return result
+
+    def _again(self, tried: _Try[T], reason: str) -> _Try[T] | Died:
+        deaths = tried.deaths + 1
+        if deaths == DEATHS:
+            return Died(f"each of {deaths} processes that did it has died; the last: {reason}")
+        with tqdm.external_write_mode(sys.stderr):  # bars make room for it
+            complain(f"a process has died ({reason}): what it did goes on in another")
+        return _Try(tried.task, deaths)
 
     def _close(self) -> None:
         self._mark.close()
@@ -219,6 +222,12 @@ class RayWorkers(RayTasks[Task]):
             (task, Outcome("failed", str(result)) if isinstance(result, Died) else result)
             for task, result in super().ended(seconds)
         ]
+
+    def _result(self, ref: Any, tried: _Try[Task]) -> Any:
+        result = super()._result(ref, tried)
+        if isinstance(result, Outcome) and result.kind == "stopped":  # its node is shut down
+            return self._again(tried, "it was asked to end")
+        return result
 
 
 def do_all_on_ray(
@@ -281,5 +290,6 @@ def _try_lock(number: int) -> bool:
     return True
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _reason(error: Exception) -> str:
+    """The first sentence of what Ray says, which may go on for a page."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
