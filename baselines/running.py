@@ -31,6 +31,9 @@ from tiegym.runs.progress import Progress
 
 RETRY_SECONDS = 2.0
 """Between two looks at a run that another process has open."""
+PAUSE = 20
+"""How many times as long as a look at all journals takes, the next one waits: hundreds of them are
+megabytes, and may be on another machine."""
 
 
 class Engine(Protocol):
@@ -170,6 +173,7 @@ def _wait(
         pool.submit(task)
     elsewhere: dict[Path, tuple[float, Task]] = {}
     ended: set[Path] = set()
+    look_again = 0.0
 
     def done() -> int:
         return sum(
@@ -203,9 +207,13 @@ def _wait(
                     pool.submit(task)
             if not running:
                 time.sleep(0.5)
+            begin = time.monotonic()
+            if begin < look_again and (running or elsewhere):
+                continue
             # A run that has just ended has no journal any more.
             now = max(progress.done, min(total, done()))
             progress.update(now, f"{len(ended)} of {len(tasks)} runs done")
+            look_again = begin + PAUSE * (time.monotonic() - begin)
 
 
 def _say(text: str) -> None:

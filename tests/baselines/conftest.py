@@ -1,4 +1,4 @@
-"""Workers without processes, for tests of what a comparison makes of its runs."""
+"""Workers without processes, for tests of what a comparison makes of its runs; and a Ray."""
 
 import pytest
 
@@ -26,6 +26,14 @@ class InProcess:
 
     def stop(self):
         pass
+
+
+@pytest.fixture(scope="session")
+def ray():
+    """A Ray of two cores on this machine, which is started once."""
+    from baselines.ray_cluster import connect
+
+    return connect("local", cores=2)
 
 
 @pytest.fixture

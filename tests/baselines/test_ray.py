@@ -64,11 +64,6 @@ def train(options):
 """
 
 
-@pytest.fixture(scope="session")
-def ray():
-    return connect("local", cores=2)
-
-
 def options(tmp_path, *policies, **values):
     return compare.Options(
         policies=policies, seeds=2, runs_dir=tmp_path, env=ENV, quiet=True, **values

@@ -49,7 +49,6 @@ def stoppable() -> Iterator[None]:
 
     So it is with Ctrl-C, with SIGTERM, and with the end of its terminal.
     """
-
     received: int = signal.SIGINT
 
     def ask(number: int, frame: FrameType | None) -> None:
