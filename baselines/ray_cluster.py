@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.processes import SIGNALS
 
 CONNECT_SECONDS = 5.0
 """Within which something must listen at an address; that it is a Ray shows within a minute."""
@@ -53,13 +54,15 @@ def connect(address: str, cores: int | None = None) -> ModuleType:
         if ":" in address and address != here:
             raise InputError(f"engine: this program uses the Ray at {here}, not {address}")
         return ray
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.getsignal(n) for n in SIGNALS}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address == "local":
             # A short path: sockets lie in it, and theirs may have 107 characters.
             folder = tempfile.mkdtemp(prefix="tiegym-ray-", dir="/tmp")
             atexit.register(_end, ray, folder)
+            # What Ray starts inherits it: this program hears of the end of its terminal, and stops.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             ray.init(
                 "local",
                 num_cpus=cores and min(cores, os.cpu_count() or 1),
@@ -79,7 +82,7 @@ def connect(address: str, cores: int | None = None) -> ModuleType:
             "RAY_AUTH_MODE=token and the token here, too)"
         ) from error
     finally:
-        for number, handler in before.items():  # Ray sets its own
+        for number, handler in before.items():  # Ray has set its own
             signal.signal(number, handler or signal.SIG_DFL)
     return ray
 

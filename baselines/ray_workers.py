@@ -125,9 +125,9 @@ class RayTasks(Generic[T]):
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         results = []
         for ref in ready:
-            tried = self._running[ref]
+            # First of all: a task that is cancelled just when it ends brings Ray 2.60 down.
+            tried = self._running.pop(ref)
             result = self._result(ref, tried)
-            del self._running[ref]
             if isinstance(result, _Try):
                 self._waiting.appendleft(result)
             else:
