@@ -124,8 +124,9 @@ def test_a_run_whose_process_is_killed_goes_on_and_one_that_fails_by_itself_is_n
 
     (finished,) = [folder.parent for folder in runs.glob("*-seed0/summary.json")]
     before = (runs / "rows-1").read_text()
-    assert before.count("\n") == 3
-    assert (finished / "steps.jsonl").read_text().startswith(before)  # with the same seconds
+    after = (finished / "steps.jsonl").read_text()
+    # Those before its last checkpoint are the same, with the seconds that they took.
+    assert before.splitlines()[:2] == after.splitlines()[:2]
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole" / "died-1").write_text("x")  # so it isn't killed
     compare.compare(dataclasses.replace(options(tmp_path / "whole", policies[0]), seeds=1))
