@@ -75,6 +75,11 @@ class Options(TableOptions):
             )
         if self.budget is not None and self.budget < 1:
             raise ValueError(f"budget={self.budget} must be at least 1 iteration")
+        if self.budget is not None and self.budget < self.env.warmup_iters:
+            raise ValueError(
+                f"budget={self.budget} must be at least env.warmup_iters={self.env.warmup_iters}: "
+                "the learning rate of a candidate would never be the whole one"
+            )
         if self.sample > self.population:
             raise ValueError(
                 f"sample={self.sample} is drawn from the population of {self.population}: it can't "

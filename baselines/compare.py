@@ -20,7 +20,7 @@ import tyro
 
 from baselines.policies import ComparedPolicy, parse_policy
 from baselines.ray_options import address_of
-from baselines.running import missing_tasks, run_missing
+from baselines.running import missing_tasks, pairs_of, run_missing, run_pairs
 from baselines.running_options import RunningOptions, share_of
 from tiegym.analysis.comparison import Judged, given_rows, judge, show, write
 from tiegym.analysis.find import is_run_folder
@@ -165,8 +165,8 @@ def choose(tried: Sequence[Sequence[ComparedPolicy]], there: Options) -> list[Co
 
 def stages(
     options: Options,
-) -> Iterator[tuple[list[ComparedPolicy], Sequence[int], RunningOptions]]:
-    """What `compare` runs as arguments of `run_missing`, as far as it is known.
+) -> Iterator[tuple[list[tuple[ComparedPolicy, int]], RunningOptions]]:
+    """What `compare` runs as arguments of `run_pairs`, as far as it is known.
 
     Yields:
         With a grid, the runs of tuning, and as long as one of them is missing no more.
@@ -174,12 +174,12 @@ def stages(
     policies = [_check_and_name(policy, ()) for policy in _read(options)[1]]
     if options.lr_grid:
         tried, there = tuning(policies, options)
-        every = [policy for row in tried for policy in row]
-        yield every, TUNING_SEEDS, there
-        if missing_tasks(every, TUNING_SEEDS, there):
+        pairs = pairs_of([policy for row in tried for policy in row], TUNING_SEEDS)
+        yield pairs, there
+        if missing_tasks(pairs, there):
             return
         policies = choose(tried, there)
-    yield policies, range(options.seeds), options
+    yield pairs_of(policies, range(options.seeds)), options
 
 
 def missing_commands(options: Options, args: Sequence[str]) -> list[str]:
@@ -199,9 +199,10 @@ def missing_commands(options: Options, args: Sequence[str]) -> list[str]:
         )
     rest = [arg for arg in args if arg not in ("--list-missing", "--list_missing")]
     commands = []
-    for policies, seeds, there in stages(options):
-        threads = str(share_of(policies, there).threads)  # which are others on other machines
-        for task in missing_tasks(policies, seeds, there):
+    for pairs, there in stages(options):
+        share = share_of((policy for policy, _ in pairs), there)
+        threads = str(share.threads)  # which are others on other machines
+        for task in missing_tasks(pairs, there):
             name = str(task.folder.relative_to(options.runs_dir))
             arguments = [*rest, "--threads", threads, "--only", name]
             commands.append(python_command("baselines.compare", *arguments))
@@ -219,9 +220,9 @@ def run_only(options: Options, name: str) -> None:
         InputError: If it is none of them; else as `compare`.
     """
     folder = options.runs_dir / name
-    for policies, seeds, there in stages(options):
-        if folder in {policy.folder(there.runs_dir, seed) for policy in policies for seed in seeds}:
-            run_missing(policies, seeds, there, folder)
+    for pairs, there in stages(options):
+        if found := [pair for pair in pairs if pair[0].folder(there.runs_dir, pair[1]) == folder]:
+            run_pairs(found, there)
             return
     raise InputError(
         f"only={name!r} is no run of this comparison as it is now: --list-missing names them"

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiegym import parts
+from tiegym.config import TieConfig
 from tiegym.policies.gradient_split import GradientSplit
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
@@ -56,17 +57,26 @@ class Options(RunOptions):
                 f"until={self.until} must be a number of independent layers from {first}, which "
                 f"pattern={self.pattern!r} begins with, to {len(ties)}"
             )
+        self.used_env()
+
+    def used_env(self) -> TieConfig:
+        """The environment: the given one, but for what splitting needs.
+
+        Raises:
+            ValueError: If they don't go together.
+        """
+        return dataclasses.replace(
+            self.env,
+            action="joint",
+            tie_grad="sum",
+            initial_ties=self.pattern,
+            features="agreement",
+        )
 
 
 def train(options: Options) -> Path:
     """Trains under the policy; returns the run folder."""
-    env_config = dataclasses.replace(
-        options.env,
-        action="joint",
-        tie_grad="sum",
-        initial_ties=options.pattern,
-        features="agreement",
-    )
+    env_config = options.used_env()
     options = dataclasses.replace(options, env=env_config)
     until = env_config.n_layer * env_config.n_parts if options.until is None else options.until
     policy = GradientSplit(env_config, options.every, until)

@@ -4,8 +4,9 @@
 
 After Layer Consistency (2021, arXiv 2105.00812), which is about speech: all layers share weights,
 each training iteration applies the layer d times, d drawn uniformly, and the result can be used at
-any depth. The run's rows and its final figures are at depth env.n-layer, as those of any other run;
-the losses at each depth are in its summary.json, under losses_by_depth.
+any depth. From which range d is drawn there its abstract doesn't say; here it is from --least to
+env.n-layer. The run's rows and its final figures are at depth env.n-layer, as those of any other
+run; the losses at each depth are in its summary.json, under losses_by_depth.
 
 It is the pattern "tied" but for the drawn depths. So env.initial-ties is tied, whatever is given.
 The gradient of the paper is that of all applications: env.tie-grad=sum. An iteration counts as one

@@ -45,7 +45,7 @@ def env_of(run: Path | None, env: TieConfig) -> TieConfig:
 
     Raises:
         InputError: If the run isn't finished, kept no model or a damaged one, or had another number
-            of layers.
+            of layers; or if the environment doesn't go with what is set here.
     """
     source = read_source(run)
     try:
@@ -58,19 +58,22 @@ def env_of(run: Path | None, env: TieConfig) -> TieConfig:
             f"{source.folder} is of {model.shape.n_layer} layers, but env.n_layer={env.n_layer}: "
             "they must be the same"
         )
-    return dataclasses.replace(
-        env,
-        private="norms",
-        choices="tie+freeze",
-        tie_parts="block" if model.n_parts == 1 else "attention+mlp",
-        tie_change="hard",
-        init="gpt2",
-        residual_scale="depth",
-        action="joint",
-        embeddings="frozen",
-        initial_ties=tuple(model.ties.tolist()),
-        initial_weights=str(file),
-    )
+    try:
+        return dataclasses.replace(
+            env,
+            private="norms",
+            choices="tie+freeze",
+            tie_parts="block" if model.n_parts == 1 else "attention+mlp",
+            tie_change="hard",
+            init="gpt2",
+            residual_scale="depth",
+            action="joint",
+            embeddings="frozen",
+            initial_ties=tuple(model.ties.tolist()),
+            initial_weights=str(file),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def train(options: Options) -> Path:

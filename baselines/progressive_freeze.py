@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tiegym.config import TieConfig
 from tiegym.policies.freezing import AutoFreeze, freeze_out, gradient_norms
 from tiegym.policies.scheduled import ScheduledTies
 from tiegym.runs.options import RunOptions
@@ -78,13 +79,22 @@ class Options(RunOptions):
                         f"{name}={value!r} has no effect with rule={self.rule!r}: it belongs to "
                         f'"{rule}"'
                     )
+        self.used_env()
+
+    def used_env(self) -> TieConfig:
+        """The environment: the given one, but for what freezing needs.
+
+        Raises:
+            ValueError: If they don't go together.
+        """
+        return dataclasses.replace(
+            self.env, action="joint", choices="tie+freeze", initial_ties="independent"
+        )
 
 
 def train(options: Options) -> Path:
     """Trains and freezes; returns the run folder."""
-    env_config = dataclasses.replace(
-        options.env, action="joint", choices="tie+freeze", initial_ties="independent"
-    )
+    env_config = options.used_env()
     options = dataclasses.replace(options, env=env_config)
     n_layer, max_iters = env_config.n_layer, env_config.max_iters
     with open_run(options, f"progressive-freeze-{options.rule}") as env:

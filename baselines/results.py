@@ -1,6 +1,7 @@
 """The evidence of docs/results.md: every comparison in it, run and written by one command.
 
     python -m baselines.results --wikitext data/wikitext-2
+    python -m baselines.results --study sharing
 
 Runs go into `runs_dir` and are kept: cut off, the command goes on where it stopped. The tables are
 put into the page between its markers, tables and pictures also into docs/results/. What was found
@@ -12,22 +13,24 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from baselines import cost_of_changing, cost_table
 from baselines.compare import read_row, run_policies
 from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import run_missing
+from baselines.running import run_pairs
 from baselines.running_options import RunningOptions
 from tiegym.analysis import forms
-from tiegym.analysis.comparison import Judged, judge, show, write
+from tiegym.analysis.comparison import judge, show, write
 from tiegym.analysis.rows import Row, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.messages import say
 from tiegym.runs.processes import long_work
 
 LEARNING = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
@@ -41,6 +44,9 @@ NULLS = ("random", "random-fixed", "random-raw")
 SCHEDULES = tuple(
     f"schedules --schedule {name}" for name in ("share-then-unshare", "progressive-split")
 )
+SEEDS = 5
+SHARING = "sharing"
+"""The study that compares no policies, but what changing ties costs them."""
 SMALL = TieConfig(n_embd=48, block_size=48, max_iters=400)
 """Small enough for hundreds of runs on two cores."""
 
@@ -51,10 +57,11 @@ class Options(RunningOptions):
 
     wikitext: Path | None = None
     """Folder with WikiText-2 as train.*, valid.* and test.*; None leaves its studies out."""
-    only: tuple[str, ...] = ()
+    study: tuple[str, ...] = ()
     """Names of studies; none are all."""
-    seeds: int = 5
-    """Runs of each policy: seeds 0, 1, ..."""
+    seeds: int | None = None
+    """Runs of each policy: seeds 0, 1, ...; None is 5, and 10 of the study sharing, which takes at
+    least 8."""
     pretrain_runs: int = 4
     """Runs over which an agent learns in the pretrained protocol."""
     runs_dir: Path = Path("runs/results")
@@ -129,16 +136,17 @@ def studies(pretrain_runs: int) -> list[Study]:
 
 def run_study(study: Study, options: Options) -> list[Row]:
     """Runs what is missing of a study, and returns its rows; raises as `run_missing`."""
-    seeds = range(options.seeds)
+    seeds = range(options.seeds or SEEDS)
     there = dataclasses.replace(options, runs_dir=options.runs_dir / study.setting)
     env = env_of(study, options)
     rows = run_policies([parse_policy(text, env) for text in study.policies], seeds, there)
     for label, command, source, place in _continued(study, env, options):
-        runs: list[Run] = []
-        for seed in seeds:
-            policy = parse_policy(f"{command} {shlex.quote(str(source.folder(place, seed)))}", env)
-            run_missing([policy], [seed], there)
-            runs += read_row(policy, [seed], there.runs_dir).runs
+        pairs = [
+            (parse_policy(f"{command} {shlex.quote(str(source.folder(place, seed)))}", env), seed)
+            for seed in seeds
+        ]
+        run_pairs(pairs, there)
+        runs = [read_row(policy, [seed], there.runs_dir).runs[0] for policy, seed in pairs]
         rows.append(make_row(label, runs))
     return rows
 
@@ -188,17 +196,14 @@ def put_between_markers(page: str, name: str, text: str) -> str:
     return result
 
 
-def put_on_page(judged: Judged, study: Study, page: Path) -> None:
+def put_on_page(name: str, table: str, page: Path) -> None:
     """Writes the table of a study into the page; how to read it the page says once.
 
     Raises:
         InputError: If the page can't be read, or has no place for it.
     """
     try:
-        text = put_between_markers(
-            page.read_text(), study.name, forms.markdown(judged.table, judged.setting)
-        )
-        write_bytes(page, text.encode())
+        write_bytes(page, put_between_markers(page.read_text(), name, table).encode())
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
 
@@ -209,19 +214,37 @@ def chosen(options: Options) -> list[Study]:
     Raises:
         InputError: If one is unknown, or there is nothing to do.
     """
-    if options.seeds < 1:
+    if options.seeds is not None and options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be at least 1")
     if options.pretrain_runs < 1:
         raise InputError(f"pretrain_runs={options.pretrain_runs} must be at least 1")
     every = studies(options.pretrain_runs)
-    if unknown := set(options.only) - {study.name for study in every}:
-        names = ", ".join(study.name for study in every)
-        raise InputError(f"only={sorted(unknown)} is unknown: choose from {names}")
-    wanted = [s for s in every if not options.only or s.name in options.only]
+    names = [*(study.name for study in every), SHARING]
+    if unknown := set(options.study) - set(names):
+        raise InputError(f"study={sorted(unknown)} is unknown: choose from {', '.join(names)}")
+    least = cost_of_changing.LEAST_SEEDS
+    if SHARING in options.study and (options.seeds or least) < least:
+        raise InputError(f"seeds={options.seeds} must be at least {least} in the study {SHARING}")
+    wanted = [s for s in every if not options.study or s.name in options.study]
     missing = [s.name for s in wanted if s.corpus == "wikitext" and options.wikitext is None]
-    if options.only and missing:
+    if options.study and missing:
         raise InputError(f"{', '.join(missing)} needs --wikitext, the folder of its text")
     return [study for study in wanted if study.name not in missing]
+
+
+def run_sharing(options: Options) -> None:
+    """Runs what is missing of the study `sharing`, and writes its tables and its picture."""
+    # Two heads: widths in steps of two come nearer to equal parameters than in steps of four.
+    env = dataclasses.replace(options.env, corpus="stdlib", n_layer=6, n_head=2)
+    there = dataclasses.replace(options, runs_dir=options.runs_dir / SHARING)
+    count = max(options.seeds or cost_of_changing.SEEDS, cost_of_changing.LEAST_SEEDS)
+    rows = cost_of_changing.run(env, range(count), there)
+    folder = options.page.with_suffix("") / SHARING
+    table = cost_table.write(rows, folder)
+    say(f"{table}\nall runs: {folder}/runs.csv\npicture:  {folder}/costs.png", sys.stdout)
+    picture = f"{options.page.stem}/{SHARING}/costs.png"
+    shown = f"[![What changing ties costs in each variant]({picture})]({picture})"
+    put_on_page(SHARING, f"{table}\n{shown}\n", options.page)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -233,7 +256,9 @@ def main(args: Sequence[str] | None = None) -> None:
             folder = options.page.with_suffix("") / study.name
             write(judged, folder)
             show(judged, folder)
-            put_on_page(judged, study, options.page)
+            put_on_page(study.name, forms.markdown(judged.table, judged.setting), options.page)
+        if not options.study or SHARING in options.study:
+            run_sharing(options)
 
 
 if __name__ == "__main__":

@@ -56,62 +56,57 @@ class Engine(Protocol):
 
 
 def run_missing(
-    policies: Iterable[ComparedPolicy],
-    seeds: Sequence[int],
-    options: RunningOptions,
-    only: Path | None = None,
+    policies: Iterable[ComparedPolicy], seeds: Sequence[int], options: RunningOptions
 ) -> None:
-    """Runs every seed of every policy that has no finished run folder yet.
+    """Runs every seed of every policy that has no finished run folder yet; see `run_pairs`."""
+    run_pairs(pairs_of(policies, seeds), options)
+
+
+def pairs_of(
+    policies: Iterable[ComparedPolicy], seeds: Sequence[int]
+) -> list[tuple[ComparedPolicy, int]]:
+    """Every seed of every policy, seed by seed: cut off, it leaves something to compare."""
+    policies = list(policies)
+    return [(policy, seed) for seed in seeds for policy in policies]
+
+
+def run_pairs(pairs: Sequence[tuple[ComparedPolicy, int]], options: RunningOptions) -> None:
+    """Runs a seed of a policy each that has no finished run folder yet.
 
     A run that was cut off goes on where it stopped; finished ones stay. One that another process
     has open is waited for.
 
     Args:
-        policies: What to run.
-        seeds: Seeds of each.
+        pairs: What to run, in this order.
         options: Where, and how many at a time.
-        only: The folder of a run beside which no other is looked at.
 
     Raises:
         InputError: If an option is wrong, a run can't be run as asked for, or kept runs are
             refused.
         RunsFailed: If a run fails for another reason; the others have ended by then.
     """
-    policies = list(policies)
-    tasks = missing_tasks(policies, seeds, options, only)
+    tasks = missing_tasks(pairs, options)
     if tasks:
-        share = share_of(policies, options)
+        share = share_of((policy for policy, _ in pairs), options)
         pool = _start(tasks, share, options)
         _run_all(pool, tasks, f"{len(tasks)} runs, {pool.place}", options)
 
 
 def missing_tasks(
-    policies: Iterable[ComparedPolicy],
-    seeds: Sequence[int],
-    options: RunningOptions,
-    only: Path | None = None,
+    pairs: Sequence[tuple[ComparedPolicy, int]], options: RunningOptions
 ) -> list[Task]:
-    """What `run_missing` runs, seed by seed: cut off, it leaves something to compare.
+    """What `run_pairs` runs.
 
     Args:
-        policies: See `run_missing`.
-        seeds: See `run_missing`.
-        options: See `run_missing`.
-        only: See `run_missing`.
+        pairs: See `run_pairs`.
+        options: See `run_pairs`.
 
     Raises:
-        InputError: As `run_missing`.
+        InputError: As `run_pairs`.
     """
     options.check()
-    policies = list(policies)
-    wanted = {
-        policy.folder(options.runs_dir, seed): (policy, seed)
-        for seed in seeds
-        for policy in policies
-    }
-    if only is not None:
-        wanted = {folder: found for folder, found in wanted.items() if folder == only}
-    share = share_of(policies, options)
+    wanted = {policy.folder(options.runs_dir, seed): (policy, seed) for policy, seed in pairs}
+    share = share_of((policy for policy, _ in pairs), options)
     kept = [(policy, folder) for folder, (policy, _) in wanted.items() if has_begun(folder)]
     anew = stale_folders(kept, None if share.gpu else share.threads, options.stale)
     return [

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tiegym.config import TieConfig
 from tiegym.policies.scheduled import ScheduledTies, progressive_split, share_then_unshare
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
@@ -59,11 +60,20 @@ class Options(RunOptions):
             raise ValueError(
                 f"until={self.until} must be a number of layers, from 1 to {self.env.n_layer}"
             )
+        self.used_env()
+
+    def used_env(self) -> TieConfig:
+        """The environment: the given one, but for what a schedule needs.
+
+        Raises:
+            ValueError: If they don't go together.
+        """
+        return dataclasses.replace(self.env, action="joint", initial_ties="tied")
 
 
 def train(options: Options) -> Path:
     """Trains under the schedule; returns the run folder."""
-    env_config = dataclasses.replace(options.env, action="joint", initial_ties="tied")
+    env_config = options.used_env()
     options = dataclasses.replace(options, env=env_config)
     n_layer, max_iters = env_config.n_layer, env_config.max_iters
     if options.schedule == "share-then-unshare":

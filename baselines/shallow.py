@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiegym import ties as tie_vectors
+from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
@@ -38,14 +39,23 @@ class Options(RunOptions):
         super().__post_init__()
         if self.layers < 1:
             raise ValueError(f"layers={self.layers} must be at least 1, as env.n-layer must")
+        self.used_env()
+
+    def used_env(self) -> TieConfig:
+        """The environment: the given one, but of so many layers, and untied.
+
+        Raises:
+            ValueError: If they don't go together.
+        """
+        action = "layerwise" if self.layers == 1 else self.env.action
+        return dataclasses.replace(
+            self.env, n_layer=self.layers, initial_ties="independent", action=action
+        )
 
 
 def train(options: Options) -> Path:
     """Trains the transformer; returns the run folder."""
-    action = "layerwise" if options.layers == 1 else options.env.action
-    env_config = dataclasses.replace(
-        options.env, n_layer=options.layers, initial_ties="independent", action=action
-    )
+    env_config = options.used_env()
     options = dataclasses.replace(options, env=env_config)
     ties = tie_vectors.parse("independent", options.layers)
     with open_run(options, f"shallow-{options.layers}") as env:

@@ -209,6 +209,8 @@ def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):
     for name in ("population", "sample", "evaluations", "budget"):
         with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
             Options(**{name: 0})
+    with pytest.raises(ValueError, match=r"budget=5 must be at least env.warmup_iters=8"):
+        Options(budget=5, env=dataclasses.replace(ENV, warmup_iters=8))
 
 
 def test_a_text_that_cannot_be_read_ends_the_program_in_one_line(tmp_path, capsys):

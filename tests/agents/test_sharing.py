@@ -110,8 +110,13 @@ def test_a_schedule_changes_both_parts_at_once(tmp_path):
     [
         {"best": [0, 1, 0, 0, 0, 2], "tie_parts": "attention+mlp"},
         {"best": [0, 1, 0, 0], "frozen": [False, True, False, False]},
+        {
+            "best": [0, 1, 0, 0],
+            "tie_parts": "attention+mlp",
+            "frozen": [False, True, True, False],
+        },
     ],
-    ids=["parts", "frozen"],
+    ids=["parts", "frozen", "both"],
 )
 def test_qlearning_finds_the_best_ties_of_both_parts_and_what_to_freeze(problem):
     env = KnownAnswer(sweeps=1, noise=0.1, **problem)
@@ -141,6 +146,19 @@ def test_the_q_network_has_an_output_for_each_choice_of_each_part():
         assert torch.equal(values[: layer + 1], outputs[first : first + layer + 1])
         assert values[3] == outputs[first + layer + 1]  # freezing
         assert (values[layer:3] == values[layer]).all()
+
+
+def test_qlearning_explores_all_choices_that_differ_alike():
+    env = KnownAnswer([0, 1, 2, 3], frozen=[False] * 4)
+    model = qlearning.QLearning("LayerPolicy", env, device="cpu", seed=0)
+    model.exploration_rate = 1.0
+    observation, _ = env.reset(seed=0)
+    for layer in (0, 2):
+        seen = observation | {"layer": np.int64(layer)}
+        drawn = [int(model.predict(seen)[0]) for _ in range(1000)]
+        shares = np.bincount(drawn, minlength=5) / len(drawn)
+        expected = np.array([a <= layer or a == 4 for a in range(5)]) / (layer + 2)
+        assert shares == pytest.approx(expected, abs=0.06)
 
 
 def test_epsilon_falls_once_a_sweep_of_all_parts():

@@ -59,11 +59,15 @@ def test_it_is_an_arm_of_a_comparison():
         ({"until": 5}, "until=5 must be a number of independent layers from 1, which"),
         ({"until": 1, "pattern": "sequence:2"}, "from 2, which pattern='sequence:2' begins with"),
         ({"pattern": "spiral"}, "spiral"),
+        (
+            {"env": dataclasses.replace(ENV, n_layer=1)},
+            "n_layer=1 must be at least 2 with action='j",
+        ),
     ],
 )
 def test_wrong_options_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        Options(env=ENV, **wrong)
+        Options(**{"env": ENV} | wrong)
 
 
 def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):

@@ -13,6 +13,7 @@ from tests.runs import facts
 from tests.tiegym.small import SMALL
 from tiegym import load_model
 from tiegym.config import TieConfig
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.program import run_policy
 from tiegym.runs.recorder import read_run
 
@@ -146,6 +147,8 @@ def test_a_run_without_a_model_that_fits_is_refused(sources, tmp_path):
         attempt(sources["block"], env=dataclasses.replace(ENV, n_layer=5))
     with pytest.raises(ValueError, match=r"has n_embd=16, but this transformer 32"):
         attempt(sources["block"], env=dataclasses.replace(ENV, n_embd=32))
+    with pytest.raises(InputError, match=r"has taylor.*action='joint'"):
+        attempt(sources["block"], env=dataclasses.replace(ENV, features="taylor"))
     bare = tmp_path / "bare"
     shutil.copytree(sources["block"], bare)
     (bare / "model.safetensors").write_bytes(b"nonsense")

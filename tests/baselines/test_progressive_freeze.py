@@ -87,6 +87,11 @@ def test_both_rules_are_arms_of_a_comparison():
     assert parse_policy("progressive_freeze --shape linear", ENV).options.shape == "linear"
 
 
+def test_what_is_given_must_go_with_what_the_program_sets():
+    with pytest.raises(ValueError, match=r"features='taylor' has taylor.*action='joint'"):
+        Options(env=dataclasses.replace(ENV, features="taylor"))
+
+
 def test_the_command_line_explains_itself(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

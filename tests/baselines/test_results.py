@@ -5,10 +5,8 @@ import pytest
 from baselines import results
 from baselines.policies import parse_policy
 from baselines.results import Options, Study, put_between_markers, run_study, studies
-from tests.tiegym.analysis.made_up import make_row
 from tests.tiegym.small import SMALL
 from tiegym import ties
-from tiegym.analysis.comparison import judge
 from tiegym.config import TieConfig
 from tiegym.runs.input_errors import InputError
 
@@ -58,10 +56,11 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
     [
         (["--seeds", "0"], "seeds=0 must be at least 1"),
         (["--pretrain-runs", "0"], "pretrain_runs=0 must be at least 1"),
-        (["--only", "nonsense"], "only=['nonsense'] is unknown: choose from main"),
-        (["--only", "wikitext-6"], "wikitext-6 needs --wikitext"),
-        (["--only", "clip", "--workers", "0"], "workers=0 must be at least 1"),
-        (["--only", "clip", "--runs-dir", "/dev/null/x"], "can't be used"),
+        (["--study", "nonsense"], "study=['nonsense'] is unknown: choose from main"),
+        (["--study", "wikitext-6"], "wikitext-6 needs --wikitext"),
+        (["--study", "sharing", "--seeds", "7"], "seeds=7 must be at least 8 in the study sharing"),
+        (["--study", "clip", "--workers", "0"], "workers=0 must be at least 1"),
+        (["--study", "clip", "--runs-dir", "/dev/null/x"], "can't be used"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
@@ -75,11 +74,31 @@ def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
 
 
 def test_a_page_without_a_place_for_the_table_is_an_input_error(tmp_path):
-    judged = judge([make_row([1.0])])
     (tmp_path / "page.md").write_text("# No markers")
     for page in (tmp_path / "page.md", tmp_path / "nowhere.md"):
         with pytest.raises(InputError, match=r"no place for 'main'|No such file"):
-            results.put_on_page(judged, studies(4)[0], page)
+            results.put_on_page("main", "| table |", page)
+
+
+def test_the_study_of_sharing_is_run_and_put_on_the_page(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- sharing -->\nnothing yet\n<!-- end -->\n")
+    asked = []
+
+    def run(env, seeds, options):
+        asked.append((env.corpus, env.n_layer, env.n_head, env.n_embd, seeds, options.runs_dir))
+        return {}
+
+    monkeypatch.setattr(results.cost_of_changing, "run", run)
+    monkeypatch.setattr(results.cost_table, "write", lambda rows, folder: f"of {folder.name}")
+    results.main(["--study", "sharing", "--page", str(page), "--runs-dir", str(tmp_path)])
+    assert asked == [("stdlib", 6, 2, 48, range(10), tmp_path / "sharing")]
+    text = page.read_text()
+    assert "of sharing" in text
+    assert "(page/sharing/costs.png)" in text
+    assert "nothing yet" not in text
+    results.main(f"--study sharing --page {page} --runs-dir {tmp_path} --seeds 12".split())
+    assert asked[1][4] == range(12)
 
 
 def test_a_table_takes_the_place_of_the_last_one():

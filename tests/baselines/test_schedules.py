@@ -59,3 +59,5 @@ def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):
         Options(schedule="progressive-split", until=7)
     with pytest.raises(ValueError, match="has no effect with schedule='share-then-unshare'"):
         Options(until=3)
+    with pytest.raises(ValueError, match=r"has taylor.*action='joint'"):  # which the program sets
+        Options(env=dataclasses.replace(ENV, features="taylor"))

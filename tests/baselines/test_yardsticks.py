@@ -77,6 +77,8 @@ def test_one_layer_trains_the_same_whatever_the_others_actions_are(tmp_path, act
 def test_a_shallow_transformer_has_at_least_one_layer(layers):
     with pytest.raises(ValueError, match=f"layers={layers} must be at least 1"):
         shallow.Options(layers=layers)
+    with pytest.raises(ValueError, match=r"n_layer=4294967296 must be at most"):
+        shallow.Options(layers=2**32)
 
 
 def test_a_shallow_run_that_is_resumed_is_the_same_program(tmp_path):

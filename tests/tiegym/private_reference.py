@@ -1,7 +1,8 @@
 """What is private to a layer, and soft tie changes, written a second time and plainly.
 
 Every layer has copies of all weights that it uses, and its matrices are summed up before they are
-used; singular values are PyTorch's own. Slow and in float64.
+used; singular values are PyTorch's own. Slow and in float64. Parts that share weights apart, and
+what is frozen, are as in `tiegym.parts`.
 """
 
 import copy
@@ -15,71 +16,76 @@ SCALES = {"attention_out": "attention_scale", "mlp_out": "mlp_scale"}
 
 
 class PrivateReference:
-    """Trains L separate layers; `shared` of tied ones always equals that of their root."""
+    """Trains L separate layers; `shared` of tied units always equals that of their root."""
 
     def __init__(self, model, tie_grad, soft, lr, weight_decay, clip):
         self.shape, self.tie_grad, self.soft = model.shape, tie_grad, soft
         self.lr, self.weight_decay, self.clip = lr, weight_decay, clip
-        self.ties = model.ties.tolist()
-        copied = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.outside = {name: p for name, p in copied.items() if "." not in name}
+        self.ties, self.frozen = model.ties.tolist(), model.frozen
+        self.units = range(len(self.ties))
 
-        def of(kind, layer):
-            head = f"{kind}.{layer}."
-            return {
-                n.removeprefix(head): p.clone() for n, p in copied.items() if n.startswith(head)
-            }
+        def copied(module):
+            return {name: p.detach().clone() for name, p in module.named_parameters()}
 
-        self.shared = [of("blocks", root) for root in model.roots]
-        self.private = [of("private", layer) for layer in range(self.shape.n_layer)]
-        self.moments = {}  # by (kind, layer, name); of independent layers' shared weights only
+        self.outside = {name: p for name, p in copied(model).items() if "." not in name}
+        self.shared = [copied(model.independent(root)) for root in model.roots]
+        self.private = [copied(part) for part in model.private]
+        self.moments = {}  # by (kind, unit or layer, name); of what trains only
 
-    def root(self, layer):
-        while self.ties[layer] != layer:
-            layer = self.ties[layer]
-        return layer
+    def root(self, unit):
+        first = unit - unit % self.shape.n_layer
+        while first + self.ties[unit] != unit:
+            unit = first + self.ties[unit]
+        return unit
+
+    def unit_of(self, layer, matrix):
+        """The unit of a layer that has a matrix: the layer, or with two parts one of them."""
+        return next(u for u in self.units[layer :: self.shape.n_layer] if self.has(u, matrix))
+
+    def has(self, unit, matrix):
+        return f"{matrix}_weight" in self.shared[unit]
 
     def matrix(self, layer, name):
         """What a layer multiplies by: W + B A."""
         private = self.private[layer]
-        weight = self.shared[layer][f"{name}_weight"]
+        weight = self.shared[self.unit_of(layer, name)][f"{name}_weight"]
         return (
             weight + private[f"{name}_b"] @ private[f"{name}_a"]
             if f"{name}_b" in private
             else weight
         )
 
-    def retie(self, ties):
-        layers = range(self.shape.n_layer)
-        old_roots = [self.root(i) for i in layers]
-        before = [{name: self.matrix(i, name) for name in MATRICES} for i in layers]
+    def retie(self, ties, frozen=None):
+        n_layer, units = self.shape.n_layer, self.units
+        old_roots = [self.root(i) for i in units]
+        matrices = {(u, name): u % n_layer for u in units for name in MATRICES if self.has(u, name)}
+        before = {key: self.matrix(layer, key[1]) for key, layer in matrices.items()}
         old_shared, old_moments = copy.deepcopy(self.shared), copy.deepcopy(self.moments)
         self.ties = list(ties)
-        roots = [self.root(i) for i in layers]
-        for i in layers:
+        self.frozen = [False] * len(units) if frozen is None else list(frozen)
+        roots = [self.root(i) for i in units]
+        for i in units:
             self.shared[i] = copy.deepcopy(old_shared[old_roots[roots[i]]])
             for name in self.shared[i]:
                 self.moments.pop(("shared", i, name), None)
-                if roots[i] == i and ("shared", old_roots[i], name) in old_moments:
-                    moments = old_moments["shared", old_roots[i], name]
+                moments = old_moments.get(("shared", old_roots[i], name))
+                if roots[i] == i and not self.frozen[i] and moments is not None:
                     self.moments["shared", i, name] = copy.deepcopy(moments)
         if not self.soft:
             return
-        new_own = [i for i in layers if roots[i] == i and old_roots[i] != i]
-        for i in layers:  # what a root has taken in, its followers have, too
+        new_own = [i for i in units if roots[i] == i and old_roots[i] != i]
+        for i, name in matrices:  # what a root has taken in, its followers have, too
             if roots[i] in new_own:
-                for name in MATRICES:
-                    self.shared[i][f"{name}_weight"] = before[roots[i]][name].clone()
-        for i in layers:
-            for name in MATRICES:
-                if i in new_own:
-                    self.set_term(i, name, self.private[i][f"{name}_a"], 0.0)
-                elif roots[i] not in (i, old_roots[i]):
-                    lost = before[i][name] - self.shared[i][f"{name}_weight"]
-                    u, s, vh = torch.linalg.svd(lost, full_matrices=False)
-                    rank = self.shape.private_parts.rank
-                    b = (u * s)[:, :rank] * math.sqrt(3)
-                    self.set_term(i, name, vh[:rank] / math.sqrt(3), b)
+                self.shared[i][f"{name}_weight"] = before[roots[i], name].clone()
+        for (i, name), layer in matrices.items():
+            if i in new_own:
+                self.set_term(layer, name, self.private[layer][f"{name}_a"], 0.0)
+            elif roots[i] not in (i, old_roots[i]):
+                lost = before[i, name] - self.shared[i][f"{name}_weight"]
+                u, s, vh = torch.linalg.svd(lost, full_matrices=False)
+                rank = self.shape.private_parts.rank
+                b = (u * s)[:, :rank] * math.sqrt(3)
+                self.set_term(layer, name, vh[:rank] / math.sqrt(3), b)
 
     def set_term(self, layer, name, a, b):
         private = self.private[layer]
@@ -94,7 +100,8 @@ class PrivateReference:
         x = self.outside["token_embedding"][tokens] + self.outside["position_embedding"][:length]
         future = torch.full((length, length), -math.inf, dtype=x.dtype).triu(1)
         for i in range(shape.n_layer):
-            own = {**self.shared[i], **self.private[i]}
+            shared = [self.shared[unit] for unit in self.units[i :: shape.n_layer]]
+            own = {k: p for kept in (*shared, self.private[i]) for k, p in kept.items()}
 
             def linear(h, name, own=own, i=i):
                 return h @ self.matrix(i, name).T + own[f"{name}_bias"]
@@ -131,8 +138,8 @@ class PrivateReference:
         for (kind, layer, name), p in weights.items():
             if kind != "shared":
                 gradients[kind, layer, name] = p.grad
-            elif self.root(layer) == layer:
-                users = [k for k in range(self.shape.n_layer) if self.root(k) == layer]
+            elif self.root(layer) == layer and not self.frozen[layer]:
+                users = [k for k in self.units if self.root(k) == layer]
                 users = users if self.tie_grad == "sum" else [layer]
                 gradients[kind, layer, name] = sum(self.shared[k][name].grad for k in users)
         total = torch.sqrt(sum((g**2).sum() for g in gradients.values()))
@@ -142,7 +149,7 @@ class PrivateReference:
                 self.adamw(key, weights[key], gradient * scale)
             for p in weights.values():
                 p.requires_grad_(False)
-            for i in range(self.shape.n_layer):
+            for i in self.units:
                 self.shared[i] = {n: p.clone() for n, p in self.shared[self.root(i)].items()}
         return loss.item()
 

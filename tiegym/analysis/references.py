@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tiegym.analysis.rows import Row, trained_with
+from tiegym.analysis.rows import TRAINING, Row, trained_with
 from tiegym.analysis.verdicts import Comparison, compare_losses
 
 RANDOM, RANDOM_RAW, RANDOM_FIXED = "random_tying", "random_raw", "random_fixed"
@@ -40,11 +40,10 @@ def null_model(rows: Sequence[Row], row: Row) -> Reference | None:
     those that draw from all layerwise actions: of these every action from the layer's own number
     on makes it independent, so chance alone unties more.
     """
-    wanted = [RANDOM_RAW, RANDOM] if draws_raw_actions(row) else [RANDOM]
     choices = trained_with(row, "choices")
     alike = [r for r in others_alike(rows, row) if trained_with(r, "choices") == choices]
-    found = [r for program in wanted for r in alike if r.program == program]
-    return Reference(found[0].policy, found[0].losses) if found else None
+    wanted = (RANDOM_RAW, RANDOM) if draws_raw_actions(row) else (RANDOM,)
+    return next(filter(None, (_nearest(alike, row, program) for program in wanted)), None)
 
 
 def draws_raw_actions(row: Row) -> bool:
@@ -79,8 +78,21 @@ def random_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
     Random tying changes all the time, and changing costs: to be better than it may mean no more
     than to have stopped.
     """
-    found = [r for r in others_alike(rows, row) if r.program == RANDOM_FIXED]
-    return Reference(found[0].policy, found[0].losses) if found else None
+    return _nearest(others_alike(rows, row), row, RANDOM_FIXED)
+
+
+def _nearest(rows: Sequence[Row], row: Row, program: str) -> Reference | None:
+    """The row of a program that was trained most as `row` was: with private parts as it, say.
+
+    Whoever is compared with the best of several null models is compared with a chosen one.
+    """
+    found = [r for r in rows if r.program == program]
+    if not found:
+        return None
+    nearest = max(
+        found, key=lambda r: sum(trained_with(r, k) == trained_with(row, k) for k in TRAINING)
+    )
+    return Reference(nearest.policy, nearest.losses)
 
 
 def best_fixed(rows: Sequence[Row], row: Row) -> Reference | None:

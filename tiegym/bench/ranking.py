@@ -10,6 +10,7 @@ Seeds are all recorded ones; the figures are losses in nats.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,7 +140,8 @@ def report(table: Table, others: Sequence[Table], loss: Literal["val", "test"] =
         compared.append((f"{other.name}", losses, final_losses(other, loss)))
     for name, ours, theirs in compared:
         over_all, within = agreement(ours, theirs, table.n_layer)
-        lines.append(f"| {name} | {over_all:.2f} | {within:.2f} |")
+        shown = "" if math.isnan(within) else f"{within:.2f}"
+        lines.append(f"| {name} | {over_all:.2f} | {shown} |")
     return "\n".join(lines) + "\n"
 
 

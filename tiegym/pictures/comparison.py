@@ -19,7 +19,7 @@ from tiegym.pictures.colors import GREY, PALETTE
 from tiegym.pictures.drawn_runs import PolicyRuns, finals_of, last_episode
 from tiegym.pictures.kinds import KINDS, Look, looks
 from tiegym.pictures.learning_curves import draw_curves, label_ends
-from tiegym.pictures.style import perplexity_axis, plain, save_png, tidy
+from tiegym.pictures.style import in_lines, perplexity_axis, save_png, tidy
 from tiegym.pictures.tie_film import CELL, FILM_TITLE, layer_axis, show_film
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d")
@@ -52,7 +52,9 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
                 f"{run.folder} has no test perplexity: its episode was cut off. Run it again"
             )
     many = len(rows) > len(PALETTE)
-    height = max(3.6, 1.3 + 0.46 * len(rows)) if not many else max(6.0, 1.3 + 0.36 * len(rows))
+    lines = 1 + max(in_lines(row.policy).count("\n") + 1 for row in rows)  # of the longest label
+    of_row = max(0.36 if many else 0.46, 0.16 * lines)
+    height = max(6.0 if many else 3.6, 1.3 + of_row * len(rows))
     width = 11 if not many else 15  # room for the names beside the curves
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
@@ -105,7 +107,7 @@ def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
         axes.plot([x, x], [min(perplexity), max(perplexity)], color=look.color, alpha=0.5)
         axes.plot([min(millions), max(millions)], [y, y], color=look.color, alpha=0.5)
         (marker,) = axes.plot(x, y, **style, markersize=8, linestyle="none", zorder=3)
-        marker.set_label(plain(row.policy))
+        marker.set_label(in_lines(row.policy))
         handles.append((marker, look))
     if not points:
         raise ValueError("no run to draw: all of them diverged")
@@ -165,7 +167,7 @@ def plot_ties(rows: Sequence[PolicyRuns], path: str | Path) -> None:
         show_film(axes, ties, steps[-1]["iteration"], n_layer)
         layer_axis(axes, len(ties[-1]), n_layer, ticks=4)
         axes.set_ylabel("")
-        axes.set_title(plain(row.policy), loc="left", fontsize=9)
+        axes.set_title(in_lines(row.policy), loc="left", fontsize=9)
         tidy(axes)
     for axes in grid[len(rows) :]:
         axes.set_axis_off()
@@ -183,7 +185,7 @@ def _place(drawn: tuple[PolicyRuns, Look]) -> int:
 def _name_front(axes: Axes, front: Mapping[str, tuple[float, float]]) -> None:
     for name, point in front.items():
         axes.annotate(
-            plain(name),
+            in_lines(name),
             point,
             xytext=(7, 7),
             textcoords="offset points",
@@ -240,7 +242,7 @@ def _draw_results(axes: Axes, rows: Sequence[PolicyRuns], shown_as: Sequence[Loo
             axes.plot([mean, mean], [place - 0.3, place + 0.3], color=look.color, linewidth=2.5)
         layers = np.mean([final["n_independent"] for final in finals])
         millions = np.mean([final["trainable_params"] for final in finals]) / 1e6
-        label = f"{plain(row.policy)}\n{layers:.3g} independent, {millions:.3g} M parameters"
+        label = f"{in_lines(row.policy)}\n{layers:.3g} independent, {millions:.3g} M parameters"
         if diverged.any():
             label += f"\n{diverged.sum()} of {len(finals)} diverged"
         labels.append(label)

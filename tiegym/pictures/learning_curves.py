@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from tiegym.pictures.colors import GREY
 from tiegym.pictures.drawn_runs import PolicyRuns, RecordedRun, last_episode
 from tiegym.pictures.kinds import Look
-from tiegym.pictures.style import perplexity_axis, plain, tidy
+from tiegym.pictures.style import in_lines, perplexity_axis, plain, tidy
 
 
 def draw_curves(
@@ -24,7 +24,8 @@ def draw_curves(
         axes: Of any figure.
         rows: The policies.
         shown_as: Their colours.
-        bands: Whether to draw the range over seeds around the mean.
+        bands: Whether to draw the range over seeds around the mean; long names take several lines
+            then, since they are few and stand in a legend.
     """
     lines: list[Line2D] = []
     late: list[float] = []
@@ -32,7 +33,8 @@ def draw_curves(
     for row, look in zip(rows, shown_as, strict=True):
         grid, logs = _curves(row.runs)
         mean, low, high = (np.exp(f(logs, axis=0)) for f in (np.nanmean, np.nanmin, np.nanmax))
-        lines += axes.plot(grid, mean, color=look.color, linewidth=1.6, label=plain(row.policy))
+        label = in_lines(row.policy) if bands else plain(row.policy)
+        lines += axes.plot(grid, mean, color=look.color, linewidth=1.6, label=label)
         if bands:
             axes.fill_between(grid, low, high, color=look.color, alpha=0.18, linewidth=0)
         first.append(float(mean[0]))

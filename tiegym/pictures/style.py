@@ -5,6 +5,7 @@ Nothing touches pyplot: its global state belongs to the user.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -55,6 +56,17 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(labelsize=9)
     axes.xaxis.label.set_fontsize(9.5)
     axes.yaxis.label.set_fontsize(9.5)
+
+
+def in_lines(label: str) -> str:
+    """As `plain`, in as many lines as a long name needs: that of a policy with its options, say.
+
+    Examples:
+        >>> print(in_lines("random --env.private lora:4 --env.tie-change soft"))
+        random --env.private lora:4
+        --env.tie-change soft
+    """
+    return "\n".join(textwrap.wrap(plain(label), 34, break_on_hyphens=False))
 
 
 def perplexity_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:

@@ -5,7 +5,8 @@ own at most, once there are more than `torch._dynamo.config.recompile_limit` (8)
 sizes would reach that with the second size of a process. So each size gets a copy of the function;
 it has a graph for training with and without weight gradients (of either part, where parts share
 weights apart) and one for evaluation; and where gradients of single positions are watched, one more
-for each kind of weights with gradients, since an alias of a parameter is none: 8 at most.
+for each kind of weights with gradients, since an alias of a parameter is none: 8 at most. What
+comes before anything that trains (see `TieConfig.embeddings`) has no gradient: it gets a copy, too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def compiled_block(
             run uncompiled instead.
     """
     kind = tuple(None if p is None else p[0].shape for p in private)
-    function = _function(torch.compile, x.shape, x.dtype, x.device, n_head, kind)
+    function = _function(torch.compile, x.shape, x.dtype, x.device, x.requires_grad, n_head, kind)
     try:
         return function(w, x, n_head, noise, private)
     except torch._dynamo.exc.FailOnRecompileLimitHit as error:
@@ -52,10 +53,14 @@ def _function(
     shape: torch.Size,
     dtype: torch.dtype,
     device: torch.device,
+    learns: bool,
     n_head: int,
     private: tuple[torch.Size | None, ...],
 ) -> BlockFunction:
-    """A compiled copy of the block for one size; `compiler` is `torch.compile` as it is now."""
+    """A compiled copy of the block for one size; `compiler` is `torch.compile` as it is now.
+
+    `learns` is whether the residual stream that goes in has a gradient.
+    """
     name = f"block_{'x'.join(map(str, shape))}_{n_head}"
     code = block.__code__.replace(co_name=name)
     own = types.FunctionType(code, block.__globals__, name)

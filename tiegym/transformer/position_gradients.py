@@ -160,6 +160,8 @@ def first_order_changes(
     mine = dict(model.independent(model.roots[cursor]).named_parameters())
     targets = range(part * model.shape.n_layer, part * model.shape.n_layer + layer)
     by_root: dict[int, Tensor] = {model.roots[cursor]: result.new_zeros(())}
+    if not gradients.whole:  # neither the unit nor one that follows it ran: see `depths`
+        return result
     for target in targets:
         root = model.roots[target]
         if root not in by_root:

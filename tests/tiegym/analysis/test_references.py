@@ -99,6 +99,20 @@ def test_a_policy_is_compared_with_those_with_gradients_of_its_own_kind():
         assert find(rows[:3], ours) is None
 
 
+def test_the_null_models_are_those_that_were_trained_most_alike():
+    """Not the first or the best of several with other private parts."""
+    ours = make_row([1.0, 1.0], "ours", private="norms", lr_decay="cosine", learning_rate=3e-4)
+    for program, find in (("random_tying", null_model), ("random_fixed", random_fixed)):
+        rows = [
+            make_row([0.5, 0.5], "plain", program),
+            make_row([2.0, 2.0], "norms", program, private="norms"),
+            make_row([2.0, 2.0], "both", program, private="norms", lr_decay="cosine"),
+            make_row([0.4, 0.4], "more", program, private="norms+lora:4", lr_decay="cosine"),
+        ]
+        for k, nearest in ((4, "both"), (2, "norms"), (1, "plain")):
+            assert find([*rows[:k], ours], ours).policy == nearest
+
+
 MASKED = make_row([2.0, 2.0], "random", "random_tying")
 RAW = make_row([2.0, 2.0], "random-raw", "random_raw")
 

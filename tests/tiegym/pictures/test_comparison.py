@@ -1,5 +1,6 @@
 """Pictures of comparisons: the results, the trade-off, the ties over time."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -170,6 +171,23 @@ def test_a_comparison_is_one_png_with_each_policy_and_each_run(tmp_path, figures
     assert curve.get_xdata().tolist() == [4 * k for k in range(1, 11)]
     expected = np.exp(np.mean(np.log([20 + 10, 22 + 10, 21 + 10])))
     assert curve.get_ydata()[-1] == pytest.approx(expected)
+
+
+def test_names_with_many_options_take_several_lines_and_nothing_overlaps(tmp_path, figures):
+    options = "--env.private norms+scales+lora:4 --env.tie-change soft --env.lr-decay cosine"
+    rows = [row(f"random {options} --env.warmup-iters {k}", run(20 + k)) for k in range(4)]
+    plots.plot_comparison(rows, tmp_path / "comparison.png")
+    plots.plot_ties(rows, tmp_path / "ties.png")
+    comparison, over_time = figures
+    left, right = comparison.axes
+    assert left.get_window_extent().width > 200  # of 1,210: the names don't squeeze the axes
+    assert right.get_window_extent().width > 200
+    labels = [label.get_window_extent() for label in left.get_yticklabels()]
+    assert all(a.y0 >= b.y1 for a, b in itertools.pairwise(labels))
+    legend, room = right.get_legend().get_window_extent(), right.get_window_extent()
+    assert room.x0 <= legend.x0
+    titles = [axes._left_title.get_window_extent() for axes in over_time.axes[:3]]
+    assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(titles))
 
 
 def test_the_steep_beginning_of_a_curve_is_left_out_of_the_scale(tmp_path, figures):

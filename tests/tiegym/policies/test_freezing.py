@@ -40,6 +40,8 @@ def test_autofreezes_test_freezes_what_lies_below_the_first_layer_of_great_chang
     assert first_to_train(before, now, 0, 100) == 4
     assert first_to_train(before, now, 1, 50) == 3  # of 0.2, 0.05, 0.5, 0.6: the median is 0.35
     assert first_to_train(before, now, 4, 50) == 4  # the last one is never frozen
+    # Changes are relative to the norms before: 1 and 1/2, not 1/2 and 1.
+    assert first_to_train(np.array([1.0, 2.0]), np.array([2.0, 1.0]), 0, 100) == 0
     assert first_to_train(np.zeros(2), np.array([0.0, 1.0]), 0, 50) == 1  # nothing is divided by 0
 
 

@@ -32,6 +32,8 @@ def observation(ties, agreement, iteration, config=CONFIG):
         # Where both sides differ most.
         ([0] * 6, [0.9, 0.9, 0.8, 0.9, 0.2, 0.3], [0, 0, 0, 0, 4, 4]),
         ([0] * 6, [-0.5, 0.9, 0.8, 0.9, 0.8, 0.9], [0, 1, 1, 1, 1, 1]),
+        # By the variance between both sides: 9 * 0.53^2 in the middle, 5 * 0.64^2 at the edge.
+        ([0] * 6, [1.0, 0.6, 0.6, 0.2, 0.2, 0.2], [0, 0, 0, 3, 3, 3]),
         # All alike: in the middle, the first side one larger; the first of two groups.
         ([0] * 6, [0.5] * 6, [0, 0, 0, 3, 3, 3]),
         ([0] * 5 + [5], [0.5] * 6, [0, 0, 0, 3, 3, 5]),

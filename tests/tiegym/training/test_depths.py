@@ -69,6 +69,19 @@ def test_losses_can_be_asked_for_at_any_depth():
     assert env.test_loss(4) == env.test_loss() != env.test_loss(1)
 
 
+def test_features_of_positions_that_do_not_run_say_that_nothing_depends_on_them():
+    features = {"features": "agreement+taylor", "tie_grad": "sum", "initial_ties": "0,1,1,1"}
+    env = env_at([2, 2, 2, 4] * 3, **features)
+    observation, *_ = env.step(1)  # ends at depth 2; the cursor is on layer 2, which doesn't run
+    assert observation["layer_stats"].tolist() == [1, 0] * 4
+    observation, *_ = env.step(1)  # ends at depth 4; the cursor is on layer 3
+    agreement, taylor = observation["layer_stats"].reshape(4, 2).T
+    assert agreement[0] == 1
+    assert (agreement[1:] < 1).all()
+    assert taylor[0] != 0
+    assert taylor[1:].tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("depths", "config", "message"),
     [

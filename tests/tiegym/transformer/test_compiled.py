@@ -107,10 +107,11 @@ def test_parts_and_frozen_layers_need_few_graphs_whatever_the_ties(counter):
         ({"tie_grad": "owner", "features": "taylor"}, 4),
         ({"features": "taylor", **BOTH}, 8),
         ({"features": "agreement", "action": "joint", **BOTH}, 8),
+        ({"embeddings": "frozen", "action": "joint", **BOTH}, 9),
     ],
     ids=str,
 )
-def test_features_of_positions_need_few_graphs_more(counter, changes, most):
+def test_features_of_positions_and_frozen_embeddings_need_few_graphs_more(counter, changes, most):
     changes = {"tie_grad": "sum", "max_iters": 100, "n_embd": 24} | changes
     plain, compiled = (tiegym.TieEnv(**SMALL | changes, compile=flag) for flag in (False, True))
     plain.action_space.seed(0)

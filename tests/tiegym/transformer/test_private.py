@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiegym.private_reference import MATRICES, PrivateReference
-from tests.tiegym.transformer.test_tying import CLIP, LR, WEIGHT_DECAY, batch, iterate, tie_vectors
-from tiegym import ties
+from tests.tiegym.transformer.test_tying import CLIP, LR, WEIGHT_DECAY, batch, iterate
+from tests.tiegym.transformer.test_tying_parts import states
+from tiegym import parts, ties
 from tiegym.transformer import tying
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
@@ -36,51 +37,55 @@ def build(vector, private, tie_grad="owner", seed=0, **options):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    start=tie_vectors(),
-    sequence=st.lists(tie_vectors(), min_size=1, max_size=5),
+    n_parts=st.sampled_from([1, 2]),
+    data=st.data(),
     private=st.sampled_from(KINDS),
     tie_grad=st.sampled_from(["owner", "sum"]),
     soft=st.booleans(),
 )
 def test_training_with_private_parts_equals_the_plain_reference(
-    start, sequence, private, tie_grad, soft
+    n_parts, data, private, tie_grad, soft
 ):
+    """Whatever else is shared apart, changed softly or frozen."""
     soft = soft and "lora" in private
-    model, optimizer = build(start, private, tie_grad)
+    model, optimizer = build(data.draw(states(n_parts))[0], private, tie_grad)
     reference = PrivateReference(model, tie_grad, soft, LR, WEIGHT_DECAY, CLIP)
-    for k, vector in enumerate(sequence):
-        tying.retie(model, optimizer, vector, soft=soft)
-        reference.retie(vector)
+    for k in range(data.draw(st.integers(1, 5))):
+        vector, frozen = data.draw(states(n_parts))
+        tying.retie(model, optimizer, vector, frozen, soft=soft)
+        reference.retie(vector, frozen)
         tokens, _ = batch(99)
         with torch.no_grad():
             torch.testing.assert_close(model(tokens), reference.logits(tokens))
         for seed in (10 * k, 10 * k + 1):
             loss = iterate(model, optimizer, seed)
             assert loss == pytest.approx(reference.iterate(*batch(seed)), abs=1e-9)
-        n = ties.n_independent(vector)
-        assert sum(p.numel() for p in model.parameters()) == model.shape.params(n)
-        expected = tying.expected_state_bytes(model.shape, n, torch.float64)
-        assert tying.model_state_bytes(model, optimizer) == expected
+        trained = parts.trained(vector, frozen, model.shape.n_layer)
+        in_training = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert in_training == model.shape.params(*trained)
+        still = sum(p.numel() for p in model.parameters()) - in_training
+        expected = tying.expected_state_bytes(model.shape, trained[0], torch.float64, trained[1])
+        assert tying.model_state_bytes(model, optimizer) == expected + 8 * still
     compare(model, optimizer, reference)
 
 
 def compare(model, optimizer, reference):
     close = {"rtol": 1e-5, "atol": 1e-7}
-    for layer, root in enumerate(model.roots):
+    for unit, root in enumerate(model.roots):
         of_block = dict(model.independent(root).named_parameters())
         for name, p in of_block.items():
-            mine, its = p.detach().clone(), reference.shared[layer][name].clone()
+            mine, its = p.detach().clone(), reference.shared[unit][name].clone()
             if name == "qkv_bias":  # the keys' has no gradient: AdamW amplifies its rounding
                 keys = slice(model.shape.n_embd, 2 * model.shape.n_embd)
                 mine[keys], its[keys] = 0, 0
             torch.testing.assert_close(mine, its, **close)
-            if layer == root and name != "qkv_bias":
-                torch.testing.assert_close(
-                    optimizer.state[p]["exp_avg"],
-                    reference.moments["shared", layer, name][1],
-                    **close,
-                )
-        part = model.private_part(layer)
+            if model.frozen[root]:
+                assert p not in optimizer.state
+            elif unit == root and name != "qkv_bias":
+                step, exp_avg, _ = reference.moments["shared", unit, name]
+                assert optimizer.state[p]["step"] == step
+                torch.testing.assert_close(optimizer.state[p]["exp_avg"], exp_avg, **close)
+    for layer, part in enumerate(model.private):
         for name, p in part.named_parameters():
             if name.endswith(("_a", "_b")):  # known but for the sign of each direction: see below
                 continue
