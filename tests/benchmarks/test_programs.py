@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import breakdown, features, private_cost, scaling, throughput
+from benchmarks import breakdown, features, many_runs, private_cost, scaling, throughput
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
@@ -116,3 +116,14 @@ def test_the_worth_of_taylor_is_measured_on_every_tie_that_differs(capsys):
     assert len(features.foreseen(options, "tied", 0)) == 0
     features.run(options)
     assert capsys.readouterr().out.count("| sequence:3 | ") == 1
+
+
+def test_what_many_runs_cost_is_counted(tmp_path, capsys):
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "config.json").write_text("1234")
+    (tmp_path / "agent" / "events").write_text("1" * 1000)
+    many_runs.main([str(tmp_path), "--tasks", "0"])
+    said = capsys.readouterr().out.splitlines()
+    counted = "2 files, 1,004 bytes (agent/events 1,000, config.json 4)"
+    assert said[0] == f"{tmp_path}: {counted}"
+    assert said[1].startswith("a run is sent as ")
