@@ -31,7 +31,6 @@ from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.bench.environment import Recorded
 from tiegym.config import TieConfig
-from tiegym.data.corpora import load_corpus
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import Journal
@@ -41,6 +40,7 @@ from tiegym.runs.progress import Progress
 from tiegym.runs.regular_files import open_to_write
 from tiegym.runs.same_run import check_corpus
 from tiegym.ties import Ties
+from tiegym.training.load import load_data
 from tiegym.training.trainer import Trainer
 
 
@@ -113,12 +113,12 @@ class TrainingRuns:
         self.config = dataclasses.replace(config, max_iters=budget)
         self.budget, self.seed, self.progress = budget, seed, progress
         try:
-            corpus = load_corpus(config.corpus, config.tokenizer)
-            self.trainer = Trainer(self.config, corpus)
+            data = load_data(config)
+            self.trainer = Trainer(self.config, data)
         except (OSError, ValueError) as error:
             raise InputError(str(error)) from error
-        self.sha256 = corpus.sha256
-        """Of the text."""
+        self.sha256 = data.sha256
+        """Of the data."""
         self.iterations = 0
         """Run so far, over all candidates."""
 

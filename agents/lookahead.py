@@ -117,7 +117,8 @@ class Lookahead:
     @property
     def actions(self) -> Actions:
         """What the environment's actions mean."""
-        return Actions.of(self.env.config)
+        actions: Actions = self.env.actions
+        return actions
 
     def choices(self, observation: dict[str, Any]) -> list[tuple[Any, Ties]]:
         """The actions to try and the choices they lead to; the first changes nothing.

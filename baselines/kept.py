@@ -6,7 +6,6 @@ decides a run is in its record: the text, the table, the code, PyTorch and its t
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any, Literal
 
 from baselines.policies import ComparedPolicy
 from tiegym.bench.table import load_table
-from tiegym.data.corpora import load_corpus
+from tiegym.config import TieConfig
 from tiegym.runs.folder import read_config
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.source_code import source_sha256
+from tiegym.training.load import load_data
 
 Stale = Literal["refuse", "rerun", "keep"]
 
@@ -40,7 +40,7 @@ def stale_folders(
             text can't be read.
     """
     reasons: dict[str, list[Path]] = {}
-    text_sha256 = functools.cache(_text_sha256)  # a text may be edited before the next call
+    text_sha256 = _data_sha256()
     for policy, folder in kept:
         for reason in _differences(policy, folder, threads, text_sha256):
             reasons.setdefault(reason, []).append(folder)
@@ -55,7 +55,7 @@ def _differences(
     policy: ComparedPolicy,
     folder: Path,
     threads: int | None,
-    text_sha256: Callable[[str, str], str],
+    text_sha256: Callable[[TieConfig], str],
 ) -> list[str]:
     try:
         config = read_config(folder)
@@ -64,7 +64,7 @@ def _differences(
     found = []
     text = config.get("corpus_sha256")
     env = policy.options.env
-    if text is not None and text != text_sha256(env.corpus, env.tokenizer):
+    if text is not None and text != text_sha256(env):
         found.append(TEXT)
     if config.get("source_sha256") != source_sha256(policy.module):
         found.append("their code was another")
@@ -84,11 +84,20 @@ def _version(config: dict[str, Any]) -> Any:
     return versions.get("torch") if isinstance(versions, dict) else None
 
 
-def _text_sha256(corpus: str, tokenizer: str) -> str:
-    try:
-        return load_corpus(corpus, tokenizer).sha256
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
+def _data_sha256() -> Callable[[TieConfig], str]:
+    """What hashes the data of environments, each once: it may be edited before the next call."""
+    known: dict[tuple[str, str, str, str, int], str] = {}
+
+    def sha256(env: TieConfig) -> str:
+        key = (env.model, env.task, env.corpus, env.tokenizer, env.block_size)
+        if key not in known:
+            try:
+                known[key] = load_data(env).sha256
+            except (OSError, ValueError) as error:
+                raise InputError(str(error)) from error
+        return known[key]
+
+    return sha256
 
 
 def _refusal(reasons: dict[str, list[Path]]) -> str:

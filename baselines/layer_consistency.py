@@ -55,6 +55,11 @@ class Options(RunOptions):
             )
         if self.deepest is not None and self.deepest < 1:
             raise ValueError(f"deepest={self.deepest} must be at least 1, or None for env.n-layer")
+        if self.env.model != "gpt":
+            raise ValueError(
+                f'env.model={self.env.model!r} must be "gpt": other models run all their layers, '
+                "each once"
+            )
         if self.env.private != "none":
             raise ValueError(
                 f'env.private={self.env.private!r} must be "none": one layer that is applied any '

@@ -92,7 +92,7 @@ class Clock:
 
 def parts_of_a_step(env: TieEnv, action: Any) -> dict[str, float]:
     """Seconds of each part of one env step; the env has made its first step already."""
-    trainer, model, clock = env._trainer, env.model, Clock()
+    trainer, model, clock = env._trainer, timing.our_model(env), Clock()
     training = clock.wrapped("forward pass and loss", model.loss)
     evaluation = clock.wrapped("evaluation", model.loss)
 
@@ -104,9 +104,9 @@ def parts_of_a_step(env: TieEnv, action: Any) -> dict[str, float]:
         stack.enter_context(patch.object(model, "loss", loss))
         for owner, attribute, name in (
             (trainer, "retie", "tie change"),
-            (trainer.data, "sample", "batches"),
+            (trainer.workload.data, "sample", "batches"),
             (trainer, "train", "training loop itself"),
-            (trainer, "validation_loss", "evaluation"),
+            (trainer, "validate", "evaluation"),
             (torch.Tensor, "backward", "backward pass"),
             (torch.nn.utils, "clip_grad_norm_", "gradient clipping"),
             (trainer.optimizer, "step", "AdamW"),
@@ -135,7 +135,7 @@ def profile(name: str, options: Options, **config: Any) -> None:
             samples[part].append(seconds)
     parts = {part: statistics.median(seconds) for part, seconds in samples.items()}
     step = statistics.median(whole)
-    model, c = env.model, env.config
+    model, c = timing.our_model(env), env.config
     rate = matrix_rate(model.token_embedding.device, model.compute_dtype)
     tokens = c.batch_size * c.block_size
     trained = len(set(model.roots)) if c.tie_grad == "owner" else c.n_layer

@@ -35,14 +35,15 @@ def env_step_over_bare_loop(options: Options) -> Quartiles:
     env.reset(seed=0)
     env.step(0)
     k, config = env.config.iters_per_step, env.config
-    batches = random_batches(env.model, k, config.batch_size)
+    model = timing.our_model(env)
+    batches = random_batches(model, k, config.batch_size)
 
     def step() -> float:
         total = seconds(lambda: env.step(0))
         return total - float(env.step_stats["seconds_evaluation"])
 
     def bare() -> float:
-        return seconds(lambda: bare_iterations(env.model, env.optimizer, batches, config.grad_clip))
+        return seconds(lambda: bare_iterations(model, env.optimizer, batches, config.grad_clip))
 
     return paired_ratio(step, bare, options.repeats)
 

@@ -60,11 +60,13 @@ def speedup(
         device=options.device,
     )
     env.reset(seed=0)
-    device = env.model.token_embedding.device
+    model, corpus = timing.our_model(env), env.corpus
+    assert corpus is not None
+    device = model.device
     mixed = resolve_dtype("auto", device)[1] == torch.bfloat16
     plain = PlainLoop(
-        env.model.shape,
-        env.corpus.train.astype(np.int64),
+        model.shape,
+        corpus.train.astype(np.int64),
         env.config.batch_size,
         "bfloat16-mixed" if mixed else "float32",
         device,

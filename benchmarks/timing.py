@@ -10,10 +10,17 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from tiegym.env import TieEnv
 from tiegym.transformer.gpt import TiedTransformer
 
 Quartiles = tuple[float, float, float]
 """Lower quartile, median and upper quartile."""
+
+
+def our_model(env: TieEnv) -> TiedTransformer:
+    """The transformer of an environment whose model is "gpt"."""
+    assert isinstance(env.model, TiedTransformer)
+    return env.model
 
 
 def seconds(work: Callable[[], object]) -> float:

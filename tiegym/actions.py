@@ -7,7 +7,7 @@ no more. What a unit is, is in `tiegym.parts`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.config import Action, TieConfig
 from tiegym.parts import PARTS
@@ -34,18 +35,22 @@ class Actions:
         n_layer: Layers L.
         n_parts: Parts P of a layer.
         freeze: Whether a unit may be frozen.
+        kinds: Of each layer, where only layers of one kind may share weights: what names one of
+            another kind then means what `tiegym.ties.within_kinds` makes of it.
     """
 
     kind: Action
     n_layer: int
     n_parts: int = 1
     freeze: bool = False
+    kinds: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, config: TieConfig) -> Actions:
-        """Those of an environment's configuration."""
+    def of(cls, config: TieConfig, kinds: Sequence[str] | None = None) -> Actions:
+        """Those of an environment's configuration; kinds as in the attributes."""
         n_parts = len(PARTS[config.tie_parts])
-        return cls(config.action, config.n_layer, n_parts, config.choices == "tie+freeze")
+        own = None if kinds is None else tuple(kinds)
+        return cls(config.action, config.n_layer, n_parts, config.choices == "tie+freeze", own)
 
     @classmethod
     def seen(
@@ -109,6 +114,24 @@ class Actions:
             return spaces.Discrete(self.n_layer + self.freeze)
         return spaces.Discrete(self.n_parts * self._pairs_of_part)
 
+    def initial_ties(self, config: TieConfig) -> Ties:
+        """The ties that an episode begins with, (P L,); a pattern's as far as kinds allow.
+
+        Raises:
+            ValueError: If a tie vector ties layers of two kinds.
+        """
+        ties = parts.parse(config.initial_ties, self.n_layer, self.n_parts)
+        if self.kinds is None:
+            return ties
+        within = tie_vectors.within_kinds(ties, self.kinds)
+        if not isinstance(config.initial_ties, str) and (within != ties).any():
+            raise ValueError(
+                f"initial_ties={config.initial_ties} ties layers of two kinds, but only those of "
+                f"one can share weights; the layers are {', '.join(self.kinds)}. Nearest is "
+                f"{tuple(within.tolist())}"
+            )
+        return within
+
     def first(self) -> int:
         """The unit under the cursor after reset; 0 where actions name the unit themselves."""
         return self.turns[0] if self.kind == "layerwise" else 0
@@ -130,7 +153,7 @@ class Actions:
         result = choices.copy()
         if self.kind == "joint":
             result[sorted(self.turns)] = action
-            return result
+            return self._within_kinds(result)
         action = int(action)
         if self.kind == "pair":
             part, index = divmod(action, self._pairs_of_part)
@@ -141,7 +164,21 @@ class Actions:
         else:
             layer = int(self.layer[unit])
             result[unit] = layer + 1 if action == self.n_layer else min(action, layer)
-        return result
+        return self._within_kinds(result)
+
+    def _within_kinds(self, choices: Ties) -> Ties:
+        """What is meant where layers of two kinds can't share weights."""
+        if self.kinds is None:
+            return choices
+        ties, frozen = self.ties_of(choices)
+        return self.choices(tie_vectors.within_kinds(ties, self.kinds), frozen)
+
+    def _meant(self, layer: int, choices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which choices of a layer name one of its own kind, or none."""
+        if self.kinds is None:
+            return np.ones(len(choices), dtype=np.bool_)
+        others = [choice < layer and self.kinds[choice] != self.kinds[layer] for choice in choices]
+        return ~np.array(others, dtype=np.bool_)
 
     def choose(self, unit: int, choice: int) -> np.int64:
         """The action by which a unit makes a choice; of "layerwise" and "pair".
@@ -164,15 +201,19 @@ class Actions:
     def mask(self, unit: int) -> npt.NDArray[np.bool_]:
         """The actions that differ from each other, bool; all ones but for "layerwise".
 
-        For "joint" it has an entry for each choice of each unit, as mask-aware agents want it.
+        For "joint" it has an entry for each choice of each layer, as mask-aware agents want it.
+        Where layers are of two kinds, those that name one of another kind are no such actions.
         """
+        if self.kind == "layerwise":
+            layer, actions = self.layer[unit], np.arange(self.n_layer + self.freeze)
+            mask: npt.NDArray[np.bool_] = (actions <= layer) | (actions == self.n_layer)
+            return mask & self._meant(int(layer), actions)
         if self.kind == "joint":
-            return np.ones(self.n_choices[self.turns].sum(), dtype=np.bool_)
-        if self.kind == "pair":
-            return np.ones(self.n_parts * self._pairs_of_part, dtype=np.bool_)
-        actions = np.arange(self.n_layer + self.freeze)
-        mask: npt.NDArray[np.bool_] = (actions <= self.layer[unit]) | (actions == self.n_layer)
-        return mask
+            units = [(int(self.layer[u]), int(self.n_choices[u])) for u in self.turns]
+            return np.concatenate([self._meant(layer, np.arange(n)) for layer, n in units])
+        pairs = [self._meant(layer, np.arange(layer + 1)) for layer in range(self.n_layer)]
+        freezing = np.ones(self.freeze * self.n_layer, dtype=np.bool_)
+        return np.tile(np.concatenate([*pairs, freezing]), self.n_parts)
 
     def cursor(self, observation: Mapping[str, Any]) -> int:
         """The unit under the cursor of an observation."""

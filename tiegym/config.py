@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tiegym import config_checks, parts
 from tiegym import features as layer_features
-from tiegym import parts
 from tiegym import private as private_parts
 from tiegym.argument_types import check_types, make_plain
-from tiegym.data import sources, tokenization
 
 Action = Literal["layerwise", "pair", "joint"]
 Choices = Literal["tie", "tie+freeze"]
@@ -30,6 +28,7 @@ TieChange = Literal["hard", "soft"]
 Init = Literal["gpt2", "admin"]
 ResidualScale = Literal["depth", "group"]
 Embeddings = Literal["trained", "frozen"]
+Merge = Literal["first", "mean"]
 Dtype = Literal["auto", "float32", "bfloat16-mixed", "bfloat16"]
 
 
@@ -39,9 +38,21 @@ class TieConfig:
 
     Raises:
         ValueError: At construction, naming the argument, its value and what is allowed.
-        FileNotFoundError: If `corpus` or `tokenizer` is a path that isn't there.
+        FileNotFoundError: If `corpus`, `tokenizer` or `model` is a path that isn't there.
+        ImportError: If the model is of `transformers`, which isn't installed.
     """
 
+    model: str = "gpt"
+    """gpt (ours, the fast one); a model type of the library transformers with fresh weights, such
+    as llama, bert or vit; or hf:ID_OR_FOLDER, a pretrained model, whose n_layer, n_head, n_embd and
+    tokenizer take the place of the defaults. Of an encoder with a decoder (T5, BART) the layers of
+    the decoder are tied, and those of the encoder stay as they are."""
+    model_config: str = "{}"
+    """Further entries of the configuration of a model of transformers, a JSON object such as
+    {"intermediate_size": 512}."""
+    task: str = "auto"
+    """language-modeling, masked-language-modeling, classification, question-answering or
+    image-classification; auto takes what the model is made for."""
     n_layer: int = 6
     """Transformer blocks L; with one there is nothing to decide (for comparisons by depth)."""
     n_head: int = 4
@@ -54,7 +65,8 @@ class TieConfig:
     """Dropout probability, in [0, 1)."""
     corpus: str = "stdlib"
     """stdlib, a named data set (wikitext-2, wikitext-103, lambada, lm1b, ptb, tiny-shakespeare),
-    hf:ID[:CONFIG], the path of a file or folder, synthetic:N, or nested:N."""
+    hf:ID[:CONFIG], the path of a file or folder, synthetic:N, or nested:N. Of other tasks than
+    language modelling: stdlib, glue:NAME, squad, digits, cifar10, hf:ID[:CONFIG], or a path."""
     tokenizer: str = "bytes"
     """bytes, bpe-N, word[-N], gpt2, or the path of a tokenizer.json."""
     batch_size: int = 8
@@ -75,7 +87,8 @@ class TieConfig:
     gradient; batch_size must be a multiple."""
     private: str = "none"
     """What every layer keeps to itself whatever its ties: none, or norms, scales (a gain on each
-    residual branch) and lora:R (a term of rank R beside each matrix), joined with +."""
+    residual branch) and lora:R (a term of rank R beside each matrix), joined with +. Models of
+    transformers know none and norms."""
     tie_change: TieChange = "hard"
     """hard: what a layer that gets tied had is lost; soft: what its term of rank R can hold of it
     is kept there, and goes back into its weights when it is untied; needs private=lora:R."""
@@ -105,6 +118,9 @@ class TieConfig:
     initial_ties: str | tuple[int, ...] = "tied"
     """Tie vector at the start: a pattern such as cycle:2, or a vector such as 0,0,2,2; with
     tie_parts=attention+mlp a pattern for both, or both vectors one behind the other."""
+    merge: Merge = "first"
+    """Where layers of a pretrained model are tied at the start: first keeps the weights of the
+    first of them, their root; mean takes the mean of all of them."""
     tie_grad: TieGrad = "owner"
     """owner: only a layer's own position gives its weights a gradient; sum: all positions that
     use them do."""
@@ -140,71 +156,21 @@ class TieConfig:
     """Tokens whose logits exist at a time; 0 is all; None chooses by vocabulary and device."""
 
     def __post_init__(self) -> None:
-        """Checks every argument; NumPy's scalars, paths and lists become plain values."""
+        """Checks every argument; NumPy's scalars, paths and lists become plain values.
+
+        Of a model of `transformers`, what is left to its configuration is filled in: its task,
+        and of a pretrained one its sizes and its tokenizer.
+        """
         make_plain(self)
         check_types(self, but="initial_ties")  # a pattern's name or any sequence of integers
-        _check_sizes(self)
+        for name, value in config_checks.filled_in(self).items():
+            object.__setattr__(self, name, value)
+        config_checks.check(self)
         if not isinstance(self.initial_ties, str):
             vector = parts.validate(self.initial_ties, self.n_layer, self.n_parts)
             object.__setattr__(self, "initial_ties", tuple(vector.tolist()))
-        if self.n_embd % self.n_head:
-            raise ValueError(
-                f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}: "
-                "each head gets an equal share of the width"
-            )
-        if self.batch_size % self.grad_accum:
-            raise ValueError(
-                f"batch_size={self.batch_size} is not divisible by grad_accum={self.grad_accum}: "
-                "each micro-batch gets an equal share of the sequences"
-            )
-        private = private_parts.parse(self.private)
-        private_parts.check(private, self.n_embd, self.tie_change, self.init)
-        object.__setattr__(self, "private", str(private))
-        names = layer_features.parse(self.features)
-        layer_features.check(names, self.tie_grad, self.action)
-        object.__setattr__(self, "features", "+".join(names))
-        drawn = self.initial_weights is None
-        for name, default in (("init", "gpt2"), ("residual_scale", "depth")):
-            alone = f"{default!r} with initial_weights, which take the place of what it would set"
-            _require(self, name, drawn or getattr(self, name) == default, alone)
-        _require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
-        _require(self, "learning_rate", self.learning_rate > 0, "positive")
-        _require(
-            self,
-            "warmup_iters",
-            0 <= self.warmup_iters <= self.max_iters,
-            f"from 0 to max_iters={self.max_iters}",
-        )
-        for name in ("weight_decay", "grad_clip", "param_cost"):
-            _require(self, name, getattr(self, name) >= 0, "zero or positive")
-        if self.param_cost and not self.reward.endswith("ppl_params"):
-            raise ValueError(
-                f"param_cost={self.param_cost} has no effect with reward={self.reward!r}: "
-                'choose reward="ppl_params" or "delta_ppl_params"'
-            )
-        _require(
-            self,
-            "test_tokens",
-            self.test_tokens is None or self.test_tokens >= 1,
-            "at least 1, or None for the whole split",
-        )
-        _require(
-            self,
-            "loss_chunk",
-            self.loss_chunk is None or self.loss_chunk >= 0,
-            "at least 1, 0 for all logits at once, or None to choose",
-        )
-        # exp(divergence_loss) is the worst perplexity that is ever reported: keep it finite.
-        _require(self, "divergence_loss", 0 < self.divergence_loss <= 80, "in (0, 80] nats")
-        _require(
-            self,
-            "device",
-            re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device) is not None,
-            "auto, cpu, cuda, cuda:N or mps",
-        )
-        parts.parse(self.initial_ties, self.n_layer, self.n_parts)
-        sources.validate_corpus(self.corpus)
-        tokenization.validate_tokenizer(self.tokenizer)
+        object.__setattr__(self, "private", str(private_parts.parse(self.private)))
+        object.__setattr__(self, "features", "+".join(self.feature_names))
 
     @property
     def n_parts(self) -> int:
@@ -252,11 +218,6 @@ PAPER: dict[str, Any] = {
 """What TieEnvPaper-v0 sets: the protocol of the paper's research code, 300 sweeps of 47 layers."""
 
 
-def _require(config: TieConfig, name: str, holds: bool, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}={getattr(config, name)!r} must be {allowed}")
-
-
 def default_arguments() -> dict[str, Any]:
     """Every field of `TieConfig` with its default."""
     return {field.name: field.default for field in dataclasses.fields(TieConfig)}
@@ -266,7 +227,7 @@ def arguments_since_0_1() -> dict[str, Any]:
     """The defaults of the fields that 0.1 didn't have: what its records mean by not naming them."""
     later = {"warmup_iters", "lr_decay", "choices", "tie_parts"}
     later |= {"grad_accum", "private", "tie_change", "init", "residual_scale", "features"}
-    later |= {"initial_weights", "embeddings"}
+    later |= {"initial_weights", "embeddings", "model", "model_config", "task", "merge"}
     return {name: value for name, value in default_arguments().items() if name in later}
 
 
@@ -292,44 +253,30 @@ def check_names(names: Iterable[str], of: str) -> None:
         )
 
 
-MOST = 2**31 - 1
-"""The largest integer that any argument can be."""
+def check_call(
+    of: str, render_mode: Any, render_modes: Sequence[str], names: Iterable[str]
+) -> None:
+    """Checks how an environment is called, before its configuration is looked at.
 
-MOST_LAYERS = 2**15 - 1
-"""The largest `n_layer`: layers are 16-bit integers in observations."""
+    Args:
+        of: The environment's class.
+        render_mode: What it got.
+        render_modes: What it takes besides None.
+        names: Of its other arguments.
 
-MOST_WEIGHTS = 2**50
-"""The most weights of all layers together: more than any machine has, and few enough to count."""
-
-
-def _check_sizes(config: TieConfig) -> None:
-    """Rejects sizes that can't be, before anything of them is made."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if type(value) is int:
-            _require(config, field.name, value <= MOST, f"at most {MOST}")
-    at_least_one = "n_layer n_head n_embd block_size batch_size iters_per_step max_iters "
-    at_least_one += "eval_batches grad_accum"
-    for name in at_least_one.split():
-        _require(config, name, getattr(config, name) >= 1, "at least 1")
-    if config.action == "joint" and config.choices == "tie":
-        enough = "at least 2 with action='joint': one layer has no choice to make"
-        _require(config, "n_layer", config.n_layer >= 2, enough)
-    _require(config, "n_layer", config.n_layer <= MOST_LAYERS, f"at most {MOST_LAYERS}")
-    weights = 12 * config.n_embd**2 * config.n_layer
-    if weights > MOST_WEIGHTS:
-        raise ValueError(
-            f"n_embd={config.n_embd} and n_layer={config.n_layer} are {weights:.1e} weights: "
-            f"more than {MOST_WEIGHTS:.1e} can't be; lower them"
+    Raises:
+        TypeError: If it got a dictionary of arguments, or one that it doesn't have.
+        ValueError: If the render mode is unknown.
+    """
+    if isinstance(render_mode, Mapping):
+        raise TypeError(
+            f"{of} takes its arguments by name, not in a dictionary: {of}(**config). RLlib hands "
+            "its env_config over like this: register a creator, ray.tune.register_env('tie', "
+            "lambda config: gymnasium.make('tiegym:TieEnv-v0', **config)), and give env='tie'"
         )
-    for name in ("eval_batches", "iters_per_step"):
-        batches = getattr(config, name)
-        if name == "iters_per_step":
-            batches = min(batches, config.max_iters)
-        tokens = batches * config.batch_size * config.block_size
-        if tokens > MOST:
-            raise ValueError(
-                f"{name}={getattr(config, name)} batches of batch_size={config.batch_size} "
-                f"sequences of block_size={config.block_size} are {tokens:.1e} tokens at a time: "
-                f"at most {MOST:.1e} can be; lower one of them"
-            )
+    check_names(names, f"{of}.__init__()")
+    if render_mode not in (None, *render_modes):
+        raise ValueError(
+            f"render_mode={render_mode!r} is unknown: choose one of None, "
+            + ", ".join(render_modes)
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,12 +17,13 @@ import numpy as np
 import torch
 
 from tiegym.config import TieConfig, default_arguments
-from tiegym.data.corpora import Corpus
 from tiegym.episode import Episode, Snapshot, check_same, read_episode, read_hyperparameters
 from tiegym.training.entry import entry
 from tiegym.training.resolve import resolved_config
 from tiegym.training.state import check_state
 from tiegym.training.trainer import Trainer
+from tiegym.transformer import model_file
+from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.tensor_file import as_json, read_tensors, write_tensors
 
 _ALSO_PICKLED = ("action_space", "_spec", "step_stats", "depths")
@@ -31,8 +33,8 @@ class Copies(gymnasium.Env[Any, Any]):
     """What of a `TieEnv` copies it."""
 
     config: TieConfig
-    corpus: Corpus
     _trainer: Trainer
+    _started_trainer: Callable[[], Trainer]
     _episode: Episode | None
 
     @entry
@@ -92,6 +94,17 @@ class Copies(gymnasium.Env[Any, Any]):
         write_tensors(path, "checkpoint", self._tensors(), self._values())
 
     @entry
+    def export(self, path: str | Path) -> None:
+        """Writes the model as one safetensors file, each weight once; see `tiegym.load_model`."""
+        model, tokenizer = self._started_trainer().model, self._trainer.workload.task.tokenizer
+        if not isinstance(model, TiedTransformer) or tokenizer is None:
+            raise ValueError(
+                f"model={self.config.model!r} is of the library transformers and can't be exported "
+                "so: env.model.library.state_dict() has the weights of every layer"
+            )
+        model_file.export_model(path, model, tokenizer)
+
+    @entry
     def load_checkpoint(self, path: str | Path) -> None:
         """Goes on from a checkpoint of the same configuration on a device of the same type.
 
@@ -141,7 +154,7 @@ class Copies(gymnasium.Env[Any, Any]):
 
     def _configuration(self) -> dict[str, Any]:
         """What a copy and the environment that goes on from it have in common, as JSON has it."""
-        found = resolved_config(self.config, self._trainer.device, self.corpus)
+        found = resolved_config(self.config, self._trainer.device, self._trainer.workload.task)
         configuration: dict[str, Any] = as_json(found)
         return configuration
 

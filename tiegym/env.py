@@ -7,9 +7,7 @@ each of them does is in its own module.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
@@ -20,28 +18,30 @@ from gymnasium.envs.registration import EnvSpec
 
 from tiegym import parts
 from tiegym.actions import Actions, Frozen
-from tiegym.config import TieConfig, check_names
+from tiegym.config import TieConfig, check_call
 from tiegym.copies import Copies
-from tiegym.data.corpora import Corpus, load_corpus
-from tiegym.episode import Episode
-from tiegym.info import action_mask, step_info, test_figures
+from tiegym.data.corpora import Corpus
+from tiegym.data.tasks.task import Task
+from tiegym.episode import Episode, begin_episode
+from tiegym.info import step_info
+from tiegym.measured import Measured
 from tiegym.rewards import reward
 from tiegym.shown import Shown
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
 from tiegym.training.entry import entry
+from tiegym.training.load import load_data
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
 from tiegym.training.trainer import Trainer
-from tiegym.transformer import model_file
-from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.layer_stats import layer_stats, sample_weights
 from tiegym.transformer.position_gradients import position_figures, positions_for
+from tiegym.transformer.tied_model import TiedModel
 
 Observation: TypeAlias = dict[str, Any]
 
 
-class TieEnv(Shown, Copies):
+class TieEnv(Shown, Measured, Copies):
     """A training run of one transformer as an episode.
 
     An environment step takes an action that changes the tie vector, runs `iters_per_step`
@@ -60,13 +60,18 @@ class TieEnv(Shown, Copies):
     of its own that train no more: action L of "layerwise", indices L (L+1) / 2 + i behind the
     pairs, i + 1 in "joint", which then begins with layer 0.
 
+    Where a model has layers of different kinds of attention (`config.layer_types` of the library
+    `transformers`), only those of one kind can share weights. An action that names a layer of
+    another kind then means the layer of the own kind, of those before, that is nearest to the one
+    named; or independence, if there is none. The mask has no such action.
+
     **Observation space**: a `Dict` of
 
     - `ties`: the tie vector, int16 (L,); or that of the attention and that of the MLP, (2L,).
     - `layer`: the cursor, an int; 0 where the action names the layer itself.
     - `budget`: share of the iterations used, float32 (1,).
-    - `loss`: last training and validation loss in nats, float32 (2,); ln(vocabulary size) twice
-      before the first step.
+    - `loss`: last training and validation loss in nats, float32 (2,); before the first step that
+      of a uniform guess twice, such as ln(vocabulary size).
     - `layer_stats`: float32 (L * F,), layer by layer the figures that `features` names, see
       `tiegym.features`; zero before the first step. Of parts: (2L * F,).
     - `part`, with `tie_parts="attention+mlp"` alone: 0 where the cursor is on an attention, 1 on
@@ -82,7 +87,8 @@ class TieEnv(Shown, Copies):
 
     Raises:
         ValueError: If an argument is invalid, or the corpus too small for the sizes.
-        OSError: If the corpus or the tokenizer can't be read.
+        OSError: If the corpus, the tokenizer or a pretrained model can't be read.
+        ImportError: If the model is of a library that isn't installed.
 
     Examples:
         >>> import gymnasium, tiegym
@@ -100,24 +106,17 @@ class TieEnv(Shown, Copies):
         self, render_mode: Literal["ansi", "human", "rgb_array"] | None = None, **config: Any
     ) -> None:
         """Validates the configuration and loads the corpus; weights come with the first step."""
-        if isinstance(render_mode, Mapping):
-            raise TypeError(
-                f"{type(self).__name__} takes its arguments by name, not in a dictionary: "
-                f"{type(self).__name__}(**config). RLlib hands its env_config over like this: "
-                "register a creator, ray.tune.register_env('tie', lambda config: "
-                "gymnasium.make('tiegym:TieEnv-v0', **config)), and give env='tie'"
-            )
-        check_names(config, f"{type(self).__name__}.__init__()")
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(
-                f"render_mode={render_mode!r} is unknown: choose one of None, "
-                + ", ".join(self.metadata["render_modes"])
-            )
+        check_call(type(self).__name__, render_mode, self.metadata["render_modes"], config)
         self._spec: EnvSpec | None = None
         self.render_mode = render_mode
         self.config = TieConfig(**config)
-        self.corpus: Corpus = load_corpus(self.config.corpus, self.config.tokenizer)
-        self._trainer = Trainer(self.config, self.corpus)
+        self._trainer = Trainer(self.config, load_data(self.config))
+        workload = self._trainer.workload
+        self.task: Task = workload.task
+        """What the transformer learns, with the facts of its data."""
+        self.actions = Actions.of(self.config, workload.kinds)
+        """What actions mean."""
+        self._first_ties = self.actions.initial_ties(self.config)
         self.action_space = make_action_space(self.config)
         self.observation_space = make_observation_space(self.config)
         self._episode: Episode | None = None
@@ -158,19 +157,8 @@ class TieEnv(Shown, Copies):
         if options:
             raise ValueError(f"options={options!r}: TieEnv.reset knows no options")
         super().reset(seed=seed)
-        config = self.config
-        uniform, actions = math.log(self.corpus.vocab_size), Actions.of(config)
-        part, layer = divmod(actions.first(), config.n_layer)
-        self._episode = Episode(
-            seed=int(self.np_random.integers(2**48)),
-            loss=uniform,
-            train_loss=uniform,
-            stats=[0.0] * (actions.n_units * len(config.feature_names)),
-            ties=parts.parse(config.initial_ties, config.n_layer, config.n_parts).tolist(),
-            frozen=[False] * actions.n_units,
-            layer=layer,
-            part=part,
-        )
+        uniform, drawn = self.task.uniform_loss, int(self.np_random.integers(2**48))
+        self._episode = begin_episode(self.config, self.actions, self._first_ties, uniform, drawn)
         self.step_stats, self._printed = {}, None
         return self._observation(), self._info()
 
@@ -190,7 +178,7 @@ class TieEnv(Shown, Copies):
                 f'action="{self.config.action}" with {self.config.n_layer} layers'
             )
         config, trainer = self.config, self._started_trainer()
-        actions = Actions.of(config)
+        actions = self.actions
         choices = actions.choices(self.ties, self.frozen)
         choices = actions.after(action, choices, episode.unit(config.n_layer))
         ties, frozen = actions.ties_of(choices)
@@ -204,7 +192,7 @@ class TieEnv(Shown, Copies):
         positions = positions_for(config.feature_names, trainer.model, cursor)
         losses = trainer.train(iterations, episode.iteration, self.depths, positions)
         watch.mark()
-        loss = trainer.validation_loss()
+        loss, metrics = trainer.validate()
         watch.mark()
         others = position_figures(trainer.model, positions, cursor)
         stats = layer_stats(trainer.model, before, config.feature_names, others)
@@ -216,7 +204,7 @@ class TieEnv(Shown, Copies):
             values[iterations + 1 :],
         )
         previous_loss = episode.loss
-        episode.advance(choices, train_losses, loss, figures, config)
+        episode.advance(choices, train_losses, loss, figures, config, metrics)
         self.step_stats = step_stats(watch, iterations)
         value = reward(
             config.reward,
@@ -236,6 +224,11 @@ class TieEnv(Shown, Copies):
     # Beyond step and reset
 
     @property
+    def corpus(self) -> Corpus | None:
+        """The text of language modelling; None for tasks whose data isn't one text."""
+        return getattr(self.task, "text", None)
+
+    @property
     def ties(self) -> Ties:
         """A copy of the tie vector, int64 (L,), or of those of both parts, (2L,)."""
         return np.array(self._known_episode().ties, dtype=np.int64)
@@ -246,7 +239,7 @@ class TieEnv(Shown, Copies):
         return np.array(self._known_episode().frozen, dtype=np.bool_)
 
     @property
-    def model(self) -> TiedTransformer:
+    def model(self) -> TiedModel:
         """The transformer in training; its `parameters()` are the weights that exist, each once."""
         return self._started_trainer().model
 
@@ -261,37 +254,7 @@ class TieEnv(Shown, Copies):
         layerwise: the targets up to the layer under the cursor, and the action that freezes it if
         there is one. pair: all ones. joint: all ones, an entry for each choice of each layer.
         """
-        return action_mask(self._known_episode(), self.config)
-
-    @entry
-    def validation_loss(self, depth: int | None = None) -> float:
-        """Loss in nats a token of the weights as they stand on the fixed validation batches.
-
-        Args:
-            depth: Layers that run, see `TiedTransformer.hidden`; None is all.
-        """
-        return self._clipped(lambda trainer: trainer.validation_loss(depth).item())
-
-    @entry
-    def test_loss(self, depth: int | None = None) -> float:
-        """Loss in nats a token of the weights as they stand on the test split.
-
-        An episode reads the test split once, at its end; a selection on it would be worth nothing.
-
-        Args:
-            depth: As in `validation_loss`.
-        """
-        return self._clipped(lambda trainer: trainer.test_loss(depth))
-
-    @entry
-    def test_metrics(self) -> dict[str, float]:
-        """`test_perplexity` and `test_bits_per_byte` of `test_loss`."""
-        return test_figures(self.test_loss(), self.config, self.corpus)
-
-    @entry
-    def export(self, path: str | Path) -> None:
-        """Writes the model as one safetensors file, each weight once; see `tiegym.load_model`."""
-        model_file.export_model(path, self.model, self.corpus.tokenizer)
+        return self.actions.mask(self._known_episode().unit(self.config.n_layer))
 
     # Inside
 
@@ -302,14 +265,6 @@ class TieEnv(Shown, Copies):
                 f"the episode ended after {episode.iteration} iterations: call env.reset()"
             )
         return episode
-
-    def _clipped(self, measure: Callable[[Trainer], float]) -> float:
-        """A loss in nats, or `divergence_loss` where it is higher, or not a number."""
-        ceiling = self.config.divergence_loss
-        if self._known_episode().diverged:
-            return ceiling
-        loss = measure(self._started_trainer())
-        return loss if loss <= ceiling else ceiling
 
     def _independent_share(self) -> float:
         return parts.n_independent(self.ties, self.config.n_layer) / len(self.ties)
@@ -326,4 +281,4 @@ class TieEnv(Shown, Copies):
         return observe(self._known_episode(), self.config)
 
     def _info(self) -> dict[str, Any]:
-        return step_info(self._known_episode(), self._trainer, self.corpus)
+        return step_info(self._known_episode(), self._trainer, self.actions)

@@ -47,6 +47,8 @@ class Episode:
     """Whether the trainer has been reset for this episode (`reset` is lazy)."""
     history: list[tuple[int, float]] = field(default_factory=list)
     """Iteration and validation perplexity after each step."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The task's metrics on the validation set after the last step; none before the first."""
 
     def advance(
         self,
@@ -55,6 +57,7 @@ class Episode:
         loss: float,
         stats: list[float],
         config: TieConfig,
+        metrics: dict[str, float] | None = None,
     ) -> None:
         """Takes in what an environment step has done.
 
@@ -64,7 +67,9 @@ class Episode:
             loss: Validation loss after them, in nats.
             stats: The flat `layer_stats`.
             config: Says when the episode ends.
+            metrics: The task's, if it has any.
         """
+        self.metrics = metrics or {}
         ceiling, actions = config.divergence_loss, Actions.of(config)
         self.ties, self.frozen = (values.tolist() for values in actions.ties_of(choices))
         self.stats = stats
@@ -82,22 +87,25 @@ class Episode:
         return self.part * n_layer + self.layer
 
 
-def begin_episode(config: TieConfig, vocab_size: int, seed: int) -> Episode:
+def begin_episode(
+    config: TieConfig, actions: Actions, ties: Ties, uniform_loss: float, seed: int
+) -> Episode:
     """An episode before its first step.
 
     Args:
         config: Of the environment.
-        vocab_size: Of its corpus: the loss is that of a uniform guess.
+        actions: Its actions.
+        ties: That it begins with, (P L,).
+        uniform_loss: Of its task, in nats: the loss before the first step.
         seed: Of the trainer's reset.
     """
-    uniform, actions = math.log(vocab_size), Actions.of(config)
     part, layer = divmod(actions.first(), config.n_layer)
     return Episode(
         seed=seed,
-        loss=uniform,
-        train_loss=uniform,
+        loss=uniform_loss,
+        train_loss=uniform_loss,
         stats=[0.0] * (actions.n_units * len(config.feature_names)),
-        ties=parts.parse(config.initial_ties, config.n_layer, config.n_parts).tolist(),
+        ties=ties.tolist(),
         frozen=[False] * actions.n_units,
         layer=layer,
         part=part,
@@ -114,7 +122,7 @@ def read_episode(values: Any, config: TieConfig) -> Episode:
     n, most = config.n_layer, config.max_iters
     n_units = config.n_parts * n
     if isinstance(values, dict):  # 0.1 had neither parts nor frozen layers
-        values = {"part": 0, "frozen": [False] * n_units} | values
+        values = {"part": 0, "frozen": [False] * n_units, "metrics": {}} | values
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         raise ValueError(f"an episode has the entries {', '.join(names)}")
     losses = [values["loss"], values["train_loss"]]
@@ -129,6 +137,8 @@ def read_episode(values: Any, config: TieConfig) -> Episode:
         "frozen": isinstance(values["frozen"], list)
         and len(values["frozen"]) == n_units
         and all(type(value) is bool for value in values["frozen"]),
+        "metrics": isinstance(values["metrics"], dict)
+        and _are_floats(list(values["metrics"].values())),
         "iteration": _is_int(values["iteration"], 0, most + 1),
         "diverged, terminated and started": all(
             type(values[name]) is bool for name in ("diverged", "terminated", "started")

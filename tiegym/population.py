@@ -20,13 +20,14 @@ from tiegym.actions import Actions
 from tiegym.config import TieConfig, check_names
 from tiegym.data.corpora import load_corpus
 from tiegym.episode import Episode, begin_episode
-from tiegym.info import action_mask, episode_info, test_figures
+from tiegym.info import episode_info, test_figures
 from tiegym.population_copies import PopulationCopies
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
 from tiegym.training.entry import entry
 from tiegym.training.population import Population
+from tiegym.training.population_limits import check_population
 from tiegym.training.population_stats import layer_stats, sample_weights
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
 from tiegym.transformer.isolation import isolated
@@ -86,8 +87,13 @@ class TiePopulation(PopulationCopies):
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.config = TieConfig(**config)
-        self.corpus = load_corpus(self.config.corpus, self.config.tokenizer)
-        self._population = Population(self.config, self.corpus, num_envs)
+        check_population(self.config)  # before a text of another kind of model is read
+        corpus = load_corpus(self.config.corpus, self.config.tokenizer)
+        self._population = Population(self.config, corpus, num_envs)
+        self.task = self._population.single.workload.task
+        """What the transformers learn, with the facts of its data."""
+        self.actions = Actions.of(self.config)
+        """What actions mean."""
         self.single_action_space = make_action_space(self.config)
         self.single_observation_space = make_observation_space(self.config)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -186,7 +192,8 @@ class TiePopulation(PopulationCopies):
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """The actions that differ from each other, member by member; see `TieEnv.action_masks`."""
-        return np.stack([action_mask(episode, self.config) for episode in self._known_episodes()])
+        n_layer = self.config.n_layer
+        return np.stack([self.actions.mask(e.unit(n_layer)) for e in self._known_episodes()])
 
     @entry
     def test_losses(self) -> list[float]:
@@ -199,14 +206,15 @@ class TiePopulation(PopulationCopies):
     def _begin(self, member: int) -> Episode:
         stream = self._streams[member]
         assert stream is not None
-        return begin_episode(self.config, self.corpus.vocab_size, int(stream.integers(2**48)))
+        seed, uniform = int(stream.integers(2**48)), self.task.uniform_loss
+        ties = self.actions.initial_ties(self.config)
+        return begin_episode(self.config, self.actions, ties, uniform, seed)
 
     def _build(self) -> None:
         """Makes the weights of all that have none yet."""
         new = {n: e.seed for n, e in enumerate(self._known_episodes()) if not e.started}
         if new:
-            config = self.config
-            ties = parts.parse(config.initial_ties, config.n_layer, config.n_parts)
+            ties = self.actions.initial_ties(self.config)
             self._population.reset(new, dict.fromkeys(new, ties))
             for n in new:
                 self._episodes[n].started = True
@@ -215,7 +223,7 @@ class TiePopulation(PopulationCopies):
         """One environment step of some members; returns their rewards."""
         config, population = self.config, self._population
         self._build()
-        actions, episodes = Actions.of(config), [self._episodes[n] for n in members]
+        actions, episodes = self.actions, [self._episodes[n] for n in members]
         shares = [self._independent_share(episode) for episode in episodes]
         choices = [
             actions.after(
@@ -274,7 +282,7 @@ class TiePopulation(PopulationCopies):
         if not members or not self.reads_test:
             return {}
         found = zip(members, self._clipped_test_losses(members), strict=True)
-        return {n: test_figures(loss, self.config, self.corpus) for n, loss in found}
+        return {n: test_figures(loss, {}, self.config, self.task) for n, loss in found}
 
     def _observations(self) -> Any:
         space = self.single_observation_space
@@ -291,7 +299,7 @@ class TiePopulation(PopulationCopies):
                 state_bytes = held[n]
             else:  # as it will be after the first iteration
                 state_bytes = population.expected_state_bytes(episode.ties, episode.frozen)
-            info = episode_info(episode, population.single, self.corpus, state_bytes)
+            info = episode_info(episode, population.single, self.actions, state_bytes)
             rows.append(info | (tests or {}).get(n, {}))
         return rows
 

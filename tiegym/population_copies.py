@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from tiegym.config import TieConfig
-from tiegym.data.corpora import Corpus
+from tiegym.data.tasks.task import Task
 from tiegym.episode import Episode, Snapshot, check_same, read_episode
 from tiegym.training.entry import entry
 from tiegym.training.population import Population
@@ -25,7 +25,7 @@ class PopulationCopies(gymnasium.vector.VectorEnv[Any, Any, Any]):
     """What of a `TiePopulation` copies it."""
 
     config: TieConfig
-    corpus: Corpus
+    task: Task
     mode: AutoresetMode
     _population: Population
     _episodes: list[Episode]
@@ -109,7 +109,7 @@ class PopulationCopies(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return episodes
 
     def _configuration(self) -> dict[str, Any]:
-        found = resolved_config(self.config, self._population.device, self.corpus)
+        found = resolved_config(self.config, self._population.device, self.task)
         configuration: dict[str, Any] = as_json(found)
         return configuration
 

@@ -226,6 +226,29 @@ def set_tie(ties: Ties, layer: int, target: int) -> Ties:
     return result
 
 
+def within_kinds(ties: Ties, kinds: Sequence[str]) -> Ties:
+    """The ties that are meant where only layers of one kind may share weights, (L,).
+
+    A layer tied to one of another kind is tied instead to that layer of its own kind, of those
+    before it, that is nearest to the one named, the earlier of two as near; if there is none, it
+    is independent.
+
+    Args:
+        ties: A tie vector, (L,).
+        kinds: Of each layer, such as "full_attention".
+
+    Examples:
+        >>> within_kinds(np.array([0, 0, 0, 0, 1]), ["a", "b", "a", "b", "a"]).tolist()
+        [0, 1, 0, 1, 0]
+    """
+    result = ties.copy()
+    for i, target in enumerate(ties.tolist()):
+        if target < i and kinds[target] != kinds[i]:
+            own = [k for k in range(i) if kinds[k] == kinds[i]]
+            result[i] = min(own, key=lambda k: (abs(k - target), k)) if own else i
+    return result
+
+
 def pair_index(layer: int, target: int) -> int:
     """The triangular index of (layer, target <= layer): layer (layer + 1) / 2 + target."""
     return layer * (layer + 1) // 2 + target

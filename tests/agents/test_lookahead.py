@@ -11,6 +11,7 @@ import tiegym  # noqa: F401 registers the environments
 from agents.lookahead import Lookahead, Options, main, train
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
+from tiegym.actions import Actions
 from tiegym.bench.environment import real_config
 from tiegym.bench.exact import known
 from tiegym.bench.make import one_thread
@@ -139,7 +140,8 @@ def test_a_trial_does_not_win_by_ending_early():
         return seen([0, 0], 1), -20.0 if diverged else -9.0, diverged, False, info
 
     space = gymnasium.spaces.Discrete(2)
-    env = SimpleNamespace(config=TieConfig(n_layer=2, max_iters=12))
+    config = TieConfig(n_layer=2, max_iters=12)
+    env = SimpleNamespace(config=config, actions=Actions.of(config))
     env.unwrapped = env
     env.fork = lambda: SimpleNamespace(step=step, action_space=space)
     assert Lookahead(env, horizon=5).predict(seen([0, 0], 1))[0] == 0

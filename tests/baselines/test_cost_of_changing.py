@@ -55,7 +55,7 @@ def test_all_variants_have_equal_parameters_private_ones_counted(name):
         config = env_of(variant, name, env)
         parse_policy(name, config)
         plain = TieEnv(**{**config.__dict__, "initial_ties": "independent"})
-        shape = plain._trainer.shape
+        shape = plain._trainer.workload.shape
         n = {"tied": 1, "sequence:3": 3}.get(name, sum(1 / i for i in range(1, 7)))
         sizes.append(shape.params(0) + n * shape.block_params)
         if variant.private == "none":

@@ -29,7 +29,7 @@ class PrivateReference:
 
         self.outside = {name: p for name, p in copied(model).items() if "." not in name}
         self.shared = [copied(model.independent(root)) for root in model.roots]
-        self.private = [copied(part) for part in model.private]
+        self.private = [copied(part) for part in model.private] or [{}] * model.n_layer
         self.moments = {}  # by (kind, unit or layer, name); of what trains only
 
     def root(self, unit):

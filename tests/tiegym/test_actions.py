@@ -111,3 +111,40 @@ def test_the_spaces_are_as_documented():
     joint = {(1, False): [2, 3, 4], (2, False): [2, 3, 4] * 2, (1, True): [2, 3, 4, 5]}
     for (n_parts, freeze), nvec in joint.items():
         assert Actions("joint", 4, n_parts, freeze).space().nvec.tolist() == nvec
+
+
+MIXED = ("a", "b", "a", "b", "a")
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_action_means_ties_within_kinds_and_the_mask_has_each_meaning_once(kind, freeze):
+    actions = Actions(kind, 5, freeze=freeze, kinds=MIXED)
+    free = Actions(kind, 5, freeze=freeze)
+    space, start = actions.space(), np.arange(5)
+    space.seed(0)
+    for unit in actions.turns if kind == "layerwise" else [0]:
+        every = [space.sample() for _ in range(50)] if kind == "joint" else range(space.n)
+        meanings = []
+        for action in every:
+            ties, frozen = actions.ties_of(actions.after(action, start, unit))
+            assert all(MIXED[i] == MIXED[target] for i, target in enumerate(ties))
+            as_named, _ = free.ties_of(free.after(action, start, unit))
+            assert (frozen == free.ties_of(free.after(action, start, unit))[1]).all()
+            allowed = [MIXED[i] == MIXED[target] for i, target in enumerate(as_named)]
+            assert (ties == as_named)[allowed].all()
+            meanings.append((*ties.tolist(), *frozen.tolist()))
+        if kind == "layerwise":
+            masked = [meanings[a] for a in np.flatnonzero(actions.mask(unit))]
+            assert len(set(masked)) == len(masked)
+            assert set(masked) == set(meanings)
+    assert not np.array_equal(actions.mask(actions.turns[-1]), free.mask(actions.turns[-1]))
+
+
+def test_the_mask_of_pairs_and_of_all_at_once_leaves_out_other_kinds():
+    kinds = ("a", "b", "a")
+    pairs = [True, False, True, True, False, True]  # (0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)
+    assert Actions("pair", 3, kinds=kinds).mask(0).tolist() == pairs
+    frozen = Actions("pair", 3, freeze=True, kinds=kinds)
+    assert frozen.mask(0).tolist() == [*pairs, True, True, True]
+    assert Actions("joint", 3, kinds=kinds).mask(0).tolist() == pairs[1:]

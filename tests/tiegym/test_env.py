@@ -336,7 +336,7 @@ def test_a_checkpoint_asks_for_the_type_of_its_device_not_for_its_name(tmp_path,
     env = bare(device="cpu", dtype="float32")
     play(env, 0, [1, 2])
     env.save_checkpoint(tmp_path / "here.safetensors")
-    monkeypatch.setattr("tiegym.training.trainer.resolve_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr("tiegym.training.workload.resolve_device", lambda name: torch.device("cpu"))
     again = bare(device="auto", dtype="float32")
     again.load_checkpoint(tmp_path / "here.safetensors")
     assert again.step(3)[1] == env.step(3)[1]

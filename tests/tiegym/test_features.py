@@ -139,7 +139,7 @@ def gradients_of_the_last_batch(env, action):
     twin = env.fork()
     config, trainer = env.config, twin._trainer
     state = trainer._batches.get_state()
-    inputs, targets = trainer.data.sample(
+    inputs, targets = trainer.workload.data.sample(
         "train", config.iters_per_step * config.batch_size, config.block_size, trainer._batches
     )
     trainer._batches.set_state(state)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    *("atomic_write", "ties", "parts", "private", "features", "argument_types", "data", "config"),
+    *("atomic_write", "ties", "parts", "private", "features", "argument_types", "data"),
+    *("library_models", "config_checks", "config"),
     *("actions", "rewards", "episode"),
     "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
-    *("copies", "shown", "env", "flat_env", "population_copies", "population", "wrappers"),
-    *("sb3_vec_env", "vec_env", "bench", "cli"),
+    *("copies", "measured", "shown", "env", "flat_env", "population_copies", "population"),
+    *("wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

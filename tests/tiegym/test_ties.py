@@ -133,3 +133,12 @@ def test_set_tie_makes_any_target_from_the_layer_on_independent():
     )
     assert ties.set_tie(vector, 2, 1).tolist() == [0, 0, 1, 0]
     assert vector.tolist() == [0, 0, 0, 0]
+
+
+def test_a_tie_to_another_kind_goes_to_the_nearest_layer_of_the_own_one():
+    kinds = ["a", "b", "b", "a", "a", "b", "a"]
+    given = np.array([0, 0, 0, 1, 2, 4, 5])
+    # layer 2's nearest is 1; 3's only one is 0; of 0 and 3, layer 3 is nearer to 2; and so on.
+    assert ties.within_kinds(given, kinds).tolist() == [0, 1, 1, 0, 3, 2, 4]
+    same = ties.within_kinds(ties.within_kinds(given, kinds), kinds)
+    assert same.tolist() == ties.within_kinds(given, kinds).tolist()

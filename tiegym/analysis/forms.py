@@ -1,4 +1,4 @@
-"""The forms of a table: seven columns for people, in Markdown and on a terminal, and all in CSV.
+"""The forms of a table: in Markdown, on a terminal, and all columns in CSV.
 
 What stands in it is decided in `tiegym.analysis.tables`. Names of policies come from command lines
 and from files: here they are made harmless for the reader of each form.
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tiegym.atomic_write import write_bytes
+from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.runs.printable import printable
 
 HEADINGS = (
@@ -29,11 +30,12 @@ HEADINGS = (
     "extra iterations",
     "compared with its null model",
     "compared with the best pattern of its size",
+    "test metrics",
 )
 NUMBERS = (2, 3, 4)
 """The columns of `HEADINGS` that stand to the right."""
 
-BY_IMPORTANCE = (0, 2, 5, 3, 6, 4, 1)
+BY_IMPORTANCE = (0, 2, 7, 5, 3, 6, 4, 1)
 """The columns of `HEADINGS`, in the order in which a terminal gives them its width."""
 
 
@@ -59,7 +61,13 @@ def cells(f: Mapping[str, Any]) -> list[str]:
         f"{f['extra_iterations']:,.0f}" if f["extra_iterations"] else "0",
         _verdict(f, "null"),
         _verdict(f, "best_fixed"),
+        ", ".join(f"{name} {f[f'test_{name}']:.3f}" for name in _metrics(f)),
     ]
+
+
+def _metrics(f: Mapping[str, Any]) -> list[str]:
+    """The task's metrics that a row has."""
+    return [name for name in METRIC_NAMES if f.get(f"test_{name}") is not None]
 
 
 def _verdict(f: Mapping[str, Any], name: str) -> str:
@@ -102,11 +110,13 @@ def terminal_table(table: Sequence[Mapping[str, Any]], width: int) -> Table:
 def markdown(table: Sequence[Mapping[str, Any]], *texts: str) -> str:
     """The same in Markdown, below paragraphs of text; numbers stand to the right."""
     lines = [paragraph for text in texts for paragraph in (markdown_text(text), "")]
+    rows = [cells(f) for f in table]
+    used = [k for k in range(len(HEADINGS)) if k < 7 or any(row[k] for row in rows)]
     lines += [
-        "| " + " | ".join(HEADINGS) + " |",
-        "| " + " | ".join("---:" if k in NUMBERS else "---" for k in range(len(HEADINGS))) + " |",
+        "| " + " | ".join(HEADINGS[k] for k in used) + " |",
+        "| " + " | ".join("---:" if k in NUMBERS else "---" for k in used) + " |",
     ]
-    lines += ["| " + " | ".join(map(markdown_text, cells(f))) + " |" for f in table]
+    lines += ["| " + " | ".join(markdown_text(row[k]) for k in used) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ from tiegym import parts
 from tiegym.analysis import groups
 from tiegym.analysis.intervals import interquartile_mean
 from tiegym.config import arguments_since_0_1
+from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.runs.folder import Run
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.record_checks import is_number
@@ -43,6 +44,22 @@ class Row:
     def mean(self, key: str) -> float:
         """Its mean over seeds."""
         return float(np.mean(self.final(key)))
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Mean of those of the test split; None where the task isn't to predict a text."""
+        has = all(groups.final(run).get("test_bits_per_byte") is not None for run in self.runs)
+        return self.mean("test_bits_per_byte") if has else None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The task's metrics on the test split by their names, mean over seeds; {} if none."""
+        finals = [groups.final(run) for run in self.runs]
+        return {
+            name: self.mean(f"test_{name}")
+            for name in METRIC_NAMES
+            if all(is_number(final.get(f"test_{name}")) for final in finals)
+        }
 
     @property
     def seeds(self) -> list[int]:
@@ -146,10 +163,7 @@ def _check_run(run: Run) -> None:
         )
 
 
-FIGURES = (
-    *("test_bits_per_byte", "val_loss"),
-    *("n_independent", "trainable_params", "model_state_bytes"),
-)
+FIGURES = (*("val_loss", "n_independent", "trainable_params", "model_state_bytes"),)
 """What a table needs of the end of a run, besides its test perplexity."""
 
 
@@ -190,6 +204,7 @@ def _check_figures(run: Run) -> None:
 
 
 MEASURED_ON = (
+    *("model", "model_config", "task"),
     *("n_layer", "n_head", "n_embd", "block_size"),
     *("tokenizer", "batch_size", "max_iters"),
     *("test_tokens", "eval_batches", "divergence_loss"),
@@ -203,7 +218,7 @@ TRAINING = (
     *("learning_rate", "weight_decay", "grad_clip", "dropout"),
     *("iters_per_step", "tie_grad", "tie_parts", "choices"),
     *("warmup_iters", "lr_decay", "private", "tie_change", "init", "residual_scale"),
-    *("initial_weights", "embeddings"),
+    *("initial_weights", "embeddings", "merge"),
 )
 """Arguments that a policy may have of its own: a tied transformer may need another learning rate
 than an untied one. The table's caption names them where they differ."""
@@ -258,7 +273,8 @@ def main_row(rows: Sequence[Row]) -> Row:
 
 
 def _conditions(run: Run) -> dict[str, Any]:
-    env = {key: run.config["env"].get(key) for key in (*MEASURED_ON, "dtype")}
+    named = arguments_since_0_1() | run.config["env"]
+    env = {key: named.get(key) for key in (*MEASURED_ON, "dtype")}
     # Random numbers of a GPU are others than those of a CPU: runs of the same seed would be no
     # pairs, and seconds mean something else. Of two GPUs they are the same.
     device = str(run.config.get("device", "cpu")).partition(":")[0]

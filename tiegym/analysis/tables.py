@@ -48,7 +48,8 @@ def _figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "test_perplexity": perplexity.value,
         "low": perplexity.low,
         "high": perplexity.high,
-        "test_bits_per_byte": row.mean("test_bits_per_byte"),
+        "test_bits_per_byte": row.bits_per_byte,
+        **{f"test_{name}": row.metrics.get(name) for name in main_row(rows).metrics},
         "n_layer": row.env["n_layer"],
         "n_independent": row.mean("n_independent"),
         "trainable_params": row.mean("trainable_params"),
@@ -75,8 +76,10 @@ def setting(rows: Sequence[Row], table: Sequence[Mapping[str, Any]]) -> str:
     """
     config = main_row(rows).runs[0].config
     env, n = config["env"], config["env"]["n_layer"]
+    model = env.get("model", "gpt")
+    what = "" if model == "gpt" else f"Model {model}, task {env.get('task')}: "
     sentences = [
-        f"{n} layers, width {env.get('n_embd')}, context {env.get('block_size')}, corpus "
+        f"{what}{n} layers, width {env.get('n_embd')}, context {env.get('block_size')}, corpus "
         f"{env.get('corpus')}, tokenizer {env.get('tokenizer')}, {env['max_iters']} iterations of "
         f"{env.get('batch_size')} sequences, device {config.get('device')}; "
         f"{_seeds(rows)}.",

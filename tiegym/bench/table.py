@@ -32,7 +32,10 @@ SPLITS = ("train", "held-out")
 
 LossKind = Literal["train", "val", "test"]
 
-NOT_IN_TABLES = ("tie_parts", "choices", "features", "initial_weights", "embeddings")
+NOT_IN_TABLES = (
+    *("model", "model_config", "task", "merge"),
+    *("tie_parts", "choices", "features", "initial_weights", "embeddings"),
+)
 """Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
 
 NAMES_IN_TABLES = {

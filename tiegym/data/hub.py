@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,9 @@ from urllib.request import getproxies
 
 from tiegym.data import splits, tables
 from tiegym.data.splits import SPLITS, Texts
+from tiegym.data.table_files import Columns
+
+_LOCAL = "a folder with train.*, validation.* and test.* as text, JSON lines, CSV or Parquet"
 
 
 def validate(name: str) -> None:
@@ -56,10 +59,8 @@ def read_texts(name: str, place: str) -> Texts:
         ValueError: If it has no training split, or no column that is clearly the text.
     """
     identity, _, configuration = place.partition(":")
-    loaded = _load(name, identity, configuration or None)
-    keys = {s: [key for key in loaded if key.lower() in splits.KEYWORDS[s]] for s in SPLITS}
-    if not keys["train"]:
-        raise ValueError(f"corpus={name!r} has no split 'train'; it has {', '.join(loaded)}")
+    loaded = load(name, identity, configuration or None)
+    keys = keys_of_splits(loaded, name)
     texts = {
         split: "".join(
             "".join(tables.lines(loaded[key].with_format("arrow")[:], f"{name}, split {key},"))
@@ -70,7 +71,42 @@ def read_texts(name: str, place: str) -> Texts:
     return splits.complete(texts)
 
 
-def _load(name: str, identity: str, configuration: str | None) -> Any:
+def keys_of_splits(loaded: Iterable[str], name: str) -> dict[str, list[str]]:
+    """What a data set calls each of our splits; it may have several parts of one, or none.
+
+    Args:
+        loaded: The names of its splits.
+        name: What messages call it.
+
+    Raises:
+        ValueError: If it has no training split.
+    """
+    keys = {s: [key for key in loaded if key.lower() in splits.KEYWORDS[s]] for s in SPLITS}
+    if not keys["train"]:
+        raise ValueError(f"corpus={name!r} has no split 'train'; it has {', '.join(loaded)}")
+    return keys
+
+
+def columns(table: Any, wanted: Collection[str]) -> tuple[Columns, list[str]]:
+    """The wanted columns of a split that it has, and the names of all of its columns."""
+    names = [name for name in table.column_names if name in wanted]
+    found: Columns = table.select_columns(names).with_format("arrow")[:].to_pydict()
+    return found, table.column_names
+
+
+def load(name: str, identity: str, configuration: str | None, local: str = _LOCAL) -> Any:
+    """A data set as the library `datasets` has it: tables by the names of their splits.
+
+    Args:
+        name: What messages call the corpus.
+        identity: Its ID.
+        configuration: Its configuration, if it has several.
+        local: What to give in its place without a network.
+
+    Raises:
+        OSError: If it is neither stored here nor to be had from the network.
+        ValueError: If it is no data set.
+    """
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
@@ -88,10 +124,9 @@ def _load(name: str, identity: str, configuration: str | None) -> Any:
     except Exception as error:  # the library raises many kinds, by what went wrong where
         raise OSError(
             f"corpus={name!r} could not be loaded ({type(error).__name__}: {error}). Without a "
-            "network, either give the path of a local copy (a folder with train.*, validation.* "
-            "and test.* as text, JSON lines, CSV or Parquet), or copy the Hugging Face cache of "
-            "a machine that has it and point HF_HOME to it; downloads need an HF_HOME that can be "
-            "written"
+            f"network, either give the path of a local copy ({local}), or copy the Hugging Face "
+            "cache of a machine that has it and point HF_HOME to it; downloads need an HF_HOME "
+            "that can be written"
         ) from error
 
 

@@ -58,6 +58,24 @@ def validate_corpus(name: str) -> None:
     if name.startswith("hf:"):
         hub.validate(name)
         return
+    validate_path(
+        name,
+        f"choose stdlib, {', '.join(HUB)}, hf:ID[:CONFIG], synthetic:N, nested:N, or the path of a "
+        "file or folder",
+    )
+
+
+def validate_path(name: str, choice: str) -> None:
+    """Checks that a corpus that is none of the known names is a file or a folder.
+
+    Args:
+        name: Of the corpus.
+        choice: What to choose from, for a name that looks like none of a file.
+
+    Raises:
+        ValueError: If it is unknown, or neither a file nor a folder.
+        FileNotFoundError: If it is a path and there is nothing.
+    """
     if "\0" in name:
         raise ValueError(f"corpus={name!r}: no path holds a NUL character")
     path = Path(name)
@@ -67,16 +85,13 @@ def validate_corpus(name: str) -> None:
         raise ValueError(f"corpus={name!r} is neither a file nor a folder, but a pipe or a device")
     if re.search(r"[/\\.]", name):
         raise FileNotFoundError(f"corpus={name!r}: there is no such file or folder")
-    raise ValueError(
-        f"corpus={name!r} is unknown: choose stdlib, {', '.join(HUB)}, hf:ID[:CONFIG], "
-        "synthetic:N, nested:N, or the path of a file or folder"
-    )
+    raise ValueError(f"corpus={name!r} is unknown: {choice}")
 
 
 def read_texts(name: str) -> Texts:
     """The text of each split of a corpus that `validate_corpus` lets pass; raises as there."""
     if name == "stdlib":
-        return splits.deal(map(_read_source, _standard_library()))
+        return splits.deal(map(read_source, standard_library()))
     if name.startswith("synthetic:"):
         return splits.cut(synthetic.grammar(int(name.removeprefix("synthetic:"))))
     if name.startswith("nested:"):
@@ -91,13 +106,14 @@ def read_texts(name: str) -> Texts:
     return splits.cut(read_text(path))
 
 
-def _standard_library() -> list[Path]:
+def standard_library() -> list[Path]:
+    """The source files of the running interpreter's standard library but its tests, sorted."""
     root = Path(sysconfig.get_paths()["stdlib"])
     files = sorted(root.rglob("*.py"))
     return [f for f in files if not _NOT_LIBRARY & set(f.relative_to(root).parts)]
 
 
-def _read_source(path: Path) -> str:
+def read_source(path: Path) -> str:
     """A file of Python; the few that aren't UTF-8 declare so, and lose a letter here or there."""
     text = path.read_bytes().decode("utf-8", errors="replace")
     return text if text.endswith("\n") or not text else text + "\n"

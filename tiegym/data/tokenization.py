@@ -76,11 +76,18 @@ class Tokenizer:
         """
         if self._inner is None:
             return np.frombuffer(text.encode(), dtype=np.uint8)
-        encoded = self._encode(self._inner, list(_pieces(text)))
+        encoded = self.encode_with(self._inner, list(_pieces(text)))
         ids = [np.array(piece.ids, dtype=self.dtype) for piece in encoded]
         return np.concatenate([np.empty(0, dtype=self.dtype), *ids])
 
-    def _encode(self, inner: tokenizers.Tokenizer, texts: list[str]) -> list[tokenizers.Encoding]:
+    def encode_with(
+        self, inner: tokenizers.Tokenizer, texts: list[str]
+    ) -> list[tokenizers.Encoding]:
+        """What the library makes of texts, without special tokens.
+
+        Raises:
+            ValueError: If a text has what the tokenizer can't express.
+        """
         try:
             return inner.encode_batch(texts, add_special_tokens=False)
         except Exception as error:  # the library raises nothing more specific
@@ -118,7 +125,7 @@ class Tokenizer:
         """
         if self._inner is None:
             return ""
-        offsets = self._encode(self._inner, [text])[0].offsets
+        offsets = self.encode_with(self._inner, [text])[0].offsets
         starts, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
         change = np.zeros(len(text) + 1, dtype=np.int64)
         np.add.at(change, starts, 1)

@@ -15,7 +15,7 @@ import torch
 
 from tiegym.actions import Actions
 from tiegym.policies.scheduled import Plan
-from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.tied_model import TiedModel
 
 Norms = npt.NDArray[np.float64]
 """Of the gradient of each layer, (L,)."""
@@ -110,14 +110,14 @@ def first_to_train(before: Norms, now: Norms, first: int, percentile: float) -> 
     return first + int(np.argmax(change >= np.percentile(change, percentile)))
 
 
-def gradient_norms(model: TiedTransformer, optimizer: torch.optim.AdamW) -> list[float]:
+def gradient_norms(model: TiedModel, optimizer: torch.optim.AdamW) -> list[float]:
     """The sums of magnitudes (l1 norms) of each layer's mean gradient, (L,); 0 where it is frozen.
 
     AutoFreeze sums up the gradients of an interval. The mean here is AdamW's, its first moment
     without its bias to zero: it weighs the last iterations most (with beta_1 = 0.9 the last ten
     have 65 %), of gradients as they were clipped. It is part of every checkpoint.
     """
-    n_layer = model.shape.n_layer
+    n_layer = model.n_layer
     norms = torch.zeros(n_layer, dtype=torch.float64)
     (group,) = optimizer.param_groups
     for unit in set(model.roots):

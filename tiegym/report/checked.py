@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.runs.folder import Row, Run
 from tiegym.ties import is_tie_vector
 
@@ -18,6 +19,8 @@ COUNTS = ("episode", "iteration", "n_independent", "trainable_params", "model_st
 FIGURES = (
     *("perplexity", "test_perplexity", "test_bits_per_byte", "seconds_per_iteration"),
     *("train_loss", "val_loss", "bits_per_byte"),
+    *METRIC_NAMES,
+    *(f"test_{name}" for name in METRIC_NAMES),
 )
 
 

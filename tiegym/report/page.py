@@ -29,6 +29,7 @@ from tiegym.analysis.groups import (
 from tiegym.analysis.intervals import interquartile_mean
 from tiegym.analysis.rows import SHALLOW
 from tiegym.atomic_write import write_bytes
+from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.pictures.colors import ON_DARK, PALETTE
 from tiegym.pictures.kinds import looks
 from tiegym.report.checked import checked
@@ -185,6 +186,7 @@ def _group_cells(group: Group) -> dict[str, Any]:
     perplexity = group.final("test_perplexity")
     size = _mean(group.final("model_state_bytes"))
     states = [state(run) for run in group.runs]
+    means = {name: _mean(group.final(f"test_{name}")) for name in METRIC_NAMES}
     notes = [f"{states.count(s)} {s}" for s in ("diverged", "cut off") if s in states]
     return {
         "label": group.label,
@@ -193,6 +195,7 @@ def _group_cells(group: Group) -> dict[str, Any]:
         "range": f"{min(perplexity):.4g} to {max(perplexity):.4g}" if perplexity else NOTHING,
         "mean": _text(_mean(perplexity), ".4g"),
         "bits_per_byte": _text(_mean(group.final("test_bits_per_byte")), ".3f"),
+        "metrics": ", ".join(f"{n} {mean:.3f}" for n, mean in means.items() if mean is not None),
         "n_independent": _text(_mean(group.final("n_independent")), ".1f"),
         "parameters": _text(_mean(group.final("trainable_params")), ",.0f"),
         "megabytes": _text(None if size is None else size / 1e6, ".1f"),

@@ -10,6 +10,7 @@ import gymnasium
 import torch
 
 from tiegym.atomic_write import write_bytes
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import Journal
 from tiegym.runs.messages import say
 from tiegym.training.fork_safety import fork_safe
@@ -61,6 +62,12 @@ class WriteSample(gymnasium.Wrapper[Any, Any, Any, Any]):
         self, env: gymnasium.Env[Any, Any], folder: Path, n_tokens: int, quiet: bool = False
     ) -> None:
         super().__init__(env)
+        task: Any = env.unwrapped.task  # type: ignore[attr-defined]
+        if task.name != "language-modeling":
+            raise InputError(
+                f"--sample-tokens {n_tokens}: with task={task.name!r} there is no text to go on "
+                "with; leave it out"
+            )
         self._path, self._n_tokens, self._quiet = folder / SAMPLE, n_tokens, quiet
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -183,11 +183,13 @@ def open_run(
         config = {key: recorded[key] for key in ("program", "module", "options")}
         if "source_sha256" in recorded:  # runs of version 0.1 have none
             config["source_sha256"] = recorded["source_sha256"]
-        corpus: Any = env.unwrapped.corpus  # type: ignore[attr-defined]
-        config["tokenizer_sha256"] = corpus.tokenizer.sha256
+        task: Any = env.unwrapped.task  # type: ignore[attr-defined]
+        tokenizer = None if task.tokenizer is None else task.tokenizer.sha256
+        config["tokenizer_sha256"] = tokenizer
         if journal.resumed:
-            check_corpus(journal.folder, options.env.corpus, corpus.sha256)
-            check_tokenizer(journal.folder, options.env.tokenizer, corpus.tokenizer.sha256)
+            check_corpus(journal.folder, options.env.corpus, task.sha256)
+            if tokenizer is not None:
+                check_tokenizer(journal.folder, options.env.tokenizer, tokenizer)
         # Within what replays: answers from the journal leave no model behind.
         if options.export:
             env = ExportModel(env, journal.folder / MODEL_FILE)

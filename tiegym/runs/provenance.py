@@ -110,7 +110,7 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
         TypeError: If `env` is no TieEnv, wrapped or not.
     """
     inner: Any = env.unwrapped
-    if missing := [n for n in ("config", "corpus", "step_stats") if not hasattr(inner, n)]:
+    if missing := [n for n in ("config", "task", "step_stats") if not hasattr(inner, n)]:
         raise TypeError(
             f"{inner!r} has no {', '.join(missing)}: RecordRun records a TieEnv, as "
             'gymnasium.make("TieEnv-v0") makes it, alone or in wrappers'
@@ -120,7 +120,7 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
         "checksums": True,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "env": dataclasses.asdict(inner.config),
-        "corpus_sha256": inner.corpus.sha256,
+        "corpus_sha256": inner.task.sha256,
         "versions": versions(),
         "git": git_revision(),
         **device_facts(inner.config.device),

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiegym.config import MOST, default_arguments
+from tiegym.config import default_arguments
+from tiegym.config_checks import MOST
+from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.runs.input_errors import DamagedFile
 from tiegym.ties import is_tie_vector
 
@@ -27,6 +29,8 @@ NUMBERS = {
     *("reward", "return", "perplexity", "bits_per_byte", "train_loss", "val_loss"),
     *("test_perplexity", "test_bits_per_byte", "seconds", "seconds_per_iteration"),
     *("seconds_training", "seconds_evaluation", "peak_process_bytes", "peak_device_bytes"),
+    *METRIC_NAMES,
+    *(f"test_{name}" for name in METRIC_NAMES),
 }
 """Entries that are numbers, or null where there was none, or none that is finite."""
 

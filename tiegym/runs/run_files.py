@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.runs import tensorboard_log
 from tiegym.runs.episode_figures import EpisodeFigures
 from tiegym.runs.folder import Row, parse_row
@@ -39,6 +40,8 @@ TENSORBOARD = {
     "model_state_bytes": "tie/model_state_bytes",
     "test_perplexity": "test/perplexity",
     "test_bits_per_byte": "test/bits_per_byte",
+    **{name: f"eval/{name}" for name in METRIC_NAMES},
+    **{f"test_{name}": f"test/{name}" for name in METRIC_NAMES},
 }
 """The columns of a row that TensorBoard shows, with their names there (as SB3 names its own)."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.tied_model import TiedModel
 
 
 def read_depths(
-    model: TiedTransformer, depths: Sequence[int] | None, start: int, iterations: int
+    model: TiedModel, depths: Sequence[int] | None, start: int, iterations: int
 ) -> list[int | None]:
     """The depths of some iterations, as `TiedTransformer.hidden` takes them, (iterations,).
 
@@ -20,12 +21,15 @@ def read_depths(
 
     Raises:
         ValueError: If an iteration has no depth, or one that leaves weights out: all that train
-            get a gradient in every iteration, so that all have moments.
+            get a gradient in every iteration, so that all have moments. Or if the model is of
+            another library, and runs all its layers.
     """
     if depths is None:
         return [None] * iterations
+    if not isinstance(model, TiedTransformer):
+        raise ValueError(f"depths={depths!r}: only model='gpt' runs other layers than all of them")
     chosen = [int(depth) for depth in depths[start : start + iterations]]
-    n_layer = model.shape.n_layer
+    n_layer = model.n_layer
     least = n_layer if model.private else max(root % n_layer for root in model.roots) + 1
     if len(chosen) < iterations or min(chosen) < least:
         raise ValueError(

@@ -14,6 +14,7 @@ def check_population(config: TieConfig) -> None:
         ValueError: If an argument asks for what only a single one can do.
     """
     alone: dict[str, tuple[Any, ...]] = {
+        "model": ("gpt",),
         "compile": (False,),
         "checkpoint_activations": (False,),
         "tie_change": ("hard",),

@@ -18,6 +18,7 @@ from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.ties import Ties
+from tiegym.training.gpt_workload import GPTWorkload
 from tiegym.training.population_limits import check_population
 from tiegym.training.population_rows import Owner, Rows
 from tiegym.training.resolve import resolve_dtype, resolve_loss_chunk
@@ -49,7 +50,9 @@ class Members:
         self.config, self.n_members = config, n_members
         self.single = Trainer(config, corpus)
         """Makes each member's beginning."""
-        self.device, self.shape, self.data = self.single.device, self.single.shape, self.single.data
+        workload = self.single.workload
+        assert isinstance(workload, GPTWorkload)
+        self.device, self.shape, self.data = workload.device, workload.shape, workload.data
         dtype, self.compute_dtype = resolve_dtype(config.dtype, self.device)
         self.loss_chunk = resolve_loss_chunk(config.loss_chunk, self.shape.vocab_size, self.device)
         self.n_units = config.n_parts * config.n_layer

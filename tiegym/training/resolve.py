@@ -13,6 +13,7 @@ import torch
 
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
+from tiegym.data.tasks.task import Task
 from tiegym.transformer.block import Shape
 
 
@@ -55,11 +56,11 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.d
     }[name]
 
 
-def resolved_config(config: TieConfig, device: torch.device, corpus: Corpus) -> dict[str, Any]:
-    """The configuration, what "auto" stands for here, and hashes of the text and the tokenizer."""
+def resolved_config(config: TieConfig, device: torch.device, task: Task) -> dict[str, Any]:
+    """The configuration, what "auto" stands for here, and hashes of the data and the tokenizer."""
     dtypes = "{}, {}".format(*resolve_dtype(config.dtype, device))
-    found = {"device": device.type, "dtype": dtypes, "corpus_sha256": corpus.sha256}
-    found["tokenizer_sha256"] = corpus.tokenizer.sha256
+    found: dict[str, Any] = {"device": device.type, "dtype": dtypes, "corpus_sha256": task.sha256}
+    found["tokenizer_sha256"] = None if task.tokenizer is None else task.tokenizer.sha256
     return dataclasses.asdict(config) | found
 
 
@@ -100,8 +101,17 @@ def check_corpus(config: TieConfig, corpus: Corpus) -> None:
                 f"least {least} (batch_size={config.batch_size} sequences of "
                 f"block_size={config.block_size}): lower these, or bring a larger corpus"
             )
-    if config.divergence_loss <= math.log(corpus.vocab_size):
+    check_uniform_loss(config, math.log(corpus.vocab_size), f"ln({corpus.vocab_size}) = ")
+
+
+def check_uniform_loss(config: TieConfig, loss: float, reason: str = "") -> None:
+    """Checks that the loss of a uniform guess, in nats, isn't taken for a divergence.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if config.divergence_loss <= loss:
         raise ValueError(
             f"divergence_loss={config.divergence_loss} must be above the loss of a uniform guess, "
-            f"ln({corpus.vocab_size}) = {math.log(corpus.vocab_size):.2f} nats"
+            f"{reason}{loss:.2f} nats"
         )

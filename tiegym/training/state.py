@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tiegym.parts import unit_names
+from tiegym.data.tasks.task import IGNORED, Task
 from tiegym.ties import Ties
-from tiegym.training.resolve import resolve_dtype
 from tiegym.training.trainer import Trainer
-from tiegym.transformer.sizes import parameter_sizes
+from tiegym.training.workload import named
 
 
 def check_state(
@@ -31,24 +30,25 @@ def check_state(
     Raises:
         ValueError: Naming a tensor that is missing, needless or of another size or type.
     """
-    dtype, _ = resolve_dtype(trainer.config.dtype, trainer.device)
-    rows = trainer.config.eval_batches * trainer.config.batch_size
+    workload, config = trainer.workload, trainer.config
     streams = ("rng.batches", "rng.dropout")
     stream = torch.Generator(trainer.device)
     expected = {name: (stream.get_state().shape, torch.uint8) for name in streams}
-    for name in ("validation.inputs", "validation.targets"):
-        expected[name] = (torch.Size((rows, trainer.config.block_size)), torch.int64)
+    row = named("validation", workload.sample("validation", 1, torch.Generator(trainer.device)))
+    n_rows = config.eval_batches * config.batch_size
+    expected |= {n: (torch.Size((n_rows, *t.shape[1:])), t.dtype) for n, t in row.items()}
     trained = any(name.startswith("optimizer.") for name in tensors)
-    names = unit_names(len(ties), trainer.shape.n_layer)
-    still = {f"blocks.{names[unit]}" for unit, flag in enumerate(frozen or ()) if flag}
-    if trainer.config.embeddings == "frozen":
-        still |= {"token_embedding", "position_embedding"}
-    for name, size in parameter_sizes(trainer.shape, ties).items():
-        expected[f"model.{name}"] = (torch.Size(size), dtype)
-        if trained and not {name, name.rpartition(".")[0]} & still:
-            expected[f"optimizer.step.{name}"] = (torch.Size(), torch.float32)
-            for moment in ("exp_avg", "exp_avg_sq"):
-                expected[f"optimizer.{moment}.{name}"] = (torch.Size(size), dtype)
+    without = workload.without_moments(ties, frozen)
+    for name, size in workload.parameter_sizes(ties).items():
+        expected[f"model.{name}"] = (torch.Size(size), workload.dtype)
+        moments = {
+            f"optimizer.step.{name}": (torch.Size(), torch.float32),
+            f"optimizer.exp_avg.{name}": (torch.Size(size), workload.dtype),
+            f"optimizer.exp_avg_sq.{name}": (torch.Size(size), workload.dtype),
+        }
+        idle = not workload.all_used and not moments.keys() & tensors.keys()
+        if trained and name not in without and not idle:
+            expected |= moments
     have = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
     if wrong := [n for n in expected.keys() | have.keys() if expected.get(n) != have.get(n)]:
         name = min(wrong)
@@ -56,12 +56,9 @@ def check_state(
             f"{len(wrong)} tensor(s) don't fit: {name} is {have.get(name)}, but should be "
             f"{expected.get(name)}"
         )
-    for name in ("validation.inputs", "validation.targets"):
-        tokens = tensors[name]
-        if tokens.device.type == "cpu" and not 0 <= tokens.min() <= tokens.max() < (
-            trainer.shape.vocab_size
-        ):
-            raise ValueError(f"{name} has tokens beyond the vocabulary")
+    for name in row:
+        if tensors[name].device.type == "cpu":
+            _check_numbers(name, tensors[name], workload.task)
     for name in streams:
         if tensors[name].is_meta:
             continue
@@ -69,3 +66,17 @@ def check_state(
             stream.set_state(tensors[name].cpu())
         except RuntimeError as error:
             raise ValueError(f"{name} is no state of a random generator: {error}") from error
+
+
+def _check_numbers(name: str, numbers: Tensor, task: Task) -> None:
+    """Checks that what picks a row of an embedding, or a class, picks one that is there."""
+    if numbers.is_floating_point() or not numbers.numel():
+        return
+    beyond = max(task.vocab_size, task.n_labels, task.block_size)
+    if name in ("validation.inputs", "validation.inputs.input_ids"):
+        beyond = task.vocab_size
+    elif name != "validation.targets":  # a mask, or the number of a text of two
+        beyond = 2
+    asked = numbers if name != "validation.targets" else numbers[numbers != IGNORED]
+    if asked.numel() and not 0 <= asked.min() <= asked.max() < beyond:
+        raise ValueError(f"{name} has tokens beyond the vocabulary")

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.pretrained import TiedPretrainedModel
 
 
 @isolated
 @torch.no_grad()
 def generate(
-    model: TiedTransformer,
+    model: TiedTransformer | TiedPretrainedModel,
     tokens: Tensor,
     n_tokens: int,
     temperature: float = 1.0,
@@ -24,7 +25,8 @@ def generate(
     Each token costs a whole forward pass: enough for a look, too slow to serve a model with.
 
     Args:
-        model: Such as `tiegym.load_model` gives; it stays in the mode in which it is.
+        model: Such as `tiegym.load_model` gives; it stays in the mode in which it is. (Models of
+            `transformers` have their own, faster `model.library.generate`, too.)
         tokens: What to continue, integers (B, T) with T at least 1. Only the last `block_size`
             tokens are seen.
         n_tokens: How many to append.
@@ -37,7 +39,8 @@ def generate(
         The sequences with their continuations, int64 (B, T + n_tokens), on the model's device.
 
     Raises:
-        ValueError: If `tokens` isn't (B, T) with T at least 1, or a number is out of range.
+        ValueError: If `tokens` isn't (B, T) with T at least 1, a number is out of range, or the
+            model isn't one that predicts the next token.
 
     Examples:
         >>> import tiegym
@@ -58,20 +61,43 @@ def generate(
         raise ValueError(f"temperature={temperature} must be 0 (the likeliest token) or more")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k={top_k} must be at least 1, or None for all tokens")
-    device = model.token_embedding.device
-    generator = torch.Generator(device).manual_seed(seed)
-    tokens = tokens.to(device, torch.int64)
-    training, compiled = model.training, model.compiled
+    most = _longest(model)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    tokens = tokens.to(model.device, torch.int64)
+    training, compiled = model.training, getattr(model, "compiled", False)
     model.eval()
-    model.compiled = False  # each number of sequences would be compiled anew, for a few tokens
+    if compiled:  # each number of sequences would be compiled anew, for a few tokens
+        model.compiled = False
     try:
         for _ in range(n_tokens):
-            logits = model(tokens[:, -model.shape.block_size :])[:, -1].float()  # (B, V)
+            logits = _logits(model, tokens if most is None else tokens[:, -most:])
             tokens = torch.cat((tokens, _choose(logits, temperature, top_k, generator)), dim=1)
     finally:
         model.train(training)
-        model.compiled = compiled
+        if compiled:
+            model.compiled = True
     return tokens
+
+
+def _longest(model: TiedTransformer | TiedPretrainedModel) -> int | None:
+    """How many tokens a model can look back on; None is any number."""
+    if isinstance(model, TiedTransformer):
+        return model.shape.block_size
+    config = model.library.config
+    if not model.library.can_generate() or config.is_encoder_decoder:
+        raise ValueError(
+            f"{type(model.library).__name__} doesn't predict the next token of a text: generate "
+            "takes models with task=language-modeling"
+        )
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    return longest
+
+
+def _logits(model: TiedTransformer | TiedPretrainedModel, tokens: Tensor) -> Tensor:
+    """Those of the next token, float32 (B, V)."""
+    out = model(tokens)
+    logits: Tensor = out if isinstance(model, TiedTransformer) else out["logits"]
+    return logits[:, -1].float()
 
 
 def _choose(

@@ -7,16 +7,13 @@ the tie vector. How a tie vector changes during training, optimiser state includ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tiegym import parts
-from tiegym import ties as tie_vectors
 from tiegym.private import Private
 from tiegym.ties import Ties
 from tiegym.transformer.block import (
@@ -33,9 +30,11 @@ from tiegym.transformer.chunked_loss import chunked_cross_entropy
 from tiegym.transformer.private import PrivatePart
 from tiegym.transformer.run_block import Dropout, run_block, run_checkpointed
 from tiegym.transformer.sizes import parameter_sizes, part_name
+from tiegym.transformer.streams import begin_stream
+from tiegym.transformer.tied_model import TiedModel
 
 
-class TiedTransformer(nn.Module):
+class TiedTransformer(TiedModel):
     """A causal language model of L layers that holds weights for its independent layers only.
 
     `parameters()` yields each weight that exists once; those of frozen layers have
@@ -76,9 +75,8 @@ class TiedTransformer(nn.Module):
         loss_chunk: int = 0,
     ) -> None:
         """Allocates the weights; `initialize` or `load_state_dict` sets their values."""
-        super().__init__()
+        super().__init__(shape.n_layer, ties, tie_grad)
         self.shape = shape
-        self.tie_grad = tie_grad
         self.dropout = dropout
         self.compute_dtype = compute_dtype or dtype
         self.checkpoint_activations = checkpoint_activations
@@ -88,14 +86,7 @@ class TiedTransformer(nn.Module):
         self.fused_dropout = torch.device(device).type == "cuda"
         """Whether PyTorch's own kernels drop: they draw from the global generator alone, and keep
         no attention weights, which on a GPU would take gigabytes."""
-        n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
-        self._ties = parts.validate(ties, shape.n_layer, n_parts)
-        self._roots = parts.roots(self._ties, shape.n_layer).tolist()
-        self._frozen: frozenset[int] = frozenset()
         self.compiled = compile
-        self.watch: Callable[[int, dict[str, Tensor]], dict[str, Tensor]] | None = None
-        """Gets each layer, or unit, and the weights that it is about to use, constants or not, and
-        returns what it uses instead; see `tiegym.transformer.position_gradients`."""
 
         def empty(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
@@ -113,26 +104,6 @@ class TiedTransformer(nn.Module):
             PrivatePart(private, shape.n_embd, like.device, like.dtype)
             for _ in range(shape.n_layer if private != Private() else 0)
         )
-
-    @property
-    def ties(self) -> Ties:
-        """A copy of the ties, shape (L,) or (2L,)."""
-        return self._ties.copy()
-
-    @property
-    def n_parts(self) -> int:
-        """Parts of a layer that share weights apart from each other: 1 or 2."""
-        return len(self._ties) // self.shape.n_layer
-
-    @property
-    def roots(self) -> list[int]:
-        """For each layer, or unit, the one whose weights it uses."""
-        return list(self._roots)
-
-    @property
-    def frozen(self) -> list[bool]:
-        """For each layer, or unit, whether it has weights that train no more."""
-        return [unit in self._frozen for unit in range(len(self._ties))]
 
     def shared_weights(self, layer: int) -> BlockWeights:
         """The weights that a layer shares, or could: the parameters of its root or roots."""
@@ -171,29 +142,9 @@ class TiedTransformer(nn.Module):
         assert isinstance(module, Block)
         return module
 
-    def set_blocks(
-        self, ties: Ties, blocks: dict[int, Block], frozen: Collection[int] | None = None
-    ) -> None:
-        """Puts ties in place together with the blocks of the units that own weights.
-
-        Args:
-            ties: Shape (L,) or (2L,).
-            blocks: Of each unit that isn't tied, in order.
-            frozen: Those of them that train no more; None leaves each block as it is.
-        """
-        n_layer = self.shape.n_layer
-        own = tie_vectors.independent_layers(parts.forest(ties, n_layer))
-        if list(blocks) != own:
-            raise ValueError(f"blocks of layers {list(blocks)} given, but {own} own weights")
-        self._ties = ties.copy()
-        self._roots = parts.roots(ties, n_layer).tolist()
-        self.blocks = nn.ModuleDict(
-            {self._names[unit]: blocks[unit] for unit in parts.by_layer(own, n_layer)}
-        )
-        if frozen is not None and (self._frozen or frozen):
-            self._frozen = frozenset(frozen)
-            for unit, module in blocks.items():
-                module.requires_grad_(unit not in self._frozen)
+    def _place(self, blocks: dict[int, Any]) -> None:
+        units = parts.by_layer(blocks, self.n_layer)
+        self.blocks = nn.ModuleDict({self._names[unit]: blocks[unit] for unit in units})
 
     @torch.no_grad()
     def initialize(self, seed: int, residual_scale: Literal["depth", "group"] = "depth") -> None:
@@ -211,25 +162,21 @@ class TiedTransformer(nn.Module):
         """
         generator = torch.Generator(self.token_embedding.device)
 
-        def begin_stream(*numbers: int) -> None:
-            # On a CPU only the lower 32 bits of a generator's seed count: they must be mixed.
-            generator.manual_seed(int(np.random.default_rng((seed, *numbers)).integers(2**63)))
-
-        begin_stream(0)
+        begin_stream(generator, seed, 0)
         self.token_embedding.normal_(0, 0.02, generator=generator)
         self.position_embedding.normal_(0, 0.02, generator=generator)
         self.final_norm_weight.fill_(1.0)
         self.final_norm_bias.fill_(0.0)
         for unit in sorted(set(self._roots)):
             part, layer = divmod(unit, self.shape.n_layer)
-            begin_stream(1 + layer)
+            begin_stream(generator, seed, 1 + layer)
             if part:  # its draws follow those of the attention, as in a whole block
                 self.new_block(layer).initialize(self.shape.n_layer, generator)
             uses = self._roots.count(unit) if residual_scale == "group" else 1
             self.independent(unit).initialize(self.shape.n_layer, generator, uses)
         for layer, own in enumerate(self.private):
             assert isinstance(own, PrivatePart)
-            begin_stream(1 + layer, 1)
+            begin_stream(generator, seed, 1 + layer, 1)
             own.initialize(generator)
 
     def forward(self, tokens: Tensor, depth: int | None = None) -> Tensor:
@@ -278,8 +225,7 @@ class TiedTransformer(nn.Module):
                     own[root] = dict(self.independent(root).named_parameters())
                     if not self._checkpoints:  # cast once, however many layers use them
                         own[root] = {name: p.to(dtype) for name, p in own[root].items()}
-                trains = root not in self._frozen and (unit == root or self.tie_grad == "sum")
-                if not (learns and trains):
+                if not (learns and self._learns(unit)):
                     if root not in constant:
                         constant[root] = {name: p.detach() for name, p in own[root].items()}
                     used = constant[root]

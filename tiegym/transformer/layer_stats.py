@@ -1,8 +1,8 @@
 """Figures of each layer that an agent can use: the `layer_stats` of an observation.
 
 They are those of `tiegym.features`, all in [-1, 1]. Distances and similarities come from a fixed
-sample of each layer's weights (evenly spaced entries of its four matrices, from all of their
-columns), so that their cost is independent of the width.
+sample of each layer's weights (evenly spaced entries of its matrices, from all of their columns),
+so that their cost is independent of the width.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from tiegym.features import FEATURES
-from tiegym.transformer.block import Block
-from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.tied_model import TiedModel, Weights
 
 __all__ = ["FEATURES", "layer_similarity", "layer_stats", "sample_weights", "sampled"]
 
@@ -27,7 +26,7 @@ _SAMPLE = 1024  # entries of each matrix
 
 @isolated
 @torch.no_grad()
-def sample_weights(model: TiedTransformer) -> Tensor:
+def sample_weights(model: TiedModel) -> Tensor:
     """A fixed sample of the weights that each layer uses, float32 (L, n).
 
     Of two parts: (2L, n), the attention's and then the MLPs', the shorter ones filled with zeros.
@@ -42,7 +41,7 @@ def sample_weights(model: TiedTransformer) -> Tensor:
 @isolated
 @torch.no_grad()
 def layer_stats(
-    model: TiedTransformer,
+    model: TiedModel,
     before: Tensor,
     features: Sequence[str] = FEATURES,
     others: Mapping[str, Tensor] | None = None,
@@ -59,7 +58,7 @@ def layer_stats(
     """
     norms = {root: _gradient_norm(model.independent(root)) for root in set(model.roots)}
     gradient = torch.stack([norms[root] for root in model.roots])
-    figures = squashed(before, sample_weights(model), gradient, model.shape.n_layer)
+    figures = squashed(before, sample_weights(model), gradient, model.n_layer)
     stats = torch.stack([{**figures, **(others or {})}[name] for name in features], dim=1)
     return stats.nan_to_num(0.0).clamp(-1, 1)
 
@@ -88,7 +87,7 @@ def squashed(before: Tensor, after: Tensor, gradient: Tensor, n_layer: int) -> d
 
 @isolated
 @torch.no_grad()
-def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
+def layer_similarity(model: TiedModel) -> npt.NDArray[np.float32]:
     """Cosine similarity of the weights that each two layers use, (L, L), in [-1, 1].
 
     Of two parts: (2, L, L), that of the attention and that of the MLPs.
@@ -97,18 +96,22 @@ def layer_similarity(model: TiedTransformer) -> npt.NDArray[np.float32]:
     the device: not for every step.
     """
     sample = torch.nn.functional.normalize(sample_weights(model), dim=1)
-    sample = sample.view(model.n_parts, model.shape.n_layer, -1)
+    sample = sample.view(model.n_parts, model.n_layer, -1)
     similarity: npt.NDArray[np.float32] = (sample @ sample.mT).clamp(-1, 1).cpu().numpy()
     return similarity if model.n_parts > 1 else similarity[0]
 
 
-def _sample(block: Block) -> Tensor:
-    return torch.cat([sampled(p) for p in block.parameters() if p.ndim == 2]).float()
+def _sample(weights: Weights) -> Tensor:
+    return torch.cat([sampled(p) for p in weights.parameters() if p.ndim >= 2]).float()
 
 
 def sampled(matrix: Tensor) -> Tensor:
-    """A fixed sample of a matrix, about 1,024 entries of it: a view of it where it can be one."""
-    return matrix.flatten()[:: _stride(*matrix.shape)]
+    """A fixed sample of a matrix, about 1,024 entries of it: a view of it where it can be one.
+
+    Of a stack of matrices, such as that of a layer's experts, as of one matrix of all their rows.
+    """
+    columns = matrix.shape[-1]
+    return matrix.flatten()[:: _stride(matrix.numel() // columns, columns)]
 
 
 def _filled(sample: Tensor, length: int) -> Tensor:
@@ -124,8 +127,8 @@ def _stride(rows: int, columns: int) -> int:
     return stride
 
 
-def _gradient_norm(block: Block) -> Tensor:
-    gradients = [p.grad for p in block.parameters() if p.grad is not None]
+def _gradient_norm(weights: Weights) -> Tensor:
+    gradients = [p.grad for p in weights.parameters() if p.grad is not None]
     if not gradients:  # nothing was trained yet
-        return next(block.parameters()).new_zeros((), dtype=torch.float32)
+        return next(weights.parameters()).new_zeros((), dtype=torch.float32)
     return torch.nn.utils.get_total_norm(gradients).float()

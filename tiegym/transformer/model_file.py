@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tiegym import parts
 from tiegym import private as private_parts
-from tiegym.config import MOST, MOST_LAYERS
+from tiegym.config_checks import MOST, MOST_LAYERS
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from tiegym import parts
 from tiegym import ties as tie_vectors
-from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.layer_stats import sampled
+from tiegym.transformer.tied_model import TiedModel
 
 
 @dataclass
@@ -39,7 +39,7 @@ class PositionGradients:
     whole: dict[str, Tensor] = field(default_factory=dict)
 
     def alias(self, unit: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a unit uses instead of its weights: the same values; see `TiedTransformer.watch`."""
+        """What a unit uses instead of its weights: the same values; see `TiedModel.watch`."""
         aliases = {}
         for name, weight in weights.items():
             if weight.requires_grad:
@@ -55,7 +55,7 @@ class PositionGradients:
         return aliases
 
     def _hooks(self, unit: int, name: str, ndim: int) -> Iterator[Callable[[Tensor], None]]:
-        if unit in self.of_groups and ndim == 2:
+        if unit in self.of_groups and ndim >= 2:
             yield _adds_to(self.samples.setdefault(unit, {}), name, sampled)
         if unit in self.of_cursor:
             yield _adds_to(self.whole, name)
@@ -75,7 +75,7 @@ def _adds_to(
 
 
 def positions_for(
-    features: Sequence[str], model: TiedTransformer, cursor: int
+    features: Sequence[str], model: TiedModel, cursor: int
 ) -> PositionGradients | None:
     """What has to be watched for some features; None where nothing has to be.
 
@@ -94,7 +94,7 @@ def positions_for(
         )
     if "taylor" in features:
         # Whose root the cursor's unit would be if it were independent: what goes where it goes.
-        forest = parts.forest(model.ties, model.shape.n_layer)
+        forest = parts.forest(model.ties, model.n_layer)
         forest[cursor] = cursor
         leaders = tie_vectors.roots(forest)
         of_cursor = frozenset(u for u in units if leaders[u] == cursor)
@@ -102,7 +102,7 @@ def positions_for(
 
 
 @contextmanager
-def watching(model: TiedTransformer, gradients: PositionGradients | None) -> Iterator[None]:
+def watching(model: TiedModel, gradients: PositionGradients | None) -> Iterator[None]:
     """A context in which backward passes leave gradients of positions; None watches nothing."""
     model.watch = None if gradients is None else gradients.alias
     try:
@@ -114,7 +114,7 @@ def watching(model: TiedTransformer, gradients: PositionGradients | None) -> Ite
 @isolated
 @torch.no_grad()
 def position_figures(
-    model: TiedTransformer, gradients: PositionGradients | None, cursor: int
+    model: TiedModel, gradients: PositionGradients | None, cursor: int
 ) -> dict[str, Tensor]:
     """Those of `tiegym.features.POSITION_FEATURES` that were watched for, float32 (P L,) each.
 
@@ -131,9 +131,9 @@ def position_figures(
     return figures
 
 
-def agreement(model: TiedTransformer, gradients: PositionGradients) -> Tensor:
+def agreement(model: TiedModel, gradients: PositionGradients) -> Tensor:
     """Cosine similarity of each unit's gradient with the sum over its group, float32 (P L,)."""
-    result = torch.ones(len(model.roots), device=model.token_embedding.device)
+    result = torch.ones(len(model.roots), device=model.device)
     groups: dict[int, list[int]] = {}
     for unit in sorted(gradients.samples):
         groups.setdefault(model.roots[unit], []).append(unit)
@@ -144,9 +144,7 @@ def agreement(model: TiedTransformer, gradients: PositionGradients) -> Tensor:
     return result
 
 
-def first_order_changes(
-    model: TiedTransformer, gradients: PositionGradients, cursor: int
-) -> Tensor:
+def first_order_changes(model: TiedModel, gradients: PositionGradients, cursor: int) -> Tensor:
     """The first-order change of the loss in nats by tying a unit to each other, float32 (P L,).
 
     Args:
@@ -154,11 +152,10 @@ def first_order_changes(
         gradients: With those of the cursor's unit and all that follow it.
         cursor: The unit.
     """
-    like = model.token_embedding
-    result = torch.zeros(len(model.roots), device=like.device)
-    part, layer = divmod(cursor, model.shape.n_layer)
+    result = torch.zeros(len(model.roots), device=model.device)
+    part, layer = divmod(cursor, model.n_layer)
     mine = dict(model.independent(model.roots[cursor]).named_parameters())
-    targets = range(part * model.shape.n_layer, part * model.shape.n_layer + layer)
+    targets = range(part * model.n_layer, part * model.n_layer + layer)
     by_root: dict[int, Tensor] = {model.roots[cursor]: result.new_zeros(())}
     if not gradients.whole:  # neither the unit nor one that follows it ran: see `depths`
         return result

@@ -22,13 +22,14 @@ from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
 from tiegym.transformer import soft_ties
-from tiegym.transformer.block import Block, Shape, block_sizes
+from tiegym.transformer.block import Shape, block_sizes
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.private import private_sizes
+from tiegym.transformer.tied_model import TiedModel, Weights
 
 
 def retie(
-    model: TiedTransformer,
+    model: TiedModel,
     optimizer: torch.optim.Optimizer,
     ties: Ties,
     frozen: Sequence[bool] | None = None,
@@ -54,9 +55,9 @@ def retie(
     Raises:
         ValueError: If `ties` is no tie vector of this model's length, or a tied unit is frozen.
     """
-    n_layer = model.shape.n_layer
+    n_layer = model.n_layer
     ties, units, still = _read(model, ties, frozen)
-    change = soft_ties.plan(model, ties) if soft else None
+    change = soft_ties.plan(_with_terms(model), ties) if soft else None
     old_roots = model.roots
     heir: dict[int, int] = {}  # for each old root, the first independent unit with its weights
     for unit in units:
@@ -65,7 +66,7 @@ def retie(
     before_clones = ties.copy()
     before_clones[units] = [heir[old_roots[unit]] % n_layer for unit in units]
     _put(model, optimizer, before_clones, kept)
-    blocks: dict[int, Block] = {}
+    blocks: dict[int, Weights] = {}
     for unit in units:
         source = kept[heir[old_roots[unit]]]
         blocks[unit] = source if unit in kept else model.new_block(unit).copy_(source)
@@ -73,15 +74,20 @@ def retie(
             _clone_moments(optimizer, source, blocks[unit])
     _put(model, optimizer, ties, blocks, still)
     if change is not None:
-        soft_ties.carry_out(change, model, optimizer)
+        soft_ties.carry_out(change, _with_terms(model), optimizer)
+
+
+def _with_terms(model: TiedModel) -> TiedTransformer:
+    assert isinstance(model, TiedTransformer), "soft changes are those of our own transformer"
+    return model
 
 
 def _read(
-    model: TiedTransformer, ties: Ties, frozen: Sequence[bool] | None
+    model: TiedModel, ties: Ties, frozen: Sequence[bool] | None
 ) -> tuple[Ties, list[int], list[int]]:
     """A copy of the ties, the units that own weights, and those of them that are frozen."""
-    ties = parts.validate(ties, model.shape.n_layer, model.n_parts)
-    units = tie_vectors.independent_layers(parts.forest(ties, model.shape.n_layer))
+    ties = parts.validate(ties, model.n_layer, model.n_parts)
+    units = tie_vectors.independent_layers(parts.forest(ties, model.n_layer))
     still = [unit for unit, flag in enumerate(frozen if frozen is not None else ()) if flag]
     if not set(still) <= set(units):
         raise ValueError(
@@ -92,7 +98,7 @@ def _read(
 
 
 def reuse_blocks(
-    model: TiedTransformer,
+    model: TiedModel,
     optimizer: torch.optim.Optimizer,
     ties: Ties,
     frozen: Sequence[bool] | None = None,
@@ -115,17 +121,17 @@ def reuse_blocks(
     blocks = {unit: old.pop(unit) for unit in units if unit in old}
     for unit in units:
         if unit not in blocks:
-            part = unit // model.shape.n_layer
-            spare = [other for other in old if other // model.shape.n_layer == part]
+            part = unit // model.n_layer
+            spare = [other for other in old if other // model.n_layer == part]
             blocks[unit] = old.pop(spare[-1]) if spare else model.new_block(unit)
     _put(model, optimizer, ties, {unit: blocks[unit] for unit in units}, still)
 
 
 def _put(
-    model: TiedTransformer,
+    model: TiedModel,
     optimizer: torch.optim.Optimizer,
     ties: Ties,
-    blocks: dict[int, Block],
+    blocks: dict[int, Weights],
     frozen: Sequence[int] | None = None,
 ) -> None:
     """Gives the optimiser the parameters that train, and drops what belonged to any other."""
@@ -140,7 +146,7 @@ def _put(
             parameter.grad = None
 
 
-def _clone_moments(optimizer: torch.optim.Optimizer, source: Block, clone: Block) -> None:
+def _clone_moments(optimizer: torch.optim.Optimizer, source: Weights, clone: Weights) -> None:
     for old, new in zip(source.parameters(), clone.parameters(), strict=True):
         if old in optimizer.state:  # empty before the first iteration
             optimizer.state[new] = {
@@ -149,7 +155,7 @@ def _clone_moments(optimizer: torch.optim.Optimizer, source: Block, clone: Block
             }
 
 
-def model_state_bytes(model: TiedTransformer, optimizer: torch.optim.Optimizer) -> int:
+def model_state_bytes(model: TiedModel, optimizer: torch.optim.Optimizer) -> int:
     """Bytes of weights, gradients and optimiser state that exist now."""
     tensors: list[Any] = []
     for p in model.parameters():

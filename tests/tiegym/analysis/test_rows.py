@@ -243,3 +243,13 @@ def test_runs_with_another_tokenizer_of_the_same_name_are_not_compared():
     rows[1].runs[1].config["tokenizer_sha256"] = "y"
     with pytest.raises(InputError, match=r"tokenizers are others \(sha256 x and y\)"):
         check_comparable(rows)
+
+
+def test_runs_of_0_1_are_of_our_own_transformer_and_compare_with_later_ones():
+    rows = [make_row([1.0]), make_row([2.0], program="random_tying")]
+    for key in ("model", "model_config", "task"):
+        del rows[1].runs[0].config["env"][key]
+    check_comparable(rows)
+    rows[1].runs[0].config["env"]["model"] = "llama"
+    with pytest.raises(InputError, match="compared: model is 'llama' in one and 'gpt'"):
+        check_comparable(rows)

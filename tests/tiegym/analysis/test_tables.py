@@ -171,3 +171,24 @@ def test_a_name_is_no_formula_in_a_spreadsheet(begin, tmp_path):
         lines = list(csv.DictReader(file))
     assert [lines[0]["policy"], lines[0]["null"]] == ["'" + name] * 2
     assert float(lines[0]["null_difference"]) < 0  # a number stays one
+
+
+def of_a_task(row, accuracies):
+    """The same runs, of a task that has accuracy and no bits per byte."""
+    for run, accuracy in zip(row.runs, accuracies, strict=True):
+        run.config["env"] |= {"model": "bert", "task": "classification"}
+        run.summary["final"] |= {"test_accuracy": accuracy}
+        del run.summary["final"]["test_bits_per_byte"]
+    return row
+
+
+def test_a_task_s_metrics_have_a_column_and_bits_per_byte_may_be_missing():
+    rows = [make_row([1.0, 1.1]), make_row([2.0, 2.1], "random", "random_tying")]
+    rows = [of_a_task(rows[0], [0.5, 0.75]), of_a_task(rows[1], [0.25, 0.25])]
+    assert cell(rows, "qlearning", "metrics") == "accuracy 0.625"
+    table = tables.make_table(rows)
+    assert [f["test_accuracy"] for f in table] == [0.625, 0.25]
+    assert [f["test_bits_per_byte"] for f in table] == [None, None]
+    assert "Model bert, task classification: 4 layers" in written(rows)
+    assert "| test metrics |" in written(rows)
+    assert "| accuracy 0.250 |" in written(rows)

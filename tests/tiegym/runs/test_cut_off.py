@@ -177,7 +177,7 @@ class ShortEpisodes(gymnasium.Env):
 
     def __init__(self):
         self.config = TieConfig(**SMALL)
-        self.corpus = SimpleNamespace(sha256="c0ffee")
+        self.task = SimpleNamespace(sha256="c0ffee")
         self.step_stats = {}
 
     def reset(self, *, seed=None, options=None):

@@ -30,7 +30,7 @@ class FakeTieEnv(gymnasium.Env):
 
     def __init__(self):
         self.config = Config()
-        self.corpus = SimpleNamespace(sha256="c0ffee")
+        self.task = SimpleNamespace(sha256="c0ffee")
         self.step_stats = {}
         self.iteration = 0
 

@@ -194,7 +194,6 @@ def test_even_while_ties_change_there_are_never_more_blocks_than_before_or_after
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tiegym.transformer.gpt.Block", Counted)
-        patch.setattr("tiegym.transformer.tying.Block", Counted)
         model, optimizer = build(start)
         iterate(model, optimizer, 0)
         for vector in sequence:

@@ -1,6 +1,7 @@
-"""A run's own stream of random numbers, lent to PyTorch's global generator for a while.
+"""Streams of random numbers that are a run's own.
 
-PyTorch's fused kernels draw from the global generator of their device and take no other.
+One can be lent to PyTorch's global generator for a while: PyTorch's fused kernels and the models of
+the library `transformers` draw from the global generator of their device and take no other.
 """
 
 from __future__ import annotations
@@ -9,10 +10,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _turn = threading.Lock()
+
+
+def begin_stream(generator: torch.Generator, *numbers: int) -> torch.Generator:
+    """Puts a generator at the beginning of the stream that some numbers name; returns it."""
+    # On a CPU only the lower 32 bits of a generator's seed count: they must be mixed.
+    generator.manual_seed(int(np.random.default_rng(numbers).integers(2**63)))
+    return generator
 
 
 @contextmanager
@@ -42,4 +51,6 @@ def _global_generator(
             lambda: torch.cuda.get_rng_state(device),
             lambda state: torch.cuda.set_rng_state(state, device),
         )
+    if device.type == "mps":
+        return torch.mps.get_rng_state, torch.mps.set_rng_state
     return torch.get_rng_state, torch.set_rng_state

@@ -1,0 +1,153 @@
+"""Environments that begin with a pretrained model of the library `transformers`."""
+
+import json
+
+import pytest
+import tokenizers
+import torch
+import transformers
+
+import tiegym
+from tests.tiegym.runs_of_models import play
+from tests.tiegym.small import SMALL
+from tests.tiegym.transformer.tiny import MODELS
+
+
+def save(folder, name, **changes):
+    """Writes a tiny model as a pretrained one; returns it."""
+    kind, config_class, entries = MODELS[name]
+    torch.manual_seed(1)
+    model = kind(config_class(**entries | {"vocab_size": 256} | changes))
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def pretrained(folder, **changes):
+    """An environment of it; sizes are the model's own."""
+    arguments = {k: v for k, v in SMALL.items() if k not in ("n_layer", "n_head", "n_embd")}
+    return tiegym.TieEnv(**arguments | {"model": f"hf:{folder}"} | changes)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "roberta"])
+def test_a_pretrained_model_begins_with_its_own_weights(name, tmp_path):
+    extra = {"vocab_size": 260, "max_position_embeddings": 18} if name == "roberta" else {}
+    theirs = save(tmp_path, name, **extra)
+    env = pretrained(tmp_path, initial_ties="independent")
+    env.reset(seed=0)
+    assert (env.config.n_layer, env.config.n_head, env.config.n_embd) == (4, 2, 16)
+    tokens = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        env.model.eval()
+        assert torch.equal(env.model(tokens).logits, theirs(tokens).logits)
+    play(env, [0, 2])
+
+
+def test_layers_that_are_tied_at_the_start_take_the_first_or_the_mean(tmp_path):
+    theirs = save(tmp_path, "gpt2").state_dict()
+    name = "transformer.h.{}.mlp.c_fc.weight"
+    each = [theirs[name.format(i)] for i in range(4)]
+    for merge, expected in (("first", each[1]), ("mean", torch.stack(each[1:]).mean(0))):
+        env = pretrained(tmp_path, initial_ties=(0, 1, 1, 2), merge=merge)
+        env.reset(seed=0)
+        mine = env.model.library.state_dict()
+        assert torch.equal(mine[name.format(0)], each[0])
+        for layer in (1, 2, 3):
+            torch.testing.assert_close(mine[name.format(layer)], expected)
+
+
+def test_an_output_layer_that_a_pretrained_model_lacks_depends_on_the_seed(tmp_path, labelled):
+    theirs = save(tmp_path, "gpt2", vocab_size=258)
+    env = pretrained(tmp_path, task="classification", corpus=labelled, initial_ties="independent")
+    heads = []
+    for seed in (0, 1, 0):
+        env.reset(seed=seed)
+        heads.append(env.model.library.score.weight.detach().clone())
+    assert torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0], heads[1])
+    mine = env.model.library.transformer
+    assert torch.equal(mine.h[2].attn.c_attn.weight, theirs.transformer.h[2].attn.c_attn.weight)
+    rows = theirs.transformer.wte.weight
+    assert len(mine.wte.weight) == 260  # padding and the like are more tokens than it has
+    assert torch.equal(mine.wte.weight[:258], rows)
+    play(env, [0])
+
+
+def test_a_pretrained_model_keeps_its_sizes(tmp_path):
+    save(tmp_path, "gpt2")
+    with pytest.raises(ValueError, match="has n_layer=4, but 3 is given: leave it out"):
+        pretrained(tmp_path, n_layer=3)
+    with pytest.raises(ValueError, match=r"block_size=17 is longer .* 16 positions"):
+        pretrained(tmp_path, block_size=17)
+    with pytest.raises(ValueError, match=r"weights of model=.* don't fit: .*mlp.c_fc"):
+        pretrained(tmp_path, model_config='{"n_inner": 8}')
+
+
+def test_folders_without_readable_weights_are_refused(tmp_path):
+    save(tmp_path, "gpt2")
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    content = weights.read_bytes()
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match="has no weights"):
+        pretrained(tmp_path)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"pickled ones \(\*.bin\) are never read"):
+        pretrained(tmp_path)
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="don't fit"):
+        pretrained(tmp_path)
+    weights.unlink()
+    outside = tmp_path.parent / "outside.safetensors"
+    outside.write_bytes(content)
+    weights.symlink_to(outside)
+    with pytest.raises(ValueError, match="no ordinary file of that folder"):
+        pretrained(tmp_path)
+    config.write_text("{}")
+    with pytest.raises(ValueError, match=r"no usable config.json"):
+        pretrained(tmp_path)
+    config.unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no config.json"):
+        pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "mine"])
+def test_code_in_a_folder_never_runs(model_type, tmp_path):
+    save(tmp_path, "gpt2")
+    config, ran = tmp_path / "config.json", tmp_path / "ran"
+    values = json.loads(config.read_text()) | {"model_type": model_type}
+    auto = {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}
+    config.write_text(json.dumps(values | {"auto_map": auto}))
+    (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass Config: pass\n")
+    if model_type == "mine":
+        with pytest.raises(ValueError, match=r"no usable config.json"):
+            pretrained(tmp_path)
+    else:
+        pretrained(tmp_path).reset(seed=0)
+    assert not ran.exists()
+
+
+def test_a_pretrained_model_brings_its_tokenizer(tmp_path):
+    words = {"[UNK]": 0, "the": 1, "of": 2, "a": 3}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inner.save(str(tmp_path / "tokenizer.json"))
+    save(tmp_path, "gpt2", vocab_size=4)
+    env = pretrained(tmp_path, corpus="stdlib")
+    assert env.config.tokenizer == str(tmp_path / "tokenizer.json")
+    _, info = env.reset(seed=0)
+    assert info["perplexity"] == pytest.approx(4)
+    save(tmp_path, "gpt2", vocab_size=3)
+    with pytest.raises(ValueError, match=r"has 4 tokens, but .* knows 3"):
+        pretrained(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    save(tmp_path, "gpt2")
+    config = tmp_path / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"n_embd": 32}))
+    with pytest.raises(ValueError, match="don't fit"):
+        pretrained(tmp_path)
+    llama = transformers.LlamaConfig(**MODELS["llama"][2] | {"vocab_size": 256})
+    llama.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"lack .* of its layers' parameters"):
+        pretrained(tmp_path)
