@@ -135,9 +135,10 @@ def make_plan(options: Options) -> Plan:
     for name in NOT_IN_TABLES:
         if (value := getattr(options.env, name)) != default_arguments()[name]:
             raise InputError(
-                f"env.{name}={value!r} can't be recorded: tables are of model=gpt, of whole blocks that share "
-                "weights or train their own, with the features that are always there, from initial "
-                f"weights that are drawn: leave {name}={default_arguments()[name]!r}"
+                f"env.{name}={value!r} can't be recorded: tables are of whole blocks that share "
+                "weights or train their own, of our own transformer, with the features that are "
+                "always there, from initial weights that are drawn: leave "
+                f"{name}={default_arguments()[name]!r}"
             )
     if not NAMES_IN_TABLES["tokenizer"].fullmatch(options.env.tokenizer):
         raise InputError(

@@ -192,6 +192,10 @@ def test_a_stopped_program_goes_on_with_the_seeds_that_are_missing(tmp_path, mon
             "env.tie_parts='attention+mlp' can't be recorded: tables are of whole blocks",
         ),
         (
+            ["patterns-3-stdlib-sum", "--env.model=llama"],
+            "env.model='llama' can't be recorded",
+        ),
+        (
             ["patterns-3-stdlib-sum", "--env.choices=tie+freeze"],
             "env.choices='tie+freeze' can't be recorded",
         ),
