@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.ranges import check_ranges
 from agents.table_options import TableOptions
+from tiegym.training.population_limits import check_population
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class AgentOptions(TableOptions):
     """Whole training runs, of other seeds, over which the agent learns first; then it plays the
     recorded run greedily and learns no more. 0: it learns during the recorded run."""
     envs: int = 1
-    """With --table: recorded runs that are stepped at a time."""
+    """Runs that the agent learns from at a time, before the recorded one: with --table recorded
+    runs, with --pretrain-runs transformers that are trained together (as TiePopulation-v0)."""
 
     @classmethod
     def on_table(cls) -> dict[str, Any]:
@@ -40,14 +42,23 @@ class AgentOptions(TableOptions):
         if self.envs < 1:
             raise ValueError(f"envs={self.envs} must be at least 1")
         if self.table is None and self.envs > 1:
-            raise ValueError(
-                f"envs={self.envs} recorded runs at a time need a table to be in: give --table, or "
-                "leave --envs out"
-            )
+            if not self.pretrain_runs:
+                raise ValueError(
+                    f"envs={self.envs} are runs to learn from before the recorded one, and who "
+                    "learns during it has that one alone: give --table or --pretrain-runs, or "
+                    "leave --envs out"
+                )
+            check_population(self.env)
         if self.table is not None and self.pretrain_runs:
             raise ValueError(
                 f"pretrain_runs={self.pretrain_runs} and table={self.table!r} are two ways to "
                 "learn before the recorded run: give one of them"
+            )
+        if self.pretrain_runs % self.envs:
+            more = -(-self.pretrain_runs // self.envs) * self.envs
+            raise ValueError(
+                f"pretrain_runs={self.pretrain_runs} is no multiple of envs={self.envs}, which "
+                f"train together: take {more}, or another number of --envs"
             )
         if self.table_steps % self.envs:
             raise ValueError(

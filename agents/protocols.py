@@ -26,6 +26,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from agents.agent_options import AgentOptions
 from agents.learning import learn
+from agents.practice import pretrain_together
 from agents.reward_differences import Env
 from agents.table_options import check_run
 from agents.tabulated import learn_for_run
@@ -65,6 +66,10 @@ def train_agent(
         if options.table is not None:
             model = learn_for_run(options, program, env, make_model)
             env.note(table_steps=options.table_steps, **options.table_facts)
+        elif options.envs > 1:
+            seed = PRETRAINING_SEEDS + options.seed
+            model, iterations = pretrain_together(options, program, env, make_model, seed)
+            env.note(extra_iterations=iterations)
         else:
             # The same environment, without what makes rows: its memory and compiled code serve
             # twice.

@@ -12,24 +12,26 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import RunningOptions, run_missing
+from baselines.ray_options import address_of
+from baselines.running import missing_tasks, pairs_of, run_missing, run_pairs
+from baselines.running_options import RunningOptions, share_of
 from tiegym.analysis.comparison import Judged, given_rows, judge, show, write
 from tiegym.analysis.find import is_run_folder
 from tiegym.analysis.rows import Row, make_row
 from tiegym.analysis.verdicts import LEAST_SEEDS
 from tiegym.bench.command_line import named_table, table_env
 from tiegym.config import PAPER, TieConfig
-from tiegym.runs.commands import read_command_line
+from tiegym.runs.commands import python_command, read_command_line
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError, input_errors
-from tiegym.runs.messages import complain
+from tiegym.runs.messages import complain, say
 from tiegym.runs.processes import long_work
 
 
@@ -49,6 +51,11 @@ class Options(RunningOptions):
     table: str | None = None
     """Start from the environment of a TieBench table (name, or path of an .npz file) instead, as
     agents that learned on it need it."""
+    list_missing: bool = False
+    """Run nothing: print a command for each run that is missing, a line each, for the job arrays of
+    a cluster. With --lr-grid the first are those of tuning; when they are there, ask again."""
+    only: str | None = None
+    """Run this one only, as --list-missing names it, and make no table."""
     env: TieConfig = field(default_factory=TieConfig)
     """The environment of all policies."""
 
@@ -63,11 +70,7 @@ def compare(options: Options) -> Judged:
         InputError: If a policy is unknown, or if runs can't be compared.
         RunsFailed: If a run fails.
     """
-    if options.seeds < 1:
-        raise InputError(f"seeds={options.seeds} must be at least 1; verdicts need {LEAST_SEEDS}")
     given, policies = _read(options)
-    if not policies and not given:
-        raise InputError("no policies given: name at least one, such as random or cycle:2")
     rows = given_rows(given, complain)
     policies = [_check_and_name(policy, rows) for policy in policies]
     if options.lr_grid:
@@ -80,6 +83,8 @@ def compare(options: Options) -> Judged:
 
 def _read(options: Options) -> tuple[list[Path], list[ComparedPolicy]]:
     """The folders that are given, and the policies that are run, each once."""
+    if options.seeds < 1:
+        raise InputError(f"seeds={options.seeds} must be at least 1; verdicts need {LEAST_SEEDS}")
     given: list[Path] = []
     policies: dict[Path, ComparedPolicy] = {}
     for text in dict.fromkeys(options.policies):
@@ -94,6 +99,8 @@ def _read(options: Options) -> tuple[list[Path], list[ComparedPolicy]]:
             given.append(Path(text))  # of several runs
         else:
             policies.setdefault(policy.folder(options.runs_dir, 0), policy)
+    if not policies and not given:
+        raise InputError("no policies given: name at least one, such as random or cycle:2")
     return given, list(policies.values())
 
 
@@ -134,14 +141,92 @@ def read_row(policy: ComparedPolicy, seeds: Sequence[int], runs_dir: Path) -> Ro
 
 def tune(policies: Sequence[ComparedPolicy], options: Options) -> list[ComparedPolicy]:
     """Gives each policy the learning rate of the grid with the lowest validation loss."""
-    tried = [[_with_learning_rate(p, rate) for rate in options.lr_grid] for p in policies]
-    there = dataclasses.replace(options, runs_dir=options.runs_dir / "tuning")
+    tried, there = tuning(policies, options)
     run_missing([policy for row in tried for policy in row], TUNING_SEEDS, there)
+    return choose(tried, there)
+
+
+def tuning(
+    policies: Sequence[ComparedPolicy], options: Options
+) -> tuple[list[list[ComparedPolicy]], Options]:
+    """Each policy with each learning rate of the grid, and the options of running them."""
+    tried = [[_with_learning_rate(p, rate) for rate in options.lr_grid] for p in policies]
+    return tried, dataclasses.replace(options, runs_dir=options.runs_dir / "tuning")
+
+
+def choose(tried: Sequence[Sequence[ComparedPolicy]], there: Options) -> list[ComparedPolicy]:
+    """Of each row the policy with the lowest validation loss; their runs are there."""
 
     def validation_loss(policy: ComparedPolicy) -> float:
         return read_row(policy, TUNING_SEEDS, there.runs_dir).mean("val_loss")
 
     return [min(row, key=validation_loss) for row in tried]
+
+
+def stages(
+    options: Options,
+) -> Iterator[tuple[list[tuple[ComparedPolicy, int]], RunningOptions]]:
+    """What `compare` runs as arguments of `run_pairs`, as far as it is known.
+
+    Yields:
+        With a grid, the runs of tuning, and as long as one of them is missing no more.
+    """
+    policies = [_check_and_name(policy, ()) for policy in _read(options)[1]]
+    if options.lr_grid:
+        tried, there = tuning(policies, options)
+        pairs = pairs_of([policy for row in tried for policy in row], TUNING_SEEDS)
+        yield pairs, there
+        if missing_tasks(pairs, there):
+            return
+        policies = choose(tried, there)
+    yield pairs_of(policies, range(options.seeds)), options
+
+
+def missing_commands(options: Options, args: Sequence[str]) -> list[str]:
+    """A command for each run that `compare` would run now, which makes that run and no other.
+
+    Args:
+        options: Of the comparison.
+        args: Its command line.
+
+    Raises:
+        InputError: As `compare`.
+    """
+    if address_of(options.engine) is not None:
+        raise InputError(
+            f"engine={options.engine!r} runs what is missing by itself: leave out --list-missing, "
+            "or --engine"
+        )
+    rest = [arg for arg in args if arg not in ("--list-missing", "--list_missing")]
+    commands = []
+    for pairs, there in stages(options):
+        share = share_of((policy for policy, _ in pairs), there)
+        threads = str(share.threads)  # which are others on other machines
+        for task in missing_tasks(pairs, there):
+            name = str(task.folder.relative_to(options.runs_dir))
+            arguments = [*rest, "--threads", threads, "--only", name]
+            commands.append(python_command("baselines.compare", *arguments))
+    return commands
+
+
+def run_only(options: Options, name: str) -> None:
+    """Runs one of the runs of a comparison, unless it is finished.
+
+    Args:
+        options: Of the comparison.
+        name: Of its folder, seen from `runs_dir`.
+
+    Raises:
+        InputError: If it is none of them; else as `compare`.
+    """
+    folder = options.runs_dir / name
+    for pairs, there in stages(options):
+        if found := [pair for pair in pairs if pair[0].folder(there.runs_dir, pair[1]) == folder]:
+            run_pairs(found, there)
+            return
+    raise InputError(
+        f"only={name!r} is no run of this comparison as it is now: --list-missing names them"
+    )
 
 
 def _with_learning_rate(policy: ComparedPolicy, rate: float) -> ComparedPolicy:
@@ -165,6 +250,13 @@ def main(args: Sequence[str] | None = None) -> None:
         Options, "baselines.compare", __doc__, default=Options(env=env), args=args
     )
     with long_work():
+        if options.list_missing:
+            for command in missing_commands(options, args):
+                say(command, sys.stdout)
+            return
+        if options.only is not None:
+            run_only(options, options.only)
+            return
         judged = compare(options)
     show(judged, options.runs_dir)
 

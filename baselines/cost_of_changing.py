@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 
 from baselines.compare import read_row
 from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import RunningOptions, run_pairs
+from baselines.running import run_pairs
+from baselines.running_options import RunningOptions
 from tiegym import ties as tie_vectors
 from tiegym.analysis.intervals import Difference, holm, paired_difference
 from tiegym.analysis.rows import Row, make_row

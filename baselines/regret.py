@@ -20,6 +20,7 @@ from pathlib import Path
 
 import tyro
 
+from baselines.ray_options import address_of
 from baselines.regret_table import DRAWN, Report, make_report, markdown, write_csv
 from baselines.results import LEARNING
 from baselines.table_learning import Learner, learn_missing, parse_learner
@@ -55,8 +56,12 @@ class Options:
     """Whose recorded seeds are played. Settings are chosen on train."""
     loss: Judge = "val"
     """By which ends are judged; agents learn from that of validation."""
-    workers: int = 1
-    """Processes; each computes with one thread. Their number changes nothing in the result."""
+    engine: str = "processes"
+    """Where agents learn: processes of this machine; ray, which starts a Ray on it; or ray:ADDRESS,
+    a Ray cluster by its HOST:PORT, or ray:auto, that of this machine."""
+    workers: int | None = None
+    """Processes; each computes with one thread. None is one, and with Ray as many as there is room
+    for. Their number changes nothing in the result."""
     out: Path = Path("runs/regret")
     """Where tables, pictures and what has been learnt go: into a folder of the table's name."""
     quiet: bool = False
@@ -71,7 +76,8 @@ def check(options: Options) -> None:
     """
     if options.seeds < 2:
         raise InputError(f"seeds={options.seeds} must be at least 2: one has no interval")
-    if options.workers < 1:
+    address_of(options.engine)
+    if options.workers is not None and options.workers < 1:
         raise InputError(f"workers={options.workers} must be at least 1")
     given = options.decisions
     if not given or given[0] < 1 or any(a >= b for a, b in pairwise(given)):
@@ -107,7 +113,12 @@ def measure(options: Options) -> Report:
     folder = options.out / table.name
     try:
         learnt = learn_missing(
-            learners, range(options.seeds), folder / "learnt", options.workers, options.quiet
+            learners,
+            range(options.seeds),
+            folder / "learnt",
+            options.workers,
+            options.quiet,
+            options.engine,
         )
     except OSError as error:
         raise InputError(f"{folder} can't be used: {error}") from error

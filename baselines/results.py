@@ -22,7 +22,8 @@ from pathlib import Path
 from baselines import cost_of_changing, cost_table
 from baselines.compare import read_row, run_policies
 from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import RunningOptions, run_pairs
+from baselines.running import run_pairs
+from baselines.running_options import RunningOptions
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import judge, show, write
 from tiegym.analysis.rows import Row, make_row

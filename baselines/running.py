@@ -1,82 +1,73 @@
 """Running what is missing of a comparison: which runs, how many at a time, and what it shows.
 
-What a policy is, is in `baselines.policies`; the processes are in `baselines.workers`.
+What a policy is, is in `baselines.policies`; where runs are run, processes of this machine or a
+Ray cluster, is in `baselines.workers` and `baselines.ray_workers`.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tqdm.auto import tqdm
 
-from baselines.kept import Stale, stale_folders
+from baselines.kept import stale_folders
 from baselines.policies import ComparedPolicy
-from baselines.workers import Outcome, Task, Workers, has_begun
+from baselines.ray_options import address_of
+from baselines.run_task import Outcome, Task, has_begun, read_record
+from baselines.running_options import RunningOptions, Share, share_of
+from baselines.workers import Workers
 from tiegym.runs.folder import is_finished
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import recorded_steps
 from tiegym.runs.messages import complain, say
 from tiegym.runs.processes import RunsFailed, StopAsked
 from tiegym.runs.progress import Progress
-from tiegym.runs.provenance import device_facts
 
 RETRY_SECONDS = 2.0
 """Between two looks at a run that another process has open."""
+PAUSE = 20
+"""How many times as long as a look at all journals takes, the next one waits: hundreds of them are
+megabytes, and may be on another machine."""
 
 
-@dataclass(frozen=True)
-class RunningOptions:
-    """How the runs of a comparison are run."""
+class Engine(Protocol):
+    """Where runs are run."""
 
-    runs_dir: Path = Path("runs/compare")
-    """Where run folders, tables and pictures go."""
-    workers: int | None = None
-    """Runs at a time; None is one for every core, or one with a GPU."""
-    threads: int | None = None
-    """PyTorch's threads of each run, on which its bits depend; None is an equal share of the
-    cores, as many as --workers says."""
-    stale: Stale = "refuse"
-    """What happens to kept runs that would come out otherwise now, since the text, the code,
-    PyTorch or its threads have changed: refuse says so and ends, rerun makes them anew, keep takes
-    them as they are (never those on another text)."""
-    quiet: bool = False
-    """Show no progress."""
+    place: str
+    """How many there are at a time, or where."""
 
-    def check(self) -> None:
-        """Checks what can be checked before anything runs.
+    def submit(self, task: Task) -> None:
+        """Runs a task as soon as there is room for it."""
+        ...
 
-        Raises:
-            InputError: If a number is out of range, or the folder can't be written.
-        """
-        for name in ("workers", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} must be at least 1, or None to choose")
-        try:
-            self.runs_dir.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.runs_dir):
-                pass
-        except OSError as error:
-            raise InputError(f"runs_dir={str(self.runs_dir)!r} can't be used: {error}") from error
+    def ended(self, seconds: float) -> list[tuple[Task, Outcome]]:
+        """The runs that have ended, waiting for the first of them no longer than some seconds."""
+        ...
+
+    def stop(self) -> None:
+        """Lets runs end at their next step, and waits for it; a signal meanwhile kills them."""
+        ...
 
 
 def run_missing(
     policies: Iterable[ComparedPolicy], seeds: Sequence[int], options: RunningOptions
 ) -> None:
     """Runs every seed of every policy that has no finished run folder yet; see `run_pairs`."""
+    run_pairs(pairs_of(policies, seeds), options)
+
+
+def pairs_of(
+    policies: Iterable[ComparedPolicy], seeds: Sequence[int]
+) -> list[tuple[ComparedPolicy, int]]:
+    """Every seed of every policy, seed by seed: cut off, it leaves something to compare."""
     policies = list(policies)
-    # Seed by seed: cut off, it leaves something to compare.
-    run_pairs([(policy, seed) for seed in seeds for policy in policies], options)
+    return [(policy, seed) for seed in seeds for policy in policies]
 
 
 def run_pairs(pairs: Sequence[tuple[ComparedPolicy, int]], options: RunningOptions) -> None:
@@ -94,30 +85,49 @@ def run_pairs(pairs: Sequence[tuple[ComparedPolicy, int]], options: RunningOptio
             refused.
         RunsFailed: If a run fails for another reason; the others have ended by then.
     """
+    tasks = missing_tasks(pairs, options)
+    if tasks:
+        share = share_of((policy for policy, _ in pairs), options)
+        pool = _start(tasks, share, options)
+        _run_all(pool, tasks, f"{len(tasks)} runs, {pool.place}", options)
+
+
+def missing_tasks(
+    pairs: Sequence[tuple[ComparedPolicy, int]], options: RunningOptions
+) -> list[Task]:
+    """What `run_pairs` runs.
+
+    Args:
+        pairs: See `run_pairs`.
+        options: See `run_pairs`.
+
+    Raises:
+        InputError: As `run_pairs`.
+    """
     options.check()
     wanted = {policy.folder(options.runs_dir, seed): (policy, seed) for policy, seed in pairs}
-    gpu = _uses_gpu(policy for policy, _ in wanted.values())
-    cores = os.cpu_count() or 1
-    workers = options.workers or (1 if gpu else cores)
-    threads = options.threads or max(1, cores // workers)
+    share = share_of((policy for policy, _ in pairs), options)
     kept = [(policy, folder) for folder, (policy, _) in wanted.items() if has_begun(folder)]
-    anew = stale_folders(kept, None if gpu else threads, options.stale)
-    tasks = [
-        Task(policy, seed, folder, folder in anew)
+    anew = stale_folders(kept, None if share.gpu else share.threads, options.stale)
+    return [
+        Task(policy, seed, folder, read_record(folder) if folder in anew else None)
         for folder, (policy, seed) in wanted.items()
         if folder in anew or not _is_finished(folder)
     ]
-    if tasks:
-        pool = Workers(min(workers, len(tasks)), threads)
-        _run_all(pool, tasks, f"{len(tasks)} runs, {min(workers, len(tasks))} at a time", options)
 
 
-def _uses_gpu(policies: Iterable[ComparedPolicy]) -> bool:
-    try:
-        names = {device_facts(name)["device"] for name in {p.options.env.device for p in policies}}
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return names - {"cpu"} != set()
+def _start(tasks: Sequence[Task], share: Share, options: RunningOptions) -> Engine:
+    address = address_of(options.engine)
+    if address is None:
+        assert share.workers is not None
+        return Workers(min(share.workers, len(tasks)), share.threads)
+    assert share.resources is not None
+    from baselines.ray_workers import RayWorkers
+
+    modules = {task.policy.module for task in tasks}
+    return RayWorkers(
+        address, options.runs_dir, modules, share.threads, share.resources, share.workers
+    )
 
 
 def _is_finished(folder: Path) -> bool:
@@ -128,7 +138,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _run_all(
-    pool: Workers, tasks: Sequence[Task], description: str, options: RunningOptions
+    pool: Engine, tasks: Sequence[Task], description: str, options: RunningOptions
 ) -> None:
     failed: list[Task] = []
     try:
@@ -150,12 +160,15 @@ def _run_all(
 
 
 def _wait(
-    pool: Workers, tasks: Sequence[Task], failed: list[Task], description: str, quiet: bool
+    pool: Engine, tasks: Sequence[Task], failed: list[Task], description: str, quiet: bool
 ) -> None:
     """Shows the iterations of all runs' environment steps until the runs have ended."""
-    running: dict[Future[Outcome], Task] = {pool.submit(task): task for task in tasks}
+    running = {task.folder: task for task in tasks}
+    for task in tasks:
+        pool.submit(task)
     elsewhere: dict[Path, tuple[float, Task]] = {}
     ended: set[Path] = set()
+    look_again = 0.0
 
     def done() -> int:
         return sum(
@@ -166,9 +179,8 @@ def _wait(
     total = sum(_iterations(task, _steps(task)) for task in tasks)
     with closing(Progress(total, description, quiet, min(total, done()))) as progress:
         while running or elsewhere:
-            for future in wait(running, 0.5, FIRST_COMPLETED).done:
-                task = running.pop(future)
-                outcome = _outcome(future)
+            for task, outcome in pool.ended(0.5):
+                del running[task.folder]
                 if outcome.kind == "open elsewhere":
                     if task.folder not in elsewhere:
                         _say(f"{task.folder} is open in another process: waiting for its end")
@@ -185,23 +197,18 @@ def _wait(
                     raise StopAsked(signal.SIGTERM)  # somebody stopped this run alone
             again = [t for at, t in elsewhere.values() if at <= time.monotonic()]
             for task in again:
-                if task not in running.values():
-                    running[pool.submit(task)] = task
+                if task.folder not in running:
+                    running[task.folder] = task
+                    pool.submit(task)
             if not running:
                 time.sleep(0.5)
+            begin = time.monotonic()
+            if begin < look_again and (running or elsewhere):
+                continue
             # A run that has just ended has no journal any more.
             now = max(progress.done, min(total, done()))
             progress.update(now, f"{len(ended)} of {len(tasks)} runs done")
-
-
-def _outcome(future: Future[Outcome]) -> Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise RunsFailed(
-            "a process of the comparison was killed from outside, perhaps for want of memory "
-            "(--workers 1 takes less): the same command goes on where it stopped"
-        ) from error
+            look_again = begin + PAUSE * (time.monotonic() - begin)
 
 
 def _say(text: str) -> None:

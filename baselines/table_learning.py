@@ -24,6 +24,7 @@ import numpy as np
 from agents.agent_options import AgentOptions
 from agents.tabulated import TablePolicy, learn_on_table
 from baselines.policies import OF_THE_COMPARISON
+from baselines.ray_options import address_of
 from baselines.results import LEARNING
 from tiegym.bench.environment import TieBench
 from tiegym.bench.make import one_thread
@@ -220,7 +221,12 @@ def learn_and_keep(task: tuple[Learner, int, Path]) -> None:
 
 
 def learn_missing(
-    learners: Sequence[Learner], seeds: Sequence[int], folder: Path, workers: int, quiet: bool
+    learners: Sequence[Learner],
+    seeds: Sequence[int],
+    folder: Path,
+    workers: int | None,
+    quiet: bool,
+    engine: str = "processes",
 ) -> dict[str, list[Learnt]]:
     """Lets all agents learn that aren't kept yet; returns what each has learnt, seed by seed.
 
@@ -229,12 +235,16 @@ def learn_missing(
         seeds: Of each.
         folder: Where it is kept.
         workers: Processes, with one thread each; their number changes nothing in what is learnt.
+            None is one, and with Ray as many as there is room for.
         quiet: Show no progress.
+        engine: Where they are: "processes" of this machine, "ray", or "ray:ADDRESS"; see
+            `baselines.ray_options.address_of`.
 
     Raises:
-        InputError: If what is kept is damaged.
-        RunsFailed: If a process was killed.
+        InputError: If what is kept is damaged, or Ray can't be used.
+        RunsFailed: If a process was killed, with Ray several times.
     """
+    address = address_of(engine)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [
         (learner, seed, folder)
@@ -245,7 +255,14 @@ def learn_missing(
     total = sum(learner.decisions[-1] for learner in learners) * len(seeds)
     done = total - sum(learner.decisions[-1] for learner, *_ in missing)
     with closing(Progress(total, "learning", quiet, done, unit="decisions")) as progress:
-        for learner, *_ in do_all(learn_and_keep, missing, workers):
+        if address is None:
+            learning = do_all(learn_and_keep, missing, workers or 1)
+        else:
+            from baselines.ray_workers import do_all_on_ray
+
+            modules = {__name__, *_BENCH, *(learner.module for learner in learners)}
+            learning = do_all_on_ray(address, learn_and_keep, missing, folder, modules, workers)
+        for learner, *_ in learning:
             done += learner.decisions[-1]
             progress.update(done)
     result = {}

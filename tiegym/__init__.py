@@ -17,6 +17,7 @@ from tiegym.config import PAPER, TieConfig
 if TYPE_CHECKING:
     from tiegym.env import TieEnv
     from tiegym.episode import Snapshot
+    from tiegym.population import TiePopulation
     from tiegym.runs.recorder import RecordRun, read_run
     from tiegym.transformer.generation import generate
     from tiegym.transformer.model_file import load_model, load_tokenizer
@@ -39,6 +40,7 @@ _LAZY = {
     "Snapshot": "tiegym.episode",
     "MaskInObservation": "tiegym.wrappers",
     "TieEnv": "tiegym.env",
+    "TiePopulation": "tiegym.population",
     "as_vec_env": "tiegym.vec_env",
     "generate": "tiegym.transformer.generation",
     "load_model": "tiegym.transformer.model_file",
@@ -55,6 +57,7 @@ __all__ = [
     "Snapshot",
     "TieConfig",
     "TieEnv",
+    "TiePopulation",
     "as_vec_env",
     "generate",
     "load_model",
@@ -70,6 +73,7 @@ gymnasium.register(
     entry_point="tiegym.bench.environment:TieBench",
     vector_entry_point="tiegym.bench.vector:TieBenchVector",
 )
+gymnasium.register("TiePopulation-v0", vector_entry_point="tiegym.population:TiePopulation")
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from tiegym.config import TieConfig, check_call
 from tiegym.copies import Copies
 from tiegym.data.corpora import Corpus
 from tiegym.data.tasks.task import Task
-from tiegym.episode import Episode
+from tiegym.episode import Episode, begin_episode
 from tiegym.info import step_info
 from tiegym.measured import Measured
 from tiegym.rewards import reward
@@ -157,19 +157,8 @@ class TieEnv(Shown, Measured, Copies):
         if options:
             raise ValueError(f"options={options!r}: TieEnv.reset knows no options")
         super().reset(seed=seed)
-        config = self.config
-        uniform, actions = self.task.uniform_loss, self.actions
-        part, layer = divmod(actions.first(), config.n_layer)
-        self._episode = Episode(
-            seed=int(self.np_random.integers(2**48)),
-            loss=uniform,
-            train_loss=uniform,
-            stats=[0.0] * (actions.n_units * len(config.feature_names)),
-            ties=self._first_ties.tolist(),
-            frozen=[False] * actions.n_units,
-            layer=layer,
-            part=part,
-        )
+        uniform, drawn = self.task.uniform_loss, int(self.np_random.integers(2**48))
+        self._episode = begin_episode(self.config, self.actions, self._first_ties, uniform, drawn)
         self.step_stats, self._printed = {}, None
         return self._observation(), self._info()
 

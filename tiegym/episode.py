@@ -87,6 +87,31 @@ class Episode:
         return self.part * n_layer + self.layer
 
 
+def begin_episode(
+    config: TieConfig, actions: Actions, ties: Ties, uniform_loss: float, seed: int
+) -> Episode:
+    """An episode before its first step.
+
+    Args:
+        config: Of the environment.
+        actions: Its actions.
+        ties: That it begins with, (P L,).
+        uniform_loss: Of its task, in nats: the loss before the first step.
+        seed: Of the trainer's reset.
+    """
+    part, layer = divmod(actions.first(), config.n_layer)
+    return Episode(
+        seed=seed,
+        loss=uniform_loss,
+        train_loss=uniform_loss,
+        stats=[0.0] * (actions.n_units * len(config.feature_names)),
+        ties=ties.tolist(),
+        frozen=[False] * actions.n_units,
+        layer=layer,
+        part=part,
+    )
+
+
 def read_episode(values: Any, config: TieConfig) -> Episode:
     """The episode that `dataclasses.asdict` wrote, once each value is known to be possible.
 

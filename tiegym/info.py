@@ -29,13 +29,29 @@ def step_info(episode: Episode, trainer: Trainer, actions: Actions) -> dict[str,
         trainer: Its trainer; nothing is built.
         actions: Its actions.
     """
-    task = trainer.workload.task
     config, ties = trainer.config, np.array(episode.ties, dtype=np.int64)
     trained = parts.trained(ties, episode.frozen, config.n_layer)
     if episode.iteration:
         state_bytes = tying.model_state_bytes(trainer.model, trainer.optimizer)
     else:  # as it will be after the first iteration
         state_bytes = trainer.expected_state_bytes(*trained)
+    return episode_info(episode, trainer, actions, state_bytes)
+
+
+def episode_info(
+    episode: Episode, trainer: Trainer, actions: Actions, state_bytes: int
+) -> dict[str, Any]:
+    """The same of an episode whose model is elsewhere.
+
+    Args:
+        episode: As it stands.
+        trainer: One of its configuration.
+        actions: Its actions.
+        state_bytes: Bytes of weights, gradients and optimiser state.
+    """
+    task = trainer.workload.task
+    config, ties = trainer.config, np.array(episode.ties, dtype=np.int64)
+    trained = parts.trained(ties, episode.frozen, config.n_layer)
     per_token = task.bytes_per_token("validation")
     info = {
         "perplexity": math.exp(episode.loss),

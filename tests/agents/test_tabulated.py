@@ -275,7 +275,7 @@ def test_what_is_no_table_of_decisions_is_refused(patterns_file, tmp_path, capsy
         options_for(ppo, tmp_path / "text.npz")
     for arguments, message in (
         (["--table", "nothing"], "table='nothing' is unknown"),
-        (["--envs", "4"], "envs=4 recorded runs at a time need a table"),
+        (["--envs", "4"], "envs=4 are runs to learn from before the recorded one"),
     ):
         with pytest.raises(SystemExit) as ended:
             ppo.main(arguments)

@@ -1,17 +1,9 @@
-"""Workers without processes, for tests of what a comparison makes of its runs."""
-
-from concurrent.futures import Future
+"""Workers without processes, for tests of what a comparison makes of its runs; and a Ray."""
 
 import pytest
 
-from baselines import running, workers
-
-
-class Open:
-    """The end of a pipe that nobody has closed."""
-
-    def poll(self):
-        return False
+from baselines import running, running_options
+from baselines.run_task import run_task
 
 
 class InProcess:
@@ -21,24 +13,34 @@ class InProcess:
 
     def __init__(self, count, threads):
         type(self).started += 1
-        workers._threads = threads
+        self.place = f"{count} at a time"
+        self.threads = threads
+        self.done = []
 
     def submit(self, task):
-        future = Future()
-        future.set_result(workers._run(task))
-        return future
+        self.done.append((task, run_task(task, self.threads)))
+
+    def ended(self, seconds):
+        done, self.done = self.done, []
+        return done
 
     def stop(self):
         pass
+
+
+@pytest.fixture(scope="session")
+def ray():
+    """A Ray of two cores on this machine, which is started once."""
+    from baselines.ray_cluster import connect
+
+    return connect("local", cores=2)
 
 
 @pytest.fixture
 def in_process(monkeypatch):
     """Comparisons run in this process; the class counts how many began to run something."""
     monkeypatch.setattr(running, "Workers", InProcess)
-    monkeypatch.setattr(workers, "_stop", Open(), raising=False)
-    monkeypatch.setattr(workers, "_threads", 1, raising=False)
-    monkeypatch.setattr(running.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(running_options.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(InProcess, "started", 0)
     import torch
 

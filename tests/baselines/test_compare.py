@@ -11,7 +11,8 @@ from baselines import compare as program
 from baselines import random_tying
 from baselines.compare import Options, compare, main, tune
 from baselines.policies import parse_policy
-from baselines.running import RunningOptions, run_missing
+from baselines.running import run_missing
+from baselines.running_options import RunningOptions
 from tests.tiegym.analysis.made_up import ENV, make_row, make_run
 from tests.tiegym.small import SMALL
 from tiegym.analysis.comparison import given_rows, judge, write

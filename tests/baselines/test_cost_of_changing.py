@@ -22,7 +22,7 @@ from baselines.cost_of_changing import (
 )
 from baselines.policies import parse_policy
 from baselines.results import SMALL as STUDIED
-from baselines.running import RunningOptions
+from baselines.running_options import RunningOptions
 from tests.tiegym.analysis.made_up import make_row
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig

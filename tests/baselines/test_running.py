@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from baselines import running, workers
+from baselines import running
 from baselines.compare import Options, compare, main
 from baselines.policies import parse_policy
-from baselines.running import RunningOptions, run_missing
-from baselines.workers import Outcome, Task, Workers, _claimed
+from baselines.run_task import Outcome, Task, claimed, run_task
+from baselines.running import run_missing
+from baselines.running_options import RunningOptions
+from baselines.workers import Workers
 from tests.tiegym.analysis.made_up import ENV
 from tests.tiegym.small import SMALL
 from tiegym.runs.input_errors import InputError
@@ -169,9 +171,9 @@ def test_a_run_that_another_process_has_open_is_waited_for(
 ):
     folder = parse_policy("tied", ENV).folder(tmp_path, 0)
     monkeypatch.setattr(running, "RETRY_SECONDS", 0.01)
-    with _claimed(folder):
+    with claimed(folder):
         other = Task(parse_policy("tied", ENV), 0, folder)
-        assert workers._run(other).kind == "open elsewhere"
+        assert run_task(other, 1).kind == "open elsewhere"
     release = [0]
 
     def sleep(seconds):
@@ -179,7 +181,7 @@ def test_a_run_that_another_process_has_open_is_waited_for(
         if release[0] == 2:
             held.__exit__(None, None, None)
 
-    held = _claimed(folder)
+    held = claimed(folder)
     held.__enter__()
     monkeypatch.setattr(running.time, "sleep", sleep)
     assert run(tmp_path, "tied") == [folder]
@@ -195,13 +197,13 @@ def test_a_run_that_a_program_has_open_is_left_to_it(tmp_path, in_process):
     with (folder / "calls.jsonl").open("w") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         task = Task(parse_policy("tied", ENV), 0, folder)
-        assert workers._run(task) == Outcome("open elsewhere")
+        assert run_task(task, 1) == Outcome("open elsewhere")
 
 
 def test_a_run_that_another_comparison_has_finished_is_not_run_again(tmp_path, in_process):
     (folder,) = run(tmp_path, "tied")
     made = (folder / "summary.json").stat().st_mtime_ns
-    assert workers._run(Task(parse_policy("tied", ENV), 0, folder)) == Outcome("done")
+    assert run_task(Task(parse_policy("tied", ENV), 0, folder), 1) == Outcome("done")
     assert (folder / "summary.json").stat().st_mtime_ns == made
 
 
@@ -372,8 +374,9 @@ def test_workers_end_with_what_they_have_and_begin_nothing_more(tmp_path):
     """One process, so that this costs one start: runs a task, then is told to stop."""
     pool = Workers(1, 1)
     folder = parse_policy("tied", ENV).folder(tmp_path, 0)
-    first = pool.submit(Task(parse_policy("tied", ENV), 0, folder))
-    assert first.result() == Outcome("done")
+    task = Task(parse_policy("tied", ENV), 0, folder)
+    pool.submit(task)
+    assert pool.ended(120) == [(task, Outcome("done"))]
     assert read_run(folder).config["threads"] == 1
     pool.stop()
 

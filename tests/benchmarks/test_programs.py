@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import breakdown, features, library_models, private_cost, scaling, throughput
+from benchmarks import (
+    breakdown,
+    features,
+    library_models,
+    many_runs,
+    private_cost,
+    scaling,
+    throughput,
+)
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
@@ -144,3 +152,14 @@ def test_the_bare_loop_trains_the_same_model_as_the_environment():
         p.numel() for p in group["params"] if p.shape == tied.shape
     )  # the bare model has both layers, the tied one has one
     assert all(p.grad is not None for p in group["params"])
+
+
+def test_what_many_runs_cost_is_counted(tmp_path, capsys):
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "config.json").write_text("1234")
+    (tmp_path / "agent" / "events").write_text("1" * 1000)
+    many_runs.main([str(tmp_path), "--tasks", "0"])
+    said = capsys.readouterr().out.splitlines()
+    counted = "2 files, 1,004 bytes (agent/events 1,000, config.json 4)"
+    assert said[0] == f"{tmp_path}: {counted}"
+    assert said[1].startswith("a run is sent as ")

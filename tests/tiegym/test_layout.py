@@ -13,18 +13,8 @@ FLOORS = [
     *("actions", "rewards", "episode"),
     "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
-    *(
-        "copies",
-        "measured",
-        "shown",
-        "env",
-        "flat_env",
-        "wrappers",
-        "sb3_vec_env",
-        "vec_env",
-        "bench",
-        "cli",
-    ),
+    *("copies", "measured", "shown", "env", "flat_env", "population_copies", "population"),
+    *("wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

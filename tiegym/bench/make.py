@@ -27,7 +27,13 @@ import tyro
 
 from tiegym.atomic_write import replacing
 from tiegym.bench.arithmetic import arithmetic
-from tiegym.bench.record import Arrays, config_points, record_fixed, record_tree
+from tiegym.bench.record import (
+    TOGETHER_UP_TO,
+    Arrays,
+    config_points,
+    record_fixed,
+    record_tree,
+)
 from tiegym.bench.table import NAMES_IN_TABLES, NOT_IN_TABLES, Table, write_table
 from tiegym.bench.tree import grow_tree, sharings
 from tiegym.config import TieConfig, TieGrad, default_arguments
@@ -87,6 +93,11 @@ class Plan:
         return self.train + self.held_out
 
     @property
+    def together(self) -> bool:
+        """Whether fixed sharings train together: not those of trees, which are exact."""
+        return not self.n_sweeps and self.env.n_embd <= TOGETHER_UP_TO
+
+    @property
     def iterations_per_seed(self) -> int:
         """Training iterations behind one seed, shallow models included."""
         fixed = (len(sharings(self.env.n_layer)) + self.env.n_layer - 1) * self.env.max_iters
@@ -125,8 +136,9 @@ def make_plan(options: Options) -> Plan:
         if (value := getattr(options.env, name)) != default_arguments()[name]:
             raise InputError(
                 f"env.{name}={value!r} can't be recorded: tables are of whole blocks that share "
-                "weights or train their own, with the features that are always there, from initial "
-                f"weights that are drawn: leave {name}={default_arguments()[name]!r}"
+                "weights or train their own, of our own transformer, with the features that are "
+                "always there, from initial weights that are drawn: leave "
+                f"{name}={default_arguments()[name]!r}"
             )
     if not NAMES_IN_TABLES["tokenizer"].fullmatch(options.env.tokenizer):
         raise InputError(
@@ -208,7 +220,7 @@ def part_path(parts: Path, seed: int) -> Path:
 
 def record_part(parts: Path, plan: Plan, seed: int) -> None:
     """Trains all runs of a seed and keeps their figures."""
-    arrays = record_fixed(plan.env, seed)
+    arrays = record_fixed(plan.env, seed, plan.together)
     if plan.n_sweeps:
         arrays |= record_tree(plan.env, plan.n_sweeps, seed)
     fingerprint = np.frombuffer(plan.fingerprint.encode(), dtype=np.uint8)
@@ -269,6 +281,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "threads": 1,
         "cpu": this_cpu(),
         "arithmetic": arithmetic(config),
+        "fixed_runs": "together" if plan.together else "alone",
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 

@@ -1,7 +1,8 @@
 """Recording one seed of a table: every segment of its tree, every fixed sharing, shallow models.
 
 Each run is TieEnv's own: reset with the seed, steps, snapshots. Whatever TieEnv would have said
-after the same decisions is what is recorded.
+after the same decisions is what is recorded; to the bit, but for fixed sharings of tables of
+patterns that train together, where sums are rounded otherwise.
 """
 
 from __future__ import annotations
@@ -12,14 +13,24 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.utils.seeding import np_random
 
 from tiegym.bench.tree import Tree, grow_tree, sharings
 from tiegym.config import TieConfig
+from tiegym.data.corpora import load_corpus
 from tiegym.env import TieEnv
 from tiegym.episode import Snapshot
 from tiegym.runs.input_errors import InputError
+from tiegym.ties import Ties
+from tiegym.training.population import Population
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+AT_A_TIME = 29
+"""Sharings that train at a time; the 203 of six layers are seven times as many."""
+
+TOGETHER_UP_TO = 64
+"""The largest width at which training together is faster on a CPU; see docs/populations.md."""
+
 TYPES = {"train": np.float64, "val": np.float32, "test": np.float64, "stats": np.float32}
 """Training and test losses are means in float64 of float32 numbers."""
 
@@ -78,23 +89,37 @@ def _with_ties(snapshot: Snapshot, ties: list[int]) -> Snapshot:
     return dataclasses.replace(snapshot, values={**snapshot.values, "episode": episode})
 
 
-def record_fixed(config: TieConfig, seed: int) -> Arrays:
-    """The curves of every fixed sharing and of shallow models; see `tiegym.bench.table.Table`."""
+def record_fixed(config: TieConfig, seed: int, together: bool = False) -> Arrays:
+    """The curves of every fixed sharing and of shallow models; see `tiegym.bench.table.Table`.
+
+    Args:
+        config: Of the table.
+        seed: Of the environment's reset.
+        together: Whether the sharings train together: faster where transformers are small, and
+            what TieEnv would have said up to rounding.
+
+    Raises:
+        Diverged: If a run diverges.
+    """
     vectors = sharings(config.n_layer)
-    result = _curves(
-        [dataclasses.replace(config, initial_ties=tuple(v.tolist())) for v in vectors], seed
-    )
+    if together:
+        result = curves_together(config, [*vectors], seed)
+    else:
+        result = curves(
+            [dataclasses.replace(config, initial_ties=tuple(v.tolist())) for v in vectors], seed
+        )
     shallow = [
         dataclasses.replace(config, n_layer=n, initial_ties="independent")
         for n in range(1, config.n_layer)
     ]
-    curves = _curves(shallow, seed)
+    others = curves(shallow, seed)
     return {f"fixed_{k}": v for k, v in result.items()} | {
-        f"shallow_{k}": v for k, v in curves.items()
+        f"shallow_{k}": v for k, v in others.items()
     }
 
 
-def _curves(configs: list[TieConfig], seed: int) -> Arrays:
+def curves(configs: list[TieConfig], seed: int) -> Arrays:
+    """Of TieEnvs that keep their first ties: `train`, `val`, `test` (configurations, points)."""
     points = config_points(configs[0])
     arrays: Arrays = {
         key: np.full((len(configs), len(points)), np.nan, TYPES[key])
@@ -110,6 +135,38 @@ def _curves(configs: list[TieConfig], seed: int) -> Arrays:
             arrays["train"][row, point] = info["train_loss"]
             arrays["val"][row, point] = info["val_loss"]
             arrays["test"][row, point] = env.test_loss()
+    return arrays
+
+
+def curves_together(config: TieConfig, vectors: list[Ties], seed: int) -> Arrays:
+    """The same as `curves`, of sharings that train at a time; all begin with the same weights."""
+    corpus = load_corpus(config.corpus, config.tokenizer)
+    # The same draw as that of an environment that is reset with this seed.
+    own_seed = int(np_random(seed)[0].integers(2**48))
+    found = []
+    for first in range(0, len(vectors), AT_A_TIME):
+        some = dict(enumerate(vectors[first : first + AT_A_TIME]))
+        population = Population(config, corpus, len(some))
+        population.reset(dict.fromkeys(some, own_seed), some)
+        found.append(_train_together(population, some))
+    return {key: np.concatenate([of[key] for of in found]) for key in found[0]}
+
+
+def _train_together(population: Population, ties: dict[int, Ties]) -> Arrays:
+    config, points, start = population.config, config_points(population.config), 0
+    arrays: Arrays = {
+        key: np.full((len(ties), len(points)), np.nan, TYPES[key])
+        for key in ("train", "val", "test")
+    }
+    for column, point in enumerate(points):
+        losses = population.train(dict.fromkeys(ties, point - start), dict.fromkeys(ties, start))
+        arrays["train"][:, column] = losses.double().mean(1).cpu().numpy()
+        arrays["val"][:, column] = population.validation_losses([*ties]).cpu().numpy()
+        arrays["test"][:, column] = population.test_losses([*ties])
+        worst = np.maximum(losses.max(1).values.cpu().numpy(), arrays["val"][:, column])
+        for member in np.flatnonzero(~(worst <= config.divergence_loss)):
+            _check({"diverged": True, "ties": ties[int(member)], "iteration": point})
+        start = point
     return arrays
 
 

@@ -32,7 +32,10 @@ SPLITS = ("train", "held-out")
 
 LossKind = Literal["train", "val", "test"]
 
-NOT_IN_TABLES = ("tie_parts", "choices", "features", "initial_weights", "embeddings")
+NOT_IN_TABLES = (
+    *("model", "model_config", "task", "merge"),
+    *("tie_parts", "choices", "features", "initial_weights", "embeddings"),
+)
 """Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
 
 NAMES_IN_TABLES = {
@@ -55,7 +58,9 @@ class Table:
     Attributes:
         name: Such as tree-4x2-stdlib-owner.
         facts: How it was made: `config` (all fields of the TieConfig), `versions`, `threads`,
-            `cpu`, `arithmetic` (see `tiegym.bench.arithmetic`), `corpus_sha256`, `created`; and
+            `cpu`, `arithmetic` (see `tiegym.bench.arithmetic`), `corpus_sha256`, `created`,
+            `fixed_runs` ("together" where they were trained at a time, which rounds otherwise than
+            TieEnv; tables before it have none, and were trained "alone"); and
             what TieEnv says besides losses: `vocab_size`, `bytes_per_token`, `params` and
             `model_state_bytes` (by independent layers, from 1 on).
         seeds: The recorded seeds of each split: of `TieEnv.reset(seed=...)`.

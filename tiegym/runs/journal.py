@@ -47,10 +47,14 @@ class OtherCourse(RuntimeError, InputError):
 
 
 class Checkpointed(Protocol):
-    """What a checkpoint is made of: a TieEnv."""
+    """What a checkpoint is made of: a TieEnv, or many that train together."""
 
     def save_checkpoint(self, path: Path) -> None:
         """Writes the episode as it stands to one file."""
+        ...
+
+    def load_checkpoint(self, path: Path) -> None:
+        """Goes on from such a file; a ValueError says why it can't."""
         ...
 
 

@@ -49,8 +49,11 @@ def stoppable() -> Iterator[None]:
 
     So it is with Ctrl-C, with SIGTERM, and with the end of its terminal.
     """
+    received: int = signal.SIGINT
 
     def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = number
         raise StopAsked(number)
 
     unheard = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
@@ -59,7 +62,8 @@ def stoppable() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stopped:
         say("stopped: the same command goes on where it stopped", sys.stderr)
-        sys.exit(128 + getattr(stopped, "number", signal.SIGINT))
+        # Ray raises one of its own in the place of ours.
+        sys.exit(128 + getattr(stopped, "number", received))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None is one that C code set

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,11 +17,85 @@ import numpy as np
 import numpy.typing as npt
 
 from tiegym.runs.input_errors import DamagedFile, InputError
-from tiegym.runs.journal import CALLS, Journal
+from tiegym.runs.journal import CALLS, Checkpointed, Journal
 from tiegym.runs.json_files import plain
 
 DTYPES = frozenset(str(np.dtype(code)) for code in "?bBhHiIlLqQefd")
 """Of the arrays and scalars that an answer may hold: truth values and plain numbers."""
+
+
+class Answers:
+    """The answers of something to the calls of a program: recorded ones first, then its own.
+
+    Args:
+        journal: Of the run.
+        source: Whose answers they are. As long as they come from the journal it is not in use.
+        every_steps: Environment steps between checkpoints; None makes none by steps.
+        every_minutes: Minutes between checkpoints; None makes none by time.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        source: Checkpointed,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+    ) -> None:
+        self.journal = journal
+        self.source = source
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self.steps = 0
+        """Environment steps since the last checkpoint, which the caller counts."""
+        self._time = time.monotonic()
+
+    def answer(self, call: str, asked: Any, compute: Callable[[], Any]) -> Any:
+        """The recorded answer to a call, or a new one, which is then recorded.
+
+        Args:
+            call: Its name.
+            asked: Its arguments, plain values or arrays.
+            compute: Finds the answer; tuples, dictionaries, arrays and plain values.
+
+        Raises:
+            tiegym.runs.signals.Stopped: If a signal has asked for an end.
+            InputError: If the journal or a checkpoint doesn't fit.
+        """
+        asked = plain(asked)
+        if self.journal.replaying:
+            self.journal.stop()
+            answer = self.journal.replay(call, asked)
+            try:
+                return decode(answer)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise DamagedFile(
+                    f"{self.journal.folder / CALLS}, line {self.journal.count}, is damaged: it "
+                    f"holds no answer of an environment ({error!r:.200})"
+                ) from error
+        self.before_a_new_answer()
+        answer = compute()
+        self.journal.append(call, asked, encode(answer))
+        return answer
+
+    def before_a_new_answer(self) -> None:
+        """Where everything that the program writes of its last step is written."""
+        journal = self.journal
+        if journal.checkpoint is not None:
+            try:
+                self.source.load_checkpoint(journal.checkpoint)
+            except ValueError as error:  # damaged, or of another text or configuration
+                raise InputError(str(error)) from error
+            journal.checkpoint = None
+            self.steps, self._time = 0, time.monotonic()
+        if journal.signals.received is not None:
+            journal.save(self.source)
+            journal.stop()
+        minutes = (time.monotonic() - self._time) / 60
+        if (self.every_steps is not None and self.steps >= self.every_steps) or (
+            self.every_minutes is not None and minutes >= self.every_minutes
+        ):
+            journal.save(self.source)
+            self.steps, self._time = 0, time.monotonic()
 
 
 class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -46,10 +121,7 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
     ) -> None:
         super().__init__(env)
         self.journal = journal
-        self.every_steps = every_steps
-        self.every_minutes = every_minutes
-        self._steps = 0  # since the last checkpoint, as is the time
-        self._time = time.monotonic()
+        self.answers = Answers(journal, self, every_steps, every_minutes)
         self._mask: npt.NDArray[np.bool_] | None = None
 
     def reset(
@@ -57,16 +129,18 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Resets, or returns what this reset returned before."""
         arguments: dict[str, Any] = {"seed": seed, "options": options}
-        observation, info = self._answer("reset", arguments, lambda: self.env.reset(**arguments))
+        observation, info = self.answers.answer(
+            "reset", arguments, lambda: self.env.reset(**arguments)
+        )
         self._keep_mask(info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Steps, or returns what this step returned before."""
-        observation, reward, terminated, truncated, info = self._answer(
+        observation, reward, terminated, truncated, info = self.answers.answer(
             "step", action, lambda: self.env.step(action)
         )
-        self._steps += 1
+        self.answers.steps += 1
         self._keep_mask(info)
         return observation, reward, terminated, truncated, info
 
@@ -79,7 +153,7 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
     def once(self, compute: Callable[[], Any]) -> Any:
         """What a function finds out from the environment itself, by forks; see `Journal.value`."""
         if not self.journal.replaying:
-            self._before_a_new_answer()
+            self.answers.before_a_new_answer()
         return self.journal.value(compute)
 
     def close(self) -> None:
@@ -91,43 +165,14 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
         if "action_mask" in info:
             self._mask = np.array(info["action_mask"], dtype=np.bool_)
 
-    def _answer(self, call: str, asked: Any, compute: Callable[[], Any]) -> Any:
-        asked = plain(asked)
-        if self.journal.replaying:
-            self.journal.stop()
-            answer = self.journal.replay(call, asked)
-            try:
-                return decode(answer)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise DamagedFile(
-                    f"{self.journal.folder / CALLS}, line {self.journal.count}, is damaged: it "
-                    f"holds no answer of an environment ({error!r:.200})"
-                ) from error
-        self._before_a_new_answer()
-        answer = compute()
-        self.journal.append(call, asked, encode(answer))
-        return answer
+    def save_checkpoint(self, path: Path) -> None:
+        """Writes a checkpoint of the environment."""
+        self.env.unwrapped.save_checkpoint(path)  # type: ignore[attr-defined]
 
-    def _before_a_new_answer(self) -> None:
-        """Where everything that the program writes of its last step is written."""
-        journal, env = self.journal, self.env.unwrapped
-        if journal.checkpoint is not None:
-            self.env.reset()  # wrappers of gymnasium.make want to have seen one
-            try:
-                env.load_checkpoint(journal.checkpoint)  # type: ignore[attr-defined]
-            except ValueError as error:  # damaged, or of another text or configuration
-                raise InputError(str(error)) from error
-            journal.checkpoint = None
-            self._steps, self._time = 0, time.monotonic()
-        if journal.signals.received is not None:
-            journal.save(env)  # type: ignore[arg-type]
-            journal.stop()
-        minutes = (time.monotonic() - self._time) / 60
-        if (self.every_steps is not None and self._steps >= self.every_steps) or (
-            self.every_minutes is not None and minutes >= self.every_minutes
-        ):
-            journal.save(env)  # type: ignore[arg-type]
-            self._steps, self._time = 0, time.monotonic()
+    def load_checkpoint(self, path: Path) -> None:
+        """Lets the environment go on from a checkpoint."""
+        self.env.reset()  # wrappers of gymnasium.make want to have seen one
+        self.env.unwrapped.load_checkpoint(path)  # type: ignore[attr-defined]
 
 
 def encode(value: Any) -> Any:

@@ -25,6 +25,22 @@ def source_sha256(module: str) -> str:
     return digest.hexdigest()
 
 
+def source_files(module: str) -> dict[str, str]:
+    """The hash of each file that `source_sha256` is made of, by the file's folder and name.
+
+    Args:
+        module: See `source_sha256`.
+
+    Examples:
+        >>> len(source_files("tiegym.runs.source_code")["tiegym/env.py"])
+        64
+    """
+    return {
+        f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in [*_package_files(), *_program_files(module)]
+    }
+
+
 def _package_files() -> list[Path]:
     root = Path(__file__).parents[1]
     shelf = [path for path in root.glob("*.py") if path.name != "cli.py"]

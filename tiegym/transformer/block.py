@@ -186,7 +186,7 @@ def block(
         p = 0.0 if noise is None else float(noise.attention)
         h = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
     else:
-        h = _attention(q, k, v, noise.attention)
+        h = attention_with_noise(q, k, v, noise.attention)
     h = h.transpose(1, 2).reshape(batch, length, width)
     h = linear(h, w.attention_out_weight, w.attention_out_bias, private.attention_out)
     x = _add(x, h if noise is None else drop(h, noise.attention_out), private.attention_scale)
@@ -205,7 +205,7 @@ def drop(x: Tensor, noise: Tensor | float) -> Tensor:
     return F.dropout(x, noise) if isinstance(noise, float) else x * noise
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
+def attention_with_noise(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
     """Causal attention with dropout, (B, heads, T, C / heads) each; noise (B, heads, T, T).
 
     PyTorch's fused kernels draw from its global generator and take no other. Step by step and bit

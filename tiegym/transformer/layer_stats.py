@@ -56,22 +56,33 @@ def layer_stats(
         features: Their names, in order.
         others: Those of them that aren't computed here, (L,) each.
     """
-    after = sample_weights(model)
-    tiny = torch.finfo(after.dtype).tiny
-    distance = (after - before).norm(dim=1) / before.norm(dim=1).clamp_min(tiny)
-    similarity = torch.ones_like(distance)
-    similarity[1:] = torch.cosine_similarity(after[1:], after[:-1], dim=1)
-    similarity[:: model.n_layer] = 1  # of each part's first layer
     norms = {root: _gradient_norm(model.independent(root)) for root in set(model.roots)}
-    gradient = torch.stack([norms[root] for root in model.roots]).clamp_min(tiny)
-    figures = {
+    gradient = torch.stack([norms[root] for root in model.roots])
+    figures = squashed(before, sample_weights(model), gradient, model.n_layer)
+    stats = torch.stack([{**figures, **(others or {})}[name] for name in features], dim=1)
+    return stats.nan_to_num(0.0).clamp(-1, 1)
+
+
+def squashed(before: Tensor, after: Tensor, gradient: Tensor, n_layer: int) -> dict[str, Tensor]:
+    """The figures of `FEATURES` by name, (..., P L) each, of one transformer or of many.
+
+    Args:
+        before: `sample_weights` before the iterations, (..., P L, n).
+        after: After them.
+        gradient: Norm of the last gradient of the weights that each unit uses, (..., P L).
+        n_layer: Layers L.
+    """
+    tiny = torch.finfo(after.dtype).tiny
+    distance = (after - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(tiny)
+    similarity = torch.ones_like(distance)
+    similarity[..., 1:] = torch.cosine_similarity(after[..., 1:, :], after[..., :-1, :], dim=-1)
+    similarity[..., ::n_layer] = 1  # of each part's first layer
+    gradient = gradient.clamp_min(tiny)
+    return {
         "moved": torch.tanh(10 * distance),
         "similarity": similarity,
-        "gradient": torch.tanh((gradient / gradient.mean()).log()),
-        **(others or {}),
+        "gradient": torch.tanh((gradient / gradient.mean(dim=-1, keepdim=True)).log()),
     }
-    stats = torch.stack([figures[name] for name in features], dim=1)
-    return stats.nan_to_num(0.0).clamp(-1, 1)
 
 
 @isolated

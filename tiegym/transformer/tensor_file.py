@@ -25,7 +25,7 @@ from tiegym.transformer.isolation import isolated
 FORMAT = 2
 """Version of both formats; raised when a reader of the last version would misread a file."""
 
-Kind = Literal["checkpoint", "model", "agent"]
+Kind = Literal["checkpoint", "model", "agent", "population"]
 
 
 def as_json(value: Any) -> Any:

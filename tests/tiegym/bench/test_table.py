@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import tiegym
-from tests.tiegym.bench.conftest import options
+from tests.tiegym.bench.conftest import TINY, options
 from tiegym.bench import make as program
-from tiegym.bench.make import main, make
+from tiegym.bench.make import main, make, make_plan
 from tiegym.bench.table import load_table, read_table, write_table
 
 
@@ -192,6 +192,10 @@ def test_a_stopped_program_goes_on_with_the_seeds_that_are_missing(tmp_path, mon
             "env.tie_parts='attention+mlp' can't be recorded: tables are of whole blocks",
         ),
         (
+            ["patterns-3-stdlib-sum", "--env.model=llama"],
+            "env.model='llama' can't be recorded",
+        ),
+        (
             ["patterns-3-stdlib-sum", "--env.choices=tie+freeze"],
             "env.choices='tie+freeze' can't be recorded",
         ),
@@ -245,3 +249,36 @@ def test_a_run_that_diverges_ends_the_program_with_one_line(tmp_path, capsys):
         )
     assert stop.value.code == 2
     assert "diverged after" in capsys.readouterr().err
+
+
+def test_patterns_that_train_together_are_what_the_environment_does_up_to_rounding(tmp_path):
+    env = dataclasses.replace(TINY, dropout=0.1, learning_rate=3e-3)
+
+    def make_one(name, **changes):
+        changes = {"seeds": 1, "env": env, **changes}
+        return load_table(str(make(options(tmp_path / name, "patterns-3-tiny-sum", **changes))))
+
+    table = make_one("together")
+    assert table.facts["fixed_runs"] == "together"
+    for row, ties in enumerate(((0, 0, 0), (0, 1, 0), (0, 1, 2))):
+        single = real(table, initial_ties=ties, tie_grad="sum")
+        observation, _ = single.reset(seed=0)
+        for point in table.points:
+            keep = int(observation["ties"][observation["layer"]])
+            observation, _, _, _, info = single.step(keep)
+            asked = table.query(ties, int(point), seed=0)
+            for key in ("train_loss", "val_loss"):
+                # Sums in another order: the last bits of float32, which training amplifies.
+                assert asked[key] == pytest.approx(info[key], abs=1e-4), (row, key)
+        assert asked["test_loss"] == pytest.approx(math.log(info["test_perplexity"]), abs=1e-4)
+    again = make_one("two processes", workers=2)
+    for key, array in table.arrays.items():
+        assert (array == again.arrays[key]).all(), key
+
+
+def test_trees_and_wide_transformers_train_alone(tree_table, tmp_path):
+    assert tree_table.facts["fixed_runs"] == "alone"
+    wide = make_plan(
+        options(tmp_path, "patterns-3-tiny-sum", env=dataclasses.replace(TINY, n_embd=128))
+    )
+    assert not wide.together
