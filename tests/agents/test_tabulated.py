@@ -223,7 +223,8 @@ def test_a_table_decides_the_defaults_and_help_shows_them(tree_file, capsys):
     with pytest.raises(SystemExit):
         ppo.main([*given, "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "recorded runs that are stepped at a time. (default: 10)" in text
+    assert "Runs that the agent learns from at a time" in text
+    assert "(as TiePopulation-v0). (default: 10)" in text
 
 
 def test_a_price_and_a_reward_are_free(tree_file):

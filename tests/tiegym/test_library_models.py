@@ -223,6 +223,17 @@ def test_text_is_generated_by_models_that_predict_the_next_token(arguments):
         tiegym.generate(encoder.model, prompt, 1)
 
 
+@pytest.mark.parametrize("model", ["gpt2", "llama"])
+def test_no_byte_ends_what_a_fresh_model_generates(model, arguments):
+    env = tiegym.TieEnv(**arguments(model))
+    env.reset(seed=0)
+    config = env.model.library.config
+    assert (config.bos_token_id, config.eos_token_id) == (None, None)
+    tokens = torch.zeros((1, 3), dtype=torch.int64)
+    made = env.model.library.eval().generate(tokens, max_new_tokens=9, do_sample=False)
+    assert made.shape == (1, 12)
+
+
 def test_depths_are_those_of_our_own_transformer(arguments):
     env = tiegym.TieEnv(**arguments("gpt2"))
     env.reset(seed=0)

@@ -112,6 +112,9 @@ def _of_task(task: Task, kind: Any, default: Any) -> dict[str, Any]:
             token = getattr(default, name, None)
             if isinstance(token, int) and token >= task.vocab_size:
                 values[name] = None
+        if task.head == "causal-lm" and not default.is_encoder_decoder:
+            # The type's own are tokens of another vocabulary: a byte would end what is generated.
+            values |= dict.fromkeys(("bos_token_id", "eos_token_id"))
         if task.end_id is not None and default.is_encoder_decoder:
             values["eos_token_id"] = task.end_id  # whose state such a type classifies by
         if task.pad_id is not None:
