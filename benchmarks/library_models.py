@@ -20,6 +20,7 @@ from benchmarks import timing
 from benchmarks.private_cost import cost
 from benchmarks.timing import paired_ratio
 from tiegym import TieEnv
+from tiegym.bench.make import one_thread
 from tiegym.data.tasks.task import cross_entropy
 from tiegym.runs.commands import read_command_line
 from tiegym.transformer.pretrained import TiedPretrainedModel
@@ -93,12 +94,8 @@ def bare(options: Options, env: TieEnv) -> Callable[[], float]:
 
 def run(options: Options) -> None:
     """Prints every ratio with its quartiles; on a CPU with one thread, since others just wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         print_ratios(options)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def print_ratios(options: Options) -> None:

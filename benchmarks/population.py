@@ -20,12 +20,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 
 import tiegym  # noqa: F401 registers the environments
 from benchmarks import timing
 from benchmarks.timing import quartiles, seconds
 from tiegym.bench import record
+from tiegym.bench.make import one_thread
 from tiegym.bench.tree import sharings
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
@@ -157,13 +157,9 @@ def run(options: Options) -> None:
     """Prints the tables."""
     print_rates(options)
     if options.patterns:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             print()
             print_patterns(options)
-        finally:
-            torch.set_num_threads(threads)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

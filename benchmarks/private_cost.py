@@ -20,6 +20,7 @@ from benchmarks import timing
 from benchmarks.breakdown import Clock
 from benchmarks.timing import Quartiles, paired_ratio, quartiles, seconds
 from tiegym import TieEnv
+from tiegym.bench.make import one_thread
 from tiegym.runs.commands import read_command_line
 from tiegym.transformer import soft_ties
 
@@ -80,12 +81,8 @@ def soft_shares(options: Options, private: str) -> list[float]:
 
 def run(options: Options) -> None:
     """Prints every ratio with its quartiles."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         print_ratios(options)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def print_ratios(options: Options) -> None:

@@ -94,6 +94,7 @@ class TiePopulation(PopulationCopies):
         """What the transformers learn, with the facts of its data."""
         self.actions = Actions.of(self.config)
         """What actions mean."""
+        self._first_ties = self.actions.initial_ties(self.config)
         self.single_action_space = make_action_space(self.config)
         self.single_observation_space = make_observation_space(self.config)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -207,15 +208,13 @@ class TiePopulation(PopulationCopies):
         stream = self._streams[member]
         assert stream is not None
         seed, uniform = int(stream.integers(2**48)), self.task.uniform_loss
-        ties = self.actions.initial_ties(self.config)
-        return begin_episode(self.config, self.actions, ties, uniform, seed)
+        return begin_episode(self.config, self.actions, self._first_ties, uniform, seed)
 
     def _build(self) -> None:
         """Makes the weights of all that have none yet."""
         new = {n: e.seed for n, e in enumerate(self._known_episodes()) if not e.started}
         if new:
-            ties = self.actions.initial_ties(self.config)
-            self._population.reset(new, dict.fromkeys(new, ties))
+            self._population.reset(new, dict.fromkeys(new, self._first_ties))
             for n in new:
                 self._episodes[n].started = True
 

@@ -21,7 +21,7 @@ from tiegym.ties import Ties
 from tiegym.training.gpt_workload import GPTWorkload
 from tiegym.training.population_limits import check_population
 from tiegym.training.population_rows import Owner, Rows
-from tiegym.training.resolve import resolve_dtype, resolve_loss_chunk
+from tiegym.training.resolve import resolve_loss_chunk
 from tiegym.training.trainer import Trainer
 from tiegym.transformer.block import block_sizes
 from tiegym.transformer.isolation import isolated
@@ -53,7 +53,7 @@ class Members:
         workload = self.single.workload
         assert isinstance(workload, GPTWorkload)
         self.device, self.shape, self.data = workload.device, workload.shape, workload.data
-        dtype, self.compute_dtype = resolve_dtype(config.dtype, self.device)
+        self.compute_dtype = workload.compute_dtype
         self.loss_chunk = resolve_loss_chunk(config.loss_chunk, self.shape.vocab_size, self.device)
         self.n_units = config.n_parts * config.n_layer
         names = [*parts.PARTS[config.tie_parts]]
@@ -66,7 +66,9 @@ class Members:
             "private": private_sizes(self.shape.private_parts, width),
         }
         self.stores = {
-            name: Rows(of_owner, self.device, dtype) for name, of_owner in sizes.items() if of_owner
+            name: Rows(of_owner, self.device, workload.dtype)
+            for name, of_owner in sizes.items()
+            if of_owner
         }
         self.unit_stores = [self.stores[name] for name in names]
         everyone = range(n_members)

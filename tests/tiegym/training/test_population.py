@@ -102,7 +102,7 @@ def test_members_equal_trainers_over_50_iterations_of_random_ties(changes):
 
 def test_float64_gradients_are_those_of_autograd(monkeypatch):
     wide = (torch.float64, torch.float64)
-    for module in ("workload", "population_members", "resolve"):
+    for module in ("workload", "resolve"):
         monkeypatch.setattr(f"tiegym.training.{module}.resolve_dtype", lambda *_: wide)
     config = config_of(private="norms+lora:2", tie_grad="sum", grad_clip=0.0)
     population, trainers = made(config)
