@@ -29,6 +29,7 @@ from tiegym.rewards import reward
 from tiegym.shown import Shown
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
+from tiegym.training import parallel
 from tiegym.training.entry import entry
 from tiegym.training.load import load_data
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
@@ -81,12 +82,17 @@ class TieEnv(Shown, Measured, Copies):
     **Reward**: see `tiegym.rewards`. **End**: `terminated` at the end of the budget, or when the
     loss diverges (`info["diverged"]`); never `truncated`.
 
+    Where PyTorch has a process group of several ranks (`torch.distributed`), each has an
+    environment of the same arguments, and they train one transformer, each on its share of every
+    batch. Then all make the same calls, in the same order; the actions are those of rank 0.
+
     Args:
         render_mode: None, "ansi", "human" or "rgb_array".
         **config: The fields of `TieConfig`.
 
     Raises:
-        ValueError: If an argument is invalid, or the corpus too small for the sizes.
+        ValueError: If an argument is invalid, or the corpus too small for the sizes; if ranks
+            disagree about them, or `batch_size` can't be divided among them.
         OSError: If the corpus, the tokenizer or a pretrained model can't be read.
         ImportError: If the model is of a library that isn't installed.
 
@@ -152,12 +158,15 @@ class TieEnv(Shown, Measured, Copies):
             options: None are known; must be empty.
 
         Raises:
-            ValueError: If `options` isn't empty.
+            ValueError: If `options` isn't empty, or ranks disagree about the seed.
         """
         if options:
             raise ValueError(f"options={options!r}: TieEnv.reset knows no options")
         super().reset(seed=seed)
         uniform, drawn = self.task.uniform_loss, int(self.np_random.integers(2**48))
+        if self._in_step:
+            parallel.check_agreement({"seed": seed})
+            drawn = parallel.from_first(drawn)
         self._episode = begin_episode(self.config, self.actions, self._first_ties, uniform, drawn)
         self.step_stats, self._printed = {}, None
         return self._observation(), self._info()
@@ -172,6 +181,8 @@ class TieEnv(Shown, Measured, Copies):
             tiegym.training.out_of_memory.OutOfMemory: A MemoryError that names what to lower.
         """
         episode = self._running_episode()
+        if self._in_step:
+            action = parallel.from_first(action)
         if not self.action_space.contains(action):
             raise ValueError(
                 f"action={action!r} is not in {self.action_space}: the action space of "
@@ -206,6 +217,8 @@ class TieEnv(Shown, Measured, Copies):
         previous_loss = episode.loss
         episode.advance(choices, train_losses, loss, figures, config, metrics)
         self.step_stats = step_stats(watch, iterations)
+        if trainer.ranks is not None:
+            self.step_stats["added_up_bytes_per_iteration"] = trainer.added_up_bytes
         value = reward(
             config.reward,
             episode.loss,
@@ -257,6 +270,11 @@ class TieEnv(Shown, Measured, Copies):
         return self.actions.mask(self._known_episode().unit(self.config.n_layer))
 
     # Inside
+
+    @property
+    def _in_step(self) -> bool:
+        """Whether other ranks have an environment, too, and are to do the same."""
+        return self._trainer.ranks is not None and not self._trainer.ranks.led
 
     def _running_episode(self) -> Episode:
         episode = self._known_episode()

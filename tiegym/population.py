@@ -25,6 +25,7 @@ from tiegym.population_copies import PopulationCopies
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
+from tiegym.training import parallel
 from tiegym.training.entry import entry
 from tiegym.training.population import Population
 from tiegym.training.population_limits import check_population
@@ -76,6 +77,11 @@ class TiePopulation(PopulationCopies):
     ) -> None:
         """Validates the configuration and loads the corpus; weights come with the first step."""
         check_names(config, f"{type(self).__name__}.__init__()")
+        if parallel.current_ranks() is not None:
+            raise ValueError(
+                "a population is trained by one process, and this one is of a process group of "
+                "several ranks: start it without them (leave torchrun out), or take TieEnv-v0"
+            )
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs={num_envs!r} must be a number of members, at least 1")
         if render_mode is not None:

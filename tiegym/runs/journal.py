@@ -30,6 +30,7 @@ from tiegym.runs.json_files import (
     read_json,
     whole_lines,
 )
+from tiegym.runs.ranks import launcher
 from tiegym.runs.regular_files import check_folder, open_to_read, open_to_write
 from tiegym.runs.signals import Stopped, StopSignals
 
@@ -183,6 +184,8 @@ class Journal:
             how = f"with --resume {self.folder}"
             if self._module is not None:
                 how = python_command(self._module, "--resume", self.folder)
+                if started := launcher():
+                    how = f"{started} -m {how.partition(' -m ')[2]}"
             raise Stopped(f"stopped; to go on: {how}", self.signals.received)
 
     def remove(self) -> None:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.messages import complain, say
+from tiegym.runs.ranks import refuse_ranks
 
 Task = TypeVar("Task")
 
@@ -78,6 +79,7 @@ def long_work() -> Iterator[None]:
     """
     with input_errors(InputError), stoppable():
         try:
+            refuse_ranks()
             yield
         except RunsFailed as error:
             complain(f"error: {error}")

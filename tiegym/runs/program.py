@@ -28,13 +28,16 @@ from tiegym.runs.live import ShowTies, WriteSample
 from tiegym.runs.messages import say
 from tiegym.runs.options import Options, RunOptions, module_name, parse_options
 from tiegym.runs.progress import ShowProgress
+from tiegym.runs.ranks import n_ranks
 from tiegym.runs.recorder import RecordRun
 from tiegym.runs.regular_files import check_folder
 from tiegym.runs.replay import Resumable
-from tiegym.runs.same_run import check_corpus, check_options, check_tokenizer
+from tiegym.runs.same_run import check_corpus, check_options, check_ranks, check_tokenizer
 from tiegym.runs.signals import Stopped
 from tiegym.runs.source_code import source_sha256
+from tiegym.runs.torchrun import process_group
 from tiegym.training.out_of_memory import OutOfMemory
+from tiegym.training.parallel import RankLost
 from tiegym.transformer.model_file import MODEL_FILE, ExportModel
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -85,6 +88,7 @@ def begin_run(options: RunOptions, program: str) -> Journal:
         "versions": provenance.versions(),
         "threads": torch.get_num_threads(),
         "source_sha256": source_sha256(type(options).__module__),
+        **({"ranks": n_ranks()} if n_ranks() > 1 else {}),
     }
     try:
         if options.resume is None:
@@ -127,6 +131,7 @@ def _go_on(folder: Path, record: dict[str, Any]) -> Journal:
         remove_leftovers(folder)
         raise AlreadyFinished(folder)
     check_options(folder, config, record)
+    check_ranks(folder, config.get("ranks", 1), n_ranks())
     journal = Journal(folder, resume=True, module=record["module"])
     if is_finished(folder):  # by the process that had it open until now
         journal.close()
@@ -181,8 +186,8 @@ def open_run(
     try:
         recorded = read_config(journal.folder)
         config = {key: recorded[key] for key in ("program", "module", "options")}
-        if "source_sha256" in recorded:  # runs of version 0.1 have none
-            config["source_sha256"] = recorded["source_sha256"]
+        # Runs of version 0.1 have no hash, and those of one process no ranks.
+        config |= {key: recorded[key] for key in ("source_sha256", "ranks") if key in recorded}
         task: Any = env.unwrapped.task  # type: ignore[attr-defined]
         tokenizer = None if task.tokenizer is None else task.tokenizer.sha256
         config["tokenizer_sha256"] = tokenizer
@@ -215,6 +220,8 @@ def run_program(
 ) -> None:
     """Runs a program from its command line, and says where its run folder is, last of all.
 
+    Of several ranks that torchrun has started, rank 0 does so, and the others train with it.
+
     A stop by Ctrl-C or SIGTERM ends it with one line that says how to go on; so do a full disk
     and too little memory, with one that says what to do.
 
@@ -228,10 +235,13 @@ def run_program(
         SystemExit: After a stop, with 128 and the signal's number; with 2 if what was asked for
             can't be done; else with 1.
     """
+    args = sys.argv[1:] if args is None else args
     try:
-        with input_errors():
-            parsed = parse_options(options, args, env)
-        with input_errors(InputError):
+        with input_errors(InputError), process_group(args) as mine:
+            if not mine:
+                return
+            with input_errors():
+                parsed = parse_options(options, args, env)
             folder = train(parsed)
     except AlreadyFinished as finished:
         folder = finished.folder
@@ -242,6 +252,9 @@ def run_program(
     except KeyboardInterrupt:  # the second one, or before there was anything to keep
         say(f"stopped at once; {_KEPT}", sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+    except RankLost as error:
+        say(f"{error}. When all are there again: {_KEPT}", sys.stderr)
+        raise SystemExit(1) from error
     except OutOfMemory as error:
         say(str(error), sys.stderr)
         raise SystemExit(1) from error

@@ -64,9 +64,10 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     for name, kind in kinds.items():
         if name in config and not isinstance(config[name], kind):
             raise _wrong(path, name, config[name], "text" if kind is str else "an object")
-    threads = config.get("threads", 1)
-    if not _is_count(threads) or not 1 <= threads <= 2**16:
-        raise _wrong(path, "threads", threads, "a number of threads")
+    for name in ("threads", "ranks"):
+        value = config.get(name, 1)
+        if not _is_count(value) or not 1 <= value <= 2**16:
+            raise _wrong(path, name, value, f"a number of {name}")
     seed: Any = (config.get("options") or {}).get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise _wrong(path, "options.seed", seed, "an integer, 0 or more")

@@ -39,6 +39,25 @@ def check_options(folder: Path, recorded: Mapping[str, Any], given: Mapping[str,
         )
 
 
+def check_ranks(folder: Path, recorded: int, given: int) -> None:
+    """Checks that a run goes on with as many ranks as it began with: sums have other bits else.
+
+    Args:
+        folder: Of the run.
+        recorded: Ranks that it began with.
+        given: Ranks that there are now.
+
+    Raises:
+        InputError: If they are others.
+    """
+    if recorded != given:
+        how = f"torchrun with {recorded} ranks in all" if recorded > 1 else "python -m, no torchrun"
+        raise InputError(
+            f"{folder} can only go on with as many ranks as it began with, {recorded}, and here "
+            f"are {given}: start it by {how}"
+        )
+
+
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     names = {"program": config.get("program"), "module": config.get("module")}
     return {**names, **flat(config.get("options") or {})}

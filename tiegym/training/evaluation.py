@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from tiegym.training import parallel
+from tiegym.training.parallel import Ranks
 from tiegym.training.workload import Batch, Workload
 from tiegym.transformer.tied_model import TiedModel
 
@@ -42,17 +45,25 @@ def on_test_split(workload: Workload, model: TiedModel) -> tuple[float, dict[str
     return total / count, metrics.figures()
 
 
-def loss_on_test_split(workload: Workload, model: TiedModel, depth: int | None = None) -> float:
+def loss_on_test_split(
+    workload: Workload, model: TiedModel, depth: int | None = None, ranks: Ranks | None = None
+) -> float:
     """The loss alone, by what is cheapest for the model.
 
     Args:
         workload: As in `on_batch`.
         model: As in `on_batch`.
         depth: Layers that run, see `TiedTransformer.hidden`; None is all.
+        ranks: Among which the batches are divided; None is this process alone.
     """
     total, count = 0.0, 0
-    for batch in workload.test_batches():
+    for k, batch in enumerate(workload.test_batches()):
+        if ranks is not None and k % ranks.size != ranks.rank:
+            continue
         asked = workload.task.count(batch[1])
         total += workload.loss(model, batch, depth).item() * asked
         count += asked
+    if ranks is not None:
+        sums = torch.tensor([total, count], dtype=torch.float64, device=workload.device)
+        total, count = parallel.total(sums).tolist()
     return total / count

@@ -1,12 +1,14 @@
 """Training one tied transformer on a task: iterations, evaluation, and the state of both.
 
-The trainer owns its random generators. It neither reads nor advances the global ones.
+The trainer owns its random generators. It neither reads nor advances the global ones. In a process
+group of PyTorch's it is one of several that train the same transformer: every method is then called
+on all ranks, with the same arguments. See `tiegym.training.parallel`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,10 @@ from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tasks.task import Task
 from tiegym.ties import Ties
-from tiegym.training import evaluation
+from tiegym.training import evaluation, parallel
 from tiegym.training.depths import read_depths
 from tiegym.training.load import make_workload
+from tiegym.training.resolve import resolved_config
 from tiegym.training.schedule import rate_factor, scheduled
 from tiegym.training.weights_and_moments import forget, named_tensors, put_back
 from tiegym.training.workload import Batch, named, rows, unnamed
@@ -42,7 +45,8 @@ class Trainer:
 
     Raises:
         ValueError: If data and model don't fit, the device isn't there, or the initial weights
-            don't fit.
+            don't fit; or if it is one of several ranks, and these differ, or the batch can't be
+            divided among them.
         OSError: If a pretrained model can't be read.
     """
 
@@ -53,16 +57,33 @@ class Trainer:
     def __init__(self, config: TieConfig, data: Corpus | Task) -> None:
         """Copies the data to the device; the weights come with `reset`."""
         self.config = config
+        self.ranks = parallel.current_ranks()
+        """The processes that train together; None is this one alone."""
+        self.added_up_bytes = 0
+        """Bytes of gradients that the ranks added up in the last iteration."""
+        if self.ranks is not None:
+            parallel.check_batch(config.batch_size, config.grad_accum, self.ranks)
         self.workload = make_workload(config, data)
         self.device = self.workload.device
         self._batches = torch.Generator(self.device)
         self._dropout = torch.Generator(self.device)
+        self._join()
+
+    def _join(self) -> None:
+        """Makes this one of the trainers of all ranks, if there are others."""
+        if self.ranks is None:
+            return
+        if self.ranks.leader is not None:
+            self.number = self.ranks.leader.make(self, self.config)
+        found = resolved_config(self.config, self.device, self.workload.task)
+        parallel.check_ranks(self.ranks, self.device, found)
 
     @property
     def built(self) -> bool:
         """Whether there is a model yet."""
         return hasattr(self, "model")
 
+    @parallel.told
     @isolated
     def reset(self, seed: int, ties: Ties) -> None:
         """Starts a new training run.
@@ -81,6 +102,8 @@ class Trainer:
         self._batches.manual_seed(int(batches))
         self._dropout.manual_seed(int(dropout))
         self._draw_validation_set(int(validation))
+        if self.ranks is not None:
+            parallel.copy_from_first(self.model.parameters())
 
     def _build(self, ties: Ties, frozen: Sequence[bool] | None = None) -> None:
         """Makes model and optimiser for these ties, or reuses their memory; values come later."""
@@ -103,12 +126,18 @@ class Trainer:
         n_rows = self.config.eval_batches * self.config.batch_size
         self.validation_set = self.workload.sample("validation", n_rows, generator)
 
+    @parallel.told
     @isolated
     def retie(self, ties: Ties, frozen: Sequence[bool] | None = None) -> None:
         """Puts a tie vector into force; see `tiegym.transformer.tying.retie`."""
         soft = self.config.tie_change == "soft"
+        before = self.model.roots
         tying.retie(self.model, self.optimizer, ties, frozen, soft)
+        if soft and self.ranks is not None and self.model.roots != before:
+            # What an SVD finds may depend on the processor.
+            parallel.copy_from_first(self.model.parameters())
 
+    @parallel.told
     @isolated
     def train(
         self,
@@ -140,29 +169,55 @@ class Trainer:
         parameters = list(self.model.parameters())
         losses = torch.empty(iterations, dtype=torch.float32, device=self.device)
         lends = self.workload.lends_dropout(self.model)
-        with lent(self._dropout) if lends else nullcontext():
+        with self._own_stream(), lent(self._dropout) if lends else nullcontext():
             for i in range(iterations):
                 self.optimizer.zero_grad(set_to_none=True)
                 with watching(self.model, positions if i == iterations - 1 else None):
                     loss = self._backward(rows(batch, i * size, (i + 1) * size), depth[i])
+                self._add_up_gradients()
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
                 with scheduled(self.optimizer, rate_factor(config, start + i)):
                     self.optimizer.step()
                 losses[i] = loss
+        if self.ranks is not None:
+            others = [] if positions is None else positions.kept()
+            parallel.add_up([losses, *others])
         return losses
 
+    def _own_stream(self) -> AbstractContextManager[None]:
+        """Where ranks drop different things: one stream would drop the same in each one's rows."""
+        if self.ranks is None:
+            return nullcontext()
+        return parallel.own_stream(self._dropout, self.ranks.rank)
+
+    def _add_up_gradients(self) -> None:
+        if self.ranks is not None:
+            messages = parallel.messages_of(self.model, self.workload.all_used)
+            self.added_up_bytes = parallel.add_up_gradients(messages)
+
+    def _share(self, batch: Batch) -> tuple[Batch, float]:
+        """This rank's rows of a batch, and how many times as much the batch asks for as they do."""
+        if self.ranks is None:
+            return batch, 1
+        mine = rows(batch, *self.ranks.share(len(batch[1])))
+        return mine, self.workload.count(batch[1]) / self.workload.count(mine[1])
+
     def _backward(self, batch: Batch, depth: int | None) -> Tensor:
-        """Leaves the gradients of a batch, and returns its loss without a graph."""
+        """Leaves the gradients of a batch, and returns its loss without a graph.
+
+        Of several ranks each leaves and returns what its rows contribute.
+        """
         n, losses = self.config.grad_accum, []
         size = self.config.batch_size // n
         for k in range(n):
-            micro_batch = rows(batch, k * size, (k + 1) * size)
-            loss = self.workload.loss(self.model, micro_batch, depth) / n
+            micro_batch, times = self._share(rows(batch, k * size, (k + 1) * size))
+            loss = self.workload.loss(self.model, micro_batch, depth) / (n * times)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
+    @parallel.told
     @isolated
     @torch.inference_mode()
     def validation_loss(self, depth: int | None = None) -> Tensor:
@@ -172,17 +227,23 @@ class Trainer:
             depth: Layers that run, see `TiedTransformer.hidden`; None is all.
         """
         self.model.eval()
-        return self.workload.loss(self.model, self.validation_set, depth)
+        batch, times = self._share(self.validation_set)
+        loss = self.workload.loss(self.model, batch, depth)
+        return loss if self.ranks is None else parallel.total(loss / times)
 
     @isolated
     @torch.inference_mode()
     def validate(self) -> tuple[Tensor, dict[str, float]]:
-        """`validation_loss` and the task's metrics on the same set, which wait for the device."""
+        """`validation_loss` and the task's metrics on the same set, which wait for the device.
+
+        Where there are metrics, a rank computes both for itself, on the whole set.
+        """
         if not self.workload.task.metric_names:
             return self.validation_loss(), {}
         self.model.eval()
         return evaluation.on_batch(self.workload, self.model, self.validation_set)
 
+    @parallel.told
     @isolated
     @torch.inference_mode()
     def test_loss(self, depth: int | None = None) -> float:
@@ -192,12 +253,12 @@ class Trainer:
             depth: As in `validation_loss`.
         """
         self.model.eval()
-        return evaluation.loss_on_test_split(self.workload, self.model, depth)
+        return evaluation.loss_on_test_split(self.workload, self.model, depth, self.ranks)
 
     @isolated
     @torch.inference_mode()
     def test(self) -> tuple[float, dict[str, float]]:
-        """`test_loss` and the task's metrics, in one pass over the test split."""
+        """`test_loss` and the task's metrics, in one pass over the test split; see `validate`."""
         if not self.workload.task.metric_names:
             return self.test_loss(None), {}
         self.model.eval()
@@ -227,6 +288,7 @@ class Trainer:
         tensors |= named("validation", self.validation_set)
         return tensors | named_tensors(self.model, self.optimizer)
 
+    @parallel.told
     @isolated
     def load_state(
         self, ties: Ties, tensors: dict[str, Tensor], frozen: Sequence[bool] | None = None
@@ -239,6 +301,13 @@ class Trainer:
                 `tiegym.training.state.check_state` first.
             frozen: Which units were frozen, as in `retie`.
         """
+        if self.ranks is not None and self.ranks.led:
+            tensors = parallel.tensors_from_first(tensors)
+        self._take_over(ties, tensors, frozen)
+
+    def _take_over(
+        self, ties: Ties, tensors: dict[str, Tensor], frozen: Sequence[bool] | None
+    ) -> None:
         self._build(ties, frozen)
         self._batches.set_state(tensors["rng.batches"].cpu())
         self._dropout.set_state(tensors["rng.dropout"].cpu())
@@ -264,6 +333,7 @@ class Trainer:
         (group,) = self.optimizer.param_groups
         group.update(values)
 
+    @parallel.told
     @isolated
     def fork(self) -> Trainer:
         """An independent trainer that goes on from here; both share the tokens, which are fixed."""
@@ -271,9 +341,11 @@ class Trainer:
         twin.__dict__.update(self.__dict__)
         twin._batches = torch.Generator(self.device)
         twin._dropout = torch.Generator(self.device)
+        if self.ranks is not None and self.ranks.leader is not None:
+            twin.number = self.ranks.leader.number(twin)
         if self.built:
             del twin.model, twin.optimizer
-            twin.load_state(self.model.ties, self.state(), self.model.frozen)
+            twin._take_over(self.model.ties, self.state(), self.model.frozen)
             twin.hyperparameters = self.hyperparameters
         return twin
 

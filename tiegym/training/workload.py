@@ -95,6 +95,10 @@ class Workload(ABC):
     def loss(self, model: TiedModel, batch: Batch, depth: int | None = None) -> Tensor:
         """The mean loss of a batch in nats, a scalar of float32 or wider."""
 
+    def count(self, targets: Tensor) -> int:
+        """How many things the loss of a batch with these targets is the mean of."""
+        return self.task.count(targets)
+
     @abstractmethod
     def lends_dropout(self, model: TiedModel) -> bool:
         """Whether dropout draws from PyTorch's global generator, which must be lent a stream."""

@@ -38,6 +38,11 @@ class PositionGradients:
     samples: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     whole: dict[str, Tensor] = field(default_factory=dict)
 
+    def kept(self) -> list[Tensor]:
+        """All gradients that were kept, in the same order wherever the same was watched."""
+        each = [self.whole, *(self.samples[unit] for unit in sorted(self.samples))]
+        return [gradients[name] for gradients in each for name in sorted(gradients)]
+
     def alias(self, unit: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a unit uses instead of its weights: the same values; see `TiedModel.watch`."""
         aliases = {}

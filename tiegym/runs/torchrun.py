@@ -1,0 +1,63 @@
+"""Programs that are started as several ranks: `torchrun --nproc-per-node 2 -m agents.dqn`.
+
+Rank 0 runs the program: its agent, its environment, its run folder. The others train with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from tiegym.runs.following import follow
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.ranks import n_ranks
+from tiegym.training import parallel
+
+_EVER = timedelta(days=30)
+"""How long a rank waits for another that thinks. One that dies is noticed at once."""
+
+
+@contextmanager
+def process_group(args: Sequence[str]) -> Iterator[bool]:
+    """Whether the block is for this process to do; other ranks train with it meanwhile.
+
+    Args:
+        args: The command line.
+
+    Raises:
+        InputError: If the ranks have different command lines.
+        tiegym.training.parallel.RankLost: On other ranks, if rank 0 has died.
+    """
+    if n_ranks() == 1:
+        yield True
+        return
+    gpus = torch.cuda.device_count()
+    if (local := int(os.environ["LOCAL_RANK"])) < gpus:
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_EVER)
+    try:
+        try:
+            parallel.check_agreement({"command line": list(args)})
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if leads := dist.get_rank() == 0:
+            with parallel.led(leads):
+                try:
+                    yield True
+                finally:
+                    with suppress(parallel.RankLost):  # which was said where it was noticed
+                        parallel.from_first(None)
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # they are for rank 0, and so is the answer
+        with parallel.led(leads):
+            follow()
+        yield False
+    finally:
+        dist.destroy_process_group()
