@@ -3,9 +3,9 @@
     python -m benchmarks.data_parallel
 
 Starts two processes with one thread each. The first one alone, and both together, do the same env
-steps in turns, so that a ratio is of one moment of the machine. What one process does with two
-threads is measured, too: two cores can be had either way. Then it prints what 8 GPUs come to at the
-paper's scale, by calculation.
+steps in turns, so that a ratio is of one moment of the machine. The speed-up needs two cores that
+do nothing else; CPU seconds are comparable on a machine that does. Then it prints what 8 GPUs come
+to at the paper's scale, by calculation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -47,6 +47,11 @@ class Options:
     """Sequences in a batch, of both processes together."""
 
 
+COLUMNS = (
+    "speed-up of two processes",
+    "CPU seconds of two / of one",
+    "of these, adding up",
+)
 TIES = ("independent", "cycle:2", "tied")
 """What is measured, a row each."""
 
@@ -66,22 +71,26 @@ def environment(options: Options, ties: str) -> TieEnv:
     return env
 
 
-def steps(env: TieEnv, n: int) -> float:
-    """Seconds of so many environment steps that change no ties."""
-    begin = time.perf_counter()
+def steps(env: TieEnv, n: int) -> None:
+    """Takes so many environment steps that change no ties."""
     for _ in range(n):
         layer = int(env.action_masks().sum()) - 1
         env.step(int(env.ties[layer]))
-    return time.perf_counter() - begin
 
 
-def additions(env: TieEnv, n: int) -> float:
-    """Seconds of adding up the last gradients as often as so many environment steps do."""
-    trainer = env._trainer
-    begin = time.perf_counter()
+def additions(env: TieEnv, n: int) -> None:
+    """Adds up the last gradients as often as so many environment steps do."""
+    model = env._trainer.model
     for _ in range(n * env.config.iters_per_step):
-        parallel.add_up_gradients(parallel.messages_of(trainer.model, all_used=True))
-    return time.perf_counter() - begin
+        parallel.add_up_gradients(parallel.messages_of(model, all_used=True))
+
+
+class Seconds(NamedTuple):
+    """What some work took."""
+
+    wall: float
+    cpu: float
+    """Of all processes that did it, together."""
 
 
 def measure(rank: int, options: Options, port: int) -> None:
@@ -90,34 +99,27 @@ def measure(rank: int, options: Options, port: int) -> None:
     alone = [environment(options, ties) for ties in TIES] if rank == 0 else []
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 
-    def both(do: Callable[[TieEnv, int], float], env: TieEnv) -> float:
+    def timed(do: Callable[[TieEnv, int], None], env: TieEnv | None) -> Seconds:
         dist.barrier()
-        return do(env, options.steps)
+        wall, cpu = time.perf_counter(), time.process_time()
+        if env is not None:
+            do(env, options.steps)
+        took = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+        return Seconds(took.wall, sum(parallel.from_each(took.cpu)))
 
-    def first(k: int, threads: int) -> float:
-        dist.barrier()  # at the next one the other process waits
-        if rank > 0:
-            return 1.0
-        torch.set_num_threads(threads)
-        seconds = steps(alone[k], options.steps)
-        torch.set_num_threads(1)
-        return seconds
-
-    columns = ("one process, one thread / two processes", "one process, two threads / two")
     if rank == 0:
-        timing.header("ties", *columns, "adding up / step", "bytes added up an iteration")
+        timing.header("ties", *COLUMNS, "bytes added up an iteration")
     for k, ties in enumerate(TIES):
         env = environment(options, ties)
-        ratios = [
-            timing.paired_ratio(partial(first, k, threads), partial(both, steps, env), repeats)
-            for threads, repeats in ((1, options.repeats), (2, options.repeats))
-        ]
-        share = partial(both, additions, env), partial(both, steps, env)
-        ratios.append(timing.paired_ratio(*share, options.repeats))
+        ratios: list[tuple[float, ...]] = []
+        for _ in range(options.repeats + 1):
+            one = timed(steps, alone[k] if rank == 0 else None)
+            two, adding = timed(steps, env), timed(additions, env)
+            ratios.append((one.wall / two.wall, two.cpu / one.cpu, adding.cpu / two.cpu))
         if rank == 0:
-            shown = [f"{median:.3f} ({low:.3f} to {high:.3f})" for low, median, high in ratios]
-            n_bytes = env.step_stats["added_up_bytes_per_iteration"]
-            timing.row((ties, *shown, f"{n_bytes:,}"))
+            each = [timing.quartiles([*values]) for values in zip(*ratios[1:], strict=True)]
+            shown = [f"{median:.3f} ({low:.3f} to {high:.3f})" for low, median, high in each]
+            timing.row((ties, *shown, f"{env.step_stats['added_up_bytes_per_iteration']:,}"))
     dist.destroy_process_group()
 
 

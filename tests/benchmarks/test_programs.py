@@ -1,5 +1,7 @@
 """The benchmarks measure what they say; how fast anything is, is not tested."""
 
+import socket
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import (
     breakdown,
+    data_parallel,
     features,
     library_models,
     many_runs,
@@ -15,6 +18,7 @@ from benchmarks import (
     throughput,
 )
 from benchmarks.plain_gpt import PlainGPT, PlainLoop
+from tests.ranks import Started
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
 from tiegym.transformer.block import BlockWeights, Shape
@@ -164,3 +168,29 @@ def test_what_many_runs_cost_is_counted(tmp_path, capsys):
     counted = "2 files, 1,004 bytes (agent/events 1,000, config.json 4)"
     assert said[0] == f"{tmp_path}: {counted}"
     assert said[1].startswith("a run is sent as ")
+
+
+def test_two_processes_are_measured_against_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_parallel, "TIES", ("tied",))
+    options = data_parallel.Options(
+        repeats=2, steps=1, corpus="synthetic:40000", n_layer=2, n_embd=16, batch_size=2
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = Started(lambda rank: data_parallel.measure(rank, options, port), tmp_path)
+    assert set(ranks.codes()) == {0}, ranks.said(0) + ranks.said(1)
+    row = ranks.said(0).splitlines()[-1].split("|")
+    shape = Shape(vocab_size=256, n_layer=2, n_head=4, n_embd=16, block_size=128)
+    assert row[1].strip() == "tied"
+    assert row[5].strip() == f"{4 * shape.params(1):,}"
+    assert ranks.said(1) == ""
+
+
+def test_fewer_independent_layers_send_less_by_calculation(capsys):
+    data_parallel.calculate(16)
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()]
+    assert [row[2].strip() for row in rows] == ["48", "7", "1"]
+    sent = [float(row[5]) for row in rows]
+    assert sent == sorted(sent, reverse=True)
+    assert sent[0] == pytest.approx(2 * 7 / 8 * 2 * 1.556e9 / 1e9, abs=0.01)

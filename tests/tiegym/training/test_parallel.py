@@ -10,6 +10,7 @@ import torch.distributed as dist
 from tests.ranks import Started, in_group
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, TiePopulation
+from tiegym.data.tasks.task import IGNORED
 from tiegym.training import parallel
 from tiegym.transformer.streams import begin_stream
 
@@ -23,6 +24,7 @@ CASES = {
     "checkpointed": {"checkpoint_activations": True, "loss_chunk": 16},
     "recipe": {"warmup_iters": 3, "lr_decay": "cosine", "embeddings": "frozen"},
     "bfloat16": {"dtype": "bfloat16"},
+    "masked": {"model": "bert", "tie_grad": "sum"},
 }
 TOLERANCE = {"bfloat16": 2e-2}
 """Relative, of losses; else 1e-5."""
@@ -165,6 +167,22 @@ def test_a_rank_that_is_left_alone_says_so(tmp_path):
 
     started = Started(in_group(leaves), tmp_path)
     assert started.codes() == [0, 3], started.said(0)
+
+
+def test_rows_that_ask_for_more_count_for_more():
+    trainer = TieEnv(**BATCH | CASES["masked"])._trainer
+    draws = torch.Generator().manual_seed(0)
+    vocabulary = trainer.workload.task.vocab_size
+    logits = torch.randn((4, 16, vocabulary), generator=draws)
+    targets = torch.randint(vocabulary, (4, 16), generator=draws)
+    targets[0, 2:] = IGNORED
+    whole, parts = trainer.workload.task.loss({"logits": logits}, targets), []
+    for rank in (0, 1):
+        trainer.ranks = parallel.Ranks(rank, 2)
+        (inputs, mine), times = trainer._share(({"logits": logits}, targets))
+        parts.append(trainer.workload.task.loss(inputs, mine) / times)
+    torch.testing.assert_close(sum(parts), whole)
+    assert parts[1] > parts[0]
 
 
 def test_ranks_drop_different_things_and_their_stream_stays_common():
