@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -162,9 +162,9 @@ def run(options: Options) -> None:
         calculate(batch_size)
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.data_parallel", __doc__))
+    run(read_command_line(Options, "benchmarks.data_parallel", __doc__, args=args))
 
 
 if __name__ == "__main__":

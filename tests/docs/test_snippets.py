@@ -119,6 +119,9 @@ def check_command(words, monkeypatch):
     elif program in ("python", ".venv/bin/python"):
         assert args[0] == "-m", f"{words}: the programs are run as modules, python -m agents.ppo"
         check_program(args[1], args[2:], monkeypatch)
+    elif program in ("torchrun", ".venv/bin/torchrun"):
+        module, *rest = args[args.index("-m") + 1 :]
+        check_program(module, rest, monkeypatch)
     elif program in ("tiegym", ".venv/bin/tiegym"):
         for name, command in cli.COMMANDS.items():
             idle = functools.wraps(command)(lambda *args, **kwargs: None)
