@@ -25,7 +25,7 @@ from benchmarks.breakdown import operations
 from tiegym.config import PAPER
 from tiegym.env import TieEnv
 from tiegym.runs.commands import read_command_line
-from tiegym.training import parallel
+from tiegym.training import collectives
 from tiegym.transformer.block import Shape
 
 
@@ -82,7 +82,7 @@ def additions(env: TieEnv, n: int) -> None:
     """Adds up the last gradients as often as so many environment steps do."""
     model = env._trainer.model
     for _ in range(n * env.config.iters_per_step):
-        parallel.add_up_gradients(parallel.messages_of(model, all_used=True))
+        collectives.add_up_gradients(collectives.messages_of(model, all_used=True))
 
 
 class Seconds(NamedTuple):
@@ -105,7 +105,7 @@ def measure(rank: int, options: Options, port: int) -> None:
         if env is not None:
             do(env, options.steps)
         took = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
-        return Seconds(took.wall, sum(parallel.from_each(took.cpu)))
+        return Seconds(took.wall, sum(collectives.from_each(took.cpu)))
 
     if rank == 0:
         timing.header("ties", *COLUMNS, "bytes added up an iteration")

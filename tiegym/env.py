@@ -29,7 +29,7 @@ from tiegym.rewards import reward
 from tiegym.shown import Shown
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
-from tiegym.training import parallel
+from tiegym.training import collectives, parallel
 from tiegym.training.entry import entry
 from tiegym.training.load import load_data
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
@@ -166,7 +166,7 @@ class TieEnv(Shown, Measured, Copies):
         uniform, drawn = self.task.uniform_loss, int(self.np_random.integers(2**48))
         if self._in_step:
             parallel.check_agreement({"seed": seed})
-            drawn = parallel.from_first(drawn)
+            drawn = collectives.from_first(drawn)
         self._episode = begin_episode(self.config, self.actions, self._first_ties, uniform, drawn)
         self.step_stats, self._printed = {}, None
         return self._observation(), self._info()
@@ -182,7 +182,7 @@ class TieEnv(Shown, Measured, Copies):
         """
         episode = self._running_episode()
         if self._in_step:
-            action = parallel.from_first(action)
+            action = collectives.from_first(action)
         if not self.action_space.contains(action):
             raise ValueError(
                 f"action={action!r} is not in {self.action_space}: the action space of "

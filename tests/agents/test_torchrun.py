@@ -14,6 +14,7 @@ from tests.ranks import Started
 from tests.runs import facts
 from tests.tiegym.small import SMALL
 from tiegym.runs.folder import read_run
+from tiegym.training.trainer import Trainer
 
 SIZES = SMALL | {"batch_size": 4}
 ENV = [f"--env.{name.replace('_', '-')}={value}" for name, value in SIZES.items()]
@@ -91,6 +92,22 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_goes_on_with_as_many(
     for run in (theirs, ours):
         del run["config"]["options"]
     assert ours == theirs
+
+
+def test_a_step_that_fails_on_rank_0_alone_ends_the_others(tmp_path):
+    def fails(rank):
+        backward = Trainer._backward
+
+        def none_left(self, *args):
+            raise MemoryError
+
+        Trainer._backward = backward if rank else none_left
+        fixed.main(arguments(tmp_path))
+
+    started = Started(fails, tmp_path)
+    assert started.codes() == [1, 1]
+    assert "out of memory: lower batch_size=4" in started.said(0)
+    assert "rank 1 of 2 can't reach another rank" in started.said(1)
 
 
 def test_when_rank_0_is_killed_the_others_end(tmp_path):

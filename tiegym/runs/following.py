@@ -6,7 +6,7 @@ import torch
 
 from tiegym.config import TieConfig
 from tiegym.runs.input_errors import InputError
-from tiegym.training import parallel
+from tiegym.training import collectives, parallel
 from tiegym.training.load import load_data
 from tiegym.training.trainer import Trainer
 
@@ -19,10 +19,10 @@ def follow() -> None:
 
     Raises:
         InputError: If this rank can't have such a trainer, for want of the corpus, say.
-        tiegym.training.parallel.RankLost: If rank 0 is gone.
+        tiegym.training.collectives.RankLost: If rank 0 is gone.
     """
     trainers: list[Trainer | None] = []
-    while (command := parallel.from_first(None)) is not None:
+    while (command := collectives.from_first(None)) is not None:
         dropped, number, name, args, kwargs, hyperparameters = command
         for other in dropped:
             trainers[other] = None

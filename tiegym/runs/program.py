@@ -36,8 +36,8 @@ from tiegym.runs.same_run import check_corpus, check_options, check_ranks, check
 from tiegym.runs.signals import Stopped
 from tiegym.runs.source_code import source_sha256
 from tiegym.runs.torchrun import process_group
+from tiegym.training.collectives import RankLost
 from tiegym.training.out_of_memory import OutOfMemory
-from tiegym.training.parallel import RankLost
 from tiegym.transformer.model_file import MODEL_FILE, ExportModel
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from tiegym.runs.following import follow
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.ranks import n_ranks
-from tiegym.training import parallel
+from tiegym.training import collectives, parallel
 
 _EVER = timedelta(days=30)
 """How long a rank waits for another that thinks. One that dies is noticed at once."""
@@ -32,7 +32,7 @@ def process_group(args: Sequence[str]) -> Iterator[bool]:
 
     Raises:
         InputError: If the ranks have different command lines.
-        tiegym.training.parallel.RankLost: On other ranks, if rank 0 has died.
+        tiegym.training.collectives.RankLost: On other ranks, if rank 0 has died.
     """
     if n_ranks() == 1:
         yield True
@@ -46,17 +46,18 @@ def process_group(args: Sequence[str]) -> Iterator[bool]:
             parallel.check_agreement({"command line": list(args)})
         except ValueError as error:
             raise InputError(str(error)) from error
-        if leads := dist.get_rank() == 0:
-            with parallel.led(leads):
+        if dist.get_rank() == 0:
+            leader = parallel.Leader()
+            with parallel.led_by(leader):
                 try:
                     yield True
                 finally:
-                    with suppress(parallel.RankLost):  # which was said where it was noticed
-                        parallel.from_first(None)
+                    with suppress(collectives.RankLost):  # which was said where it was noticed
+                        leader.end()
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # they are for rank 0, and so is the answer
-        with parallel.led(leads):
+        with parallel.led_by(None):
             follow()
         yield False
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiegym.training import parallel
+from tiegym.training import collectives
 from tiegym.training.parallel import Ranks
 from tiegym.training.workload import Batch, Workload
 from tiegym.transformer.tied_model import TiedModel
@@ -65,5 +65,5 @@ def loss_on_test_split(
         count += asked
     if ranks is not None:
         sums = torch.tensor([total, count], dtype=torch.float64, device=workload.device)
-        total, count = parallel.total(sums).tolist()
+        total, count = collectives.total(sums).tolist()
     return total / count

@@ -14,29 +14,25 @@ import hashlib
 import itertools
 import socket
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from tiegym.config import TieConfig
+from tiegym.training.collectives import from_each, from_first
+from tiegym.training.workload import Batch, rows
 from tiegym.transformer.streams import begin_stream
-from tiegym.transformer.tied_model import TiedModel
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-
 MAKE = "make"
 """What `Leader` says instead of a method's name where a trainer is made."""
-
-
-class RankLost(RuntimeError):
-    """Another rank has ended, or can't be reached."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +51,6 @@ class Ranks:
     led: bool = False
     leader: Leader | None = None
 
-    def share(self, n_rows: int) -> tuple[int, int]:
-        """The first of this rank's rows of a batch, and the first behind them."""
-        each = n_rows // self.size
-        return self.rank * each, (self.rank + 1) * each
-
 
 _led = False
 _leader: Leader | None = None
@@ -73,14 +64,14 @@ def current_ranks() -> Ranks | None:
 
 
 @contextmanager
-def led(leads: bool) -> Iterator[None]:
-    """Within it, what is made on rank 0 is followed by the others.
+def led_by(leader: Leader | None) -> Iterator[None]:
+    """Within it, the other ranks follow what is made on rank 0.
 
     Args:
-        leads: Whether this is rank 0.
+        leader: On rank 0, what tells them; None on the others.
     """
     global _led, _leader
-    _led, _leader = True, Leader() if leads else None
+    _led, _leader = True, leader
     try:
         yield
     finally:
@@ -93,12 +84,8 @@ class Leader:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._dropped: list[int] = []
-
-    def make(self, trainer: object, config: TieConfig) -> int:
-        """Has the others make a trainer, too; returns its number."""
-        number = self.number(trainer)
-        self.tell(number, MAKE, [config, torch.get_num_threads()], {}, None)
-        return number
+        self.in_step = True
+        """Whether the others wait to be told something, and not for this one's part of a sum."""
 
     def number(self, trainer: object) -> int:
         """The number of a new trainer; when it is dropped here, the others drop theirs."""
@@ -106,10 +93,19 @@ class Leader:
         weakref.finalize(trainer, self._dropped.append, number)
         return number
 
-    def tell(self, *command: Any) -> None:
-        """Has the others do something; see `tiegym.runs.following.follow`."""
+    @contextmanager
+    def tells(self, *command: Any) -> Iterator[None]:
+        """Has the others do what the block does here; see `tiegym.runs.following.follow`."""
         dropped, self._dropped[:] = self._dropped[:], []
         from_first((dropped, *command))
+        self.in_step = False
+        yield
+        self.in_step = True  # where the block fails, nobody knows how far the others are
+
+    def end(self) -> None:
+        """Ends the others; those that aren't in step end when they miss this one."""
+        if self.in_step:
+            from_first(None)
 
 
 def told(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -118,16 +114,39 @@ def told(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     @functools.wraps(method)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         trainer: Any = args[0]
-        if trainer.ranks is not None and trainer.ranks.leader is not None:
-            # They may have been changed through the optimiser itself.
-            hyperparameters = trainer.hyperparameters if trainer.built else None
-            sent = [_sizes(value) for value in args[1:]]
-            trainer.ranks.leader.tell(
-                trainer.number, method.__name__, sent, kwargs, hyperparameters
-            )
-        return method(*args, **kwargs)
+        if trainer.ranks is None or trainer.ranks.leader is None:
+            return method(*args, **kwargs)
+        # They may have been changed through the optimiser itself.
+        hyperparameters = trainer.hyperparameters if trainer.built else None
+        sent = [_sizes(value) for value in args[1:]]
+        name = method.__name__
+        with trainer.ranks.leader.tells(trainer.number, name, sent, kwargs, hyperparameters):
+            return method(*args, **kwargs)
 
     return call
+
+
+@contextmanager
+def made(trainer: Any, config: TieConfig) -> Iterator[None]:
+    """Has the other ranks make a trainer, too, where they follow this one.
+
+    Args:
+        trainer: That is being made here; what is left to do, all do together, in the block.
+        config: What it is made from.
+    """
+    if trainer.ranks.leader is None:
+        yield
+        return
+    give_number(trainer)
+    arguments = [config, torch.get_num_threads()]
+    with trainer.ranks.leader.tells(trainer.number, MAKE, arguments, {}, None):
+        yield
+
+
+def give_number(trainer: Any) -> None:
+    """Numbers a new trainer, where other ranks follow this one."""
+    if trainer.ranks is not None and trainer.ranks.leader is not None:
+        trainer.number = trainer.ranks.leader.number(trainer)
 
 
 def _sizes(value: Any) -> Any:
@@ -137,134 +156,38 @@ def _sizes(value: Any) -> Any:
     return {name: tensor.to("meta") for name, tensor in value.items()}
 
 
-# What is sent
+def share(batch: Batch, ranks: Ranks | None, count: Callable[[Tensor], int]) -> tuple[Batch, float]:
+    """A rank's rows of a batch, and how many times as much the whole batch asks for as they do.
 
-
-def from_first(value: Any) -> Any:
-    """Rank 0's value, on every rank. It is pickled: ranks trust each other."""
-    values = [value]
-    with _reaching():
-        dist.broadcast_object_list(values)
-    return values[0]
-
-
-def from_each(value: Any) -> list[Any]:
-    """The values of all ranks, on each of them."""
-    values: list[Any] = [None] * dist.get_world_size()
-    with _reaching():
-        dist.all_gather_object(values, value)
-    return values
-
-
-@torch.no_grad()
-def copy_from_first(tensors: Iterable[Tensor]) -> None:
-    """Gives tensors rank 0's values, in place."""
-    with _reaching():
-        for tensor in tensors:
-            dist.broadcast(tensor.detach(), 0)
-
-
-def tensors_from_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rank 0's tensors by name, on the CPU.
+    The mean over the batch is the sum over all ranks of the mean over their rows, divided by that.
 
     Args:
-        tensors: On other ranks such without content.
+        batch: Of all ranks.
+        ranks: None is one process alone, which has all rows.
+        count: How many things the mean is of, by the targets.
     """
-    here = {
-        n: torch.empty_like(t, device="cpu") if t.is_meta else t.cpu() for n, t in tensors.items()
-    }
-    copy_from_first(here.values())
-    return here
+    if ranks is None:
+        return batch, 1
+    each = len(batch[1]) // ranks.size
+    mine = rows(batch, ranks.rank * each, (ranks.rank + 1) * each)
+    return mine, count(batch[1]) / count(mine[1])
 
 
-def total(tensor: Tensor) -> Tensor:
-    """The sum over all ranks, in place: the same bits on each of them."""
-    with _reaching():
-        dist.all_reduce(tensor)
-    return tensor
-
-
-def add_up(tensors: Sequence[Tensor]) -> None:
-    """Replaces tensors by their sums over all ranks, by one message for each dtype."""
-    for same in _by_dtype(tensors):
-        summed = total(torch.cat([t.flatten() for t in same]))
-        for tensor, part in zip(same, torch.split(summed, [t.numel() for t in same]), strict=True):
-            tensor.copy_(part.view_as(tensor))
-
-
-def add_up_gradients(messages: Sequence[Sequence[nn.Parameter]]) -> int:
-    """Replaces gradients by their sums over all ranks, and returns the bytes that were added up.
-
-    A gradient is then a part of its message: no copy goes back.
-
-    Args:
-        messages: The weights whose gradients go together. All have one, of the same dtype.
-    """
-    n_bytes, sent = 0, []
-    for weights in messages:
-        flat = torch.cat([p.grad.flatten() for p in weights if p.grad is not None])
-        parts = torch.split(flat, [p.numel() for p in weights])
-        for p, part in zip(weights, parts, strict=True):
-            p.grad = part.view_as(p)
-        with _reaching():
-            sent.append(dist.all_reduce(flat, async_op=True))
-        n_bytes += flat.nbytes
-    with _reaching():
-        for work in sent:
-            work.wait()
-    return n_bytes
-
-
-def messages_of(model: TiedModel, all_used: bool) -> list[list[nn.Parameter]]:
-    """The weights whose gradients go in a message: those of an independent layer, and the others.
-
-    What is tied or frozen has no gradient, and costs no message.
-
-    Args:
-        model: After a backward pass.
-        all_used: Whether each weight that trains is known to have a gradient. Else what has one on
-            any rank gets one, of zeros, on all of them.
-    """
-    layers = [list(model.independent(unit).parameters()) for unit in sorted(set(model.roots))]
-    inside = {p for weights in layers for p in weights}
-    layers.append([p for p in model.parameters() if p not in inside])
-    trained = [[p for p in weights if p.requires_grad] for weights in layers]
-    if not all_used:
-        trained = _with_gradients(trained)
-    return [same for weights in trained for same in _by_dtype(weights)]
-
-
-def _with_gradients(messages: list[list[nn.Parameter]]) -> list[list[nn.Parameter]]:
-    every = [p for weights in messages for p in weights]
-    have = torch.tensor([p.grad is not None for p in every], dtype=torch.int32)
-    used = total(have.to(every[0].device)).tolist()
-    for p, ranks in zip(every, used, strict=True):
-        if ranks and p.grad is None:
-            p.grad = torch.zeros_like(p)
-    return [[p for p in weights if p.grad is not None] for weights in messages]
-
-
-SomeTensor = TypeVar("SomeTensor", bound=Tensor)
-
-
-def _by_dtype(tensors: Iterable[SomeTensor]) -> list[list[SomeTensor]]:
-    found: dict[torch.dtype, list[SomeTensor]] = {}
-    for tensor in tensors:
-        found.setdefault(tensor.dtype, []).append(tensor)
-    return list(found.values())
-
-
-@contextmanager
-def own_stream(stream: torch.Generator, rank: int) -> Iterator[None]:
-    """Lets a generator that is the same on all ranks go on with a rank's own stream for a while.
+def own_stream(stream: torch.Generator, ranks: Ranks | None) -> AbstractContextManager[None]:
+    """Lets ranks draw different things from a generator that is the same on all of them.
 
     Afterwards it is one draw further than before, on each rank: a copy of rank 0's state is a copy
     of all.
 
     Args:
-        stream: Of dropout, say.
-        rank: Of this process.
+        stream: Of dropout, say: of one stream, each rank would drop the same in its rows.
+        ranks: None is one process alone, which draws from the stream itself.
     """
+    return nullcontext() if ranks is None else _own_stream(stream, ranks.rank)
+
+
+@contextmanager
+def _own_stream(stream: torch.Generator, rank: int) -> Iterator[None]:
     before = stream.get_state()
     numbers = hashlib.sha256(before.numpy().tobytes()).digest()
     begin_stream(stream, *numbers, rank)
@@ -326,6 +249,22 @@ def check_agreement(values: Mapping[str, Any]) -> None:
             )
 
 
+def check_in_step(tensors: Iterable[Tensor]) -> None:
+    """Checks that all ranks have the same weights; called by all of them. Waits for the device.
+
+    Raises:
+        RuntimeError: On each rank, if they haven't: what was trained then is no one model.
+    """
+    sums = [repr(tensor.double().sum().item()) for tensor in tensors]  # NaN is like itself
+    for rank, theirs in enumerate(every := from_each(sums)):
+        if theirs != every[0]:
+            raise RuntimeError(
+                f"the weights of rank {rank} are no longer those of rank 0: its processor computes "
+                "otherwise, or something changed them there alone. This run is worth nothing; give "
+                "all ranks the same kind of device"
+            )
+
+
 def check_batch(batch_size: int, grad_accum: int, ranks: Ranks) -> None:
     """Checks that each rank gets as many rows of a batch, and of each of its micro-batches.
 
@@ -342,15 +281,3 @@ def check_batch(batch_size: int, grad_accum: int, ranks: Ranks) -> None:
             f"ranks together; choose a multiple of {least}, such as "
             f"{-(-batch_size // least) * least}, or another number of ranks"
         )
-
-
-@contextmanager
-def _reaching() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise RankLost(
-            f"rank {dist.get_rank()} of {dist.get_world_size()} can't reach another rank, which "
-            f"has ended or lost its network ({reason:.200})"
-        ) from error

@@ -8,7 +8,7 @@ on all ranks, with the same arguments. See `tiegym.training.parallel`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tasks.task import Task
 from tiegym.ties import Ties
-from tiegym.training import evaluation, parallel
+from tiegym.training import collectives, parallel
 from tiegym.training.depths import read_depths
+from tiegym.training.evaluated import Evaluated
 from tiegym.training.load import make_workload
 from tiegym.training.resolve import resolved_config
 from tiegym.training.schedule import rate_factor, scheduled
@@ -33,7 +34,7 @@ from tiegym.transformer.streams import lent
 from tiegym.transformer.tied_model import TiedModel
 
 
-class Trainer:
+class Trainer(Evaluated):
     """One transformer, its optimiser, its data and its random streams.
 
     `reset` must be called before anything else. Weights, compiled code and data are kept across
@@ -73,10 +74,9 @@ class Trainer:
         """Makes this one of the trainers of all ranks, if there are others."""
         if self.ranks is None:
             return
-        if self.ranks.leader is not None:
-            self.number = self.ranks.leader.make(self, self.config)
         found = resolved_config(self.config, self.device, self.workload.task)
-        parallel.check_ranks(self.ranks, self.device, found)
+        with parallel.made(self, self.config):
+            parallel.check_ranks(self.ranks, self.device, found)
 
     @property
     def built(self) -> bool:
@@ -103,7 +103,7 @@ class Trainer:
         self._dropout.manual_seed(int(dropout))
         self._draw_validation_set(int(validation))
         if self.ranks is not None:
-            parallel.copy_from_first(self.model.parameters())
+            collectives.copy_from_first(self.model.parameters())
 
     def _build(self, ties: Ties, frozen: Sequence[bool] | None = None) -> None:
         """Makes model and optimiser for these ties, or reuses their memory; values come later."""
@@ -135,7 +135,7 @@ class Trainer:
         tying.retie(self.model, self.optimizer, ties, frozen, soft)
         if soft and self.ranks is not None and self.model.roots != before:
             # What an SVD finds may depend on the processor.
-            parallel.copy_from_first(self.model.parameters())
+            collectives.copy_from_first(self.model.parameters())
 
     @parallel.told
     @isolated
@@ -169,12 +169,15 @@ class Trainer:
         parameters = list(self.model.parameters())
         losses = torch.empty(iterations, dtype=torch.float32, device=self.device)
         lends = self.workload.lends_dropout(self.model)
-        with self._own_stream(), lent(self._dropout) if lends else nullcontext():
+        own = parallel.own_stream(self._dropout, self.ranks)
+        with own, lent(self._dropout) if lends else nullcontext():
             for i in range(iterations):
                 self.optimizer.zero_grad(set_to_none=True)
                 with watching(self.model, positions if i == iterations - 1 else None):
                     loss = self._backward(rows(batch, i * size, (i + 1) * size), depth[i])
-                self._add_up_gradients()
+                if self.ranks is not None:
+                    messages = collectives.messages_of(self.model, self.workload.all_used)
+                    self.added_up_bytes = collectives.add_up_gradients(messages)
                 if config.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
                 with scheduled(self.optimizer, rate_factor(config, start + i)):
@@ -182,26 +185,8 @@ class Trainer:
                 losses[i] = loss
         if self.ranks is not None:
             others = [] if positions is None else positions.kept()
-            parallel.add_up([losses, *others])
+            collectives.add_up([losses, *others])
         return losses
-
-    def _own_stream(self) -> AbstractContextManager[None]:
-        """Where ranks drop different things: one stream would drop the same in each one's rows."""
-        if self.ranks is None:
-            return nullcontext()
-        return parallel.own_stream(self._dropout, self.ranks.rank)
-
-    def _add_up_gradients(self) -> None:
-        if self.ranks is not None:
-            messages = parallel.messages_of(self.model, self.workload.all_used)
-            self.added_up_bytes = parallel.add_up_gradients(messages)
-
-    def _share(self, batch: Batch) -> tuple[Batch, float]:
-        """This rank's rows of a batch, and how many times as much the batch asks for as they do."""
-        if self.ranks is None:
-            return batch, 1
-        mine = rows(batch, *self.ranks.share(len(batch[1])))
-        return mine, self.workload.count(batch[1]) / self.workload.count(mine[1])
 
     def _backward(self, batch: Batch, depth: int | None) -> Tensor:
         """Leaves the gradients of a batch, and returns its loss without a graph.
@@ -211,58 +196,12 @@ class Trainer:
         n, losses = self.config.grad_accum, []
         size = self.config.batch_size // n
         for k in range(n):
-            micro_batch, times = self._share(rows(batch, k * size, (k + 1) * size))
+            micro_batch = rows(batch, k * size, (k + 1) * size)
+            micro_batch, times = parallel.share(micro_batch, self.ranks, self.workload.count)
             loss = self.workload.loss(self.model, micro_batch, depth) / (n * times)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
-
-    @parallel.told
-    @isolated
-    @torch.inference_mode()
-    def validation_loss(self, depth: int | None = None) -> Tensor:
-        """Loss in nats on the fixed validation set, a float32 scalar; no autograd.
-
-        Args:
-            depth: Layers that run, see `TiedTransformer.hidden`; None is all.
-        """
-        self.model.eval()
-        batch, times = self._share(self.validation_set)
-        loss = self.workload.loss(self.model, batch, depth)
-        return loss if self.ranks is None else parallel.total(loss / times)
-
-    @isolated
-    @torch.inference_mode()
-    def validate(self) -> tuple[Tensor, dict[str, float]]:
-        """`validation_loss` and the task's metrics on the same set, which wait for the device.
-
-        Where there are metrics, a rank computes both for itself, on the whole set.
-        """
-        if not self.workload.task.metric_names:
-            return self.validation_loss(), {}
-        self.model.eval()
-        return evaluation.on_batch(self.workload, self.model, self.validation_set)
-
-    @parallel.told
-    @isolated
-    @torch.inference_mode()
-    def test_loss(self, depth: int | None = None) -> float:
-        """Loss in nats over the test split, or `test_tokens` spread evenly over it.
-
-        Args:
-            depth: As in `validation_loss`.
-        """
-        self.model.eval()
-        return evaluation.loss_on_test_split(self.workload, self.model, depth, self.ranks)
-
-    @isolated
-    @torch.inference_mode()
-    def test(self) -> tuple[float, dict[str, float]]:
-        """`test_loss` and the task's metrics, in one pass over the test split; see `validate`."""
-        if not self.workload.task.metric_names:
-            return self.test_loss(None), {}
-        self.model.eval()
-        return evaluation.on_test_split(self.workload, self.model)
 
     def trainable_params(self, n_independent: int, n_mlp: int | None = None) -> int:
         """Parameters that train where so many layers are independent and train.
@@ -302,7 +241,7 @@ class Trainer:
             frozen: Which units were frozen, as in `retie`.
         """
         if self.ranks is not None and self.ranks.led:
-            tensors = parallel.tensors_from_first(tensors)
+            tensors = collectives.tensors_from_first(tensors)
         self._take_over(ties, tensors, frozen)
 
     def _take_over(
@@ -341,8 +280,7 @@ class Trainer:
         twin.__dict__.update(self.__dict__)
         twin._batches = torch.Generator(self.device)
         twin._dropout = torch.Generator(self.device)
-        if self.ranks is not None and self.ranks.leader is not None:
-            twin.number = self.ranks.leader.number(twin)
+        parallel.give_number(twin)
         if self.built:
             del twin.model, twin.optimizer
             twin._take_over(self.model.ties, self.state(), self.model.frozen)

@@ -11,18 +11,22 @@ from tests.ranks import Started, in_group
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, TiePopulation
 from tiegym.data.tasks.task import IGNORED
-from tiegym.training import parallel
+from tiegym.training import collectives, parallel
 from tiegym.transformer.streams import begin_stream
 
 BATCH = SMALL | {"batch_size": 4}
 CASES = {
     "owner": {},
     "sum": {"tie_grad": "sum", "features": "moved+gradient+agreement+taylor"},
-    "accumulated": {"grad_accum": 2, "grad_clip": 0.05, "tie_grad": "sum"},
-    "parts": {"tie_parts": "attention+mlp", "choices": "tie+freeze", "private": "norms+scales"},
+    "accumulated": {
+        **{"grad_accum": 2, "grad_clip": 0.05, "tie_grad": "sum"},
+        **{"checkpoint_activations": True, "loss_chunk": 16},
+    },
+    "parts": {
+        **{"tie_parts": "attention+mlp", "choices": "tie+freeze", "private": "norms+scales"},
+        **{"warmup_iters": 3, "lr_decay": "cosine", "embeddings": "frozen"},
+    },
     "soft": {"private": "lora:2", "tie_change": "soft"},
-    "checkpointed": {"checkpoint_activations": True, "loss_chunk": 16},
-    "recipe": {"warmup_iters": 3, "lr_decay": "cosine", "embeddings": "frozen"},
     "bfloat16": {"dtype": "bfloat16"},
     "masked": {"model": "bert", "tie_grad": "sum"},
 }
@@ -155,6 +159,21 @@ def test_copies_errors_and_seeds_of_two_ranks(tmp_path):
     assert "one process" in found["population"]
 
 
+def test_weights_that_are_no_longer_the_same_are_an_error_at_the_end(tmp_path):
+    def drifts(rank):
+        env = TieEnv(**BATCH | {"max_iters": 4})
+        env.reset(seed=0)
+        env.step(0)
+        if rank:
+            with torch.no_grad():
+                next(env.model.parameters())[0, 0] += 1e-6
+        with pytest.raises(RuntimeError, match="weights of rank 1 are no longer those of rank 0"):
+            env.step(0)
+
+    started = Started(in_group(drifts), tmp_path)
+    assert started.codes() == [0, 0], started.said(0) + started.said(1)
+
+
 def test_a_rank_that_is_left_alone_says_so(tmp_path):
     def leaves(rank):
         env = TieEnv(**BATCH)
@@ -162,11 +181,27 @@ def test_a_rank_that_is_left_alone_says_so(tmp_path):
         env.step(0)
         if rank:
             raise SystemExit(3)
-        with pytest.raises(parallel.RankLost, match="rank 0 of 2 can't reach another rank"):
+        with pytest.raises(collectives.RankLost, match="rank 0 of 2 can't reach another rank"):
             env.step(0)
 
     started = Started(in_group(leaves), tmp_path)
     assert started.codes() == [0, 3], started.said(0)
+
+
+def test_messages_are_of_whole_layers_and_few(monkeypatch):
+    env = TieEnv(**BATCH | {"initial_ties": "independent"})
+    env.reset(seed=0)
+    env.step(3)
+    layer = env.model.independent(1)
+    (everything,) = collectives.messages_of(env.model, all_used=True)
+    assert {*everything} == {*env.model.parameters()}
+    size = sum(p.nbytes for p in layer.parameters())
+    for least, counts in ((size, [1, 1, 1, 1, 0]), (size + 1, [2, 2, 0])):
+        monkeypatch.setattr(collectives, "MESSAGE", least)
+        messages = collectives.messages_of(env.model, all_used=True)
+        shapes = [[p.shape for p in message] for message in messages]
+        assert [found.count(layer.qkv_weight.shape) for found in shapes] == counts
+        assert sum(map(len, messages)) == len(everything)
 
 
 def test_rows_that_ask_for_more_count_for_more():
@@ -178,8 +213,10 @@ def test_rows_that_ask_for_more_count_for_more():
     targets[0, 2:] = IGNORED
     whole, parts = trainer.workload.task.loss({"logits": logits}, targets), []
     for rank in (0, 1):
-        trainer.ranks = parallel.Ranks(rank, 2)
-        (inputs, mine), times = trainer._share(({"logits": logits}, targets))
+        batch = ({"logits": logits}, targets)
+        (inputs, mine), times = parallel.share(
+            batch, parallel.Ranks(rank, 2), trainer.workload.count
+        )
         parts.append(trainer.workload.task.loss(inputs, mine) / times)
     torch.testing.assert_close(sum(parts), whole)
     assert parts[1] > parts[0]
@@ -189,7 +226,7 @@ def test_ranks_drop_different_things_and_their_stream_stays_common():
     drawn, after = [], []
     for rank in (0, 1, 0):
         stream = begin_stream(torch.Generator(), 7)
-        with parallel.own_stream(stream, rank):
+        with parallel.own_stream(stream, parallel.Ranks(rank, 2)):
             drawn.append(torch.rand(4, generator=stream).tolist())
         after.append(torch.rand(4, generator=stream).tolist())
     assert drawn[0] == drawn[2] != drawn[1]
