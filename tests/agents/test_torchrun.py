@@ -166,12 +166,12 @@ def test_ranks_with_other_command_lines_are_refused(tmp_path):
         assert "--seed=1" in started.said(rank)
 
 
-def test_a_program_under_torchrun_stops_at_a_signal_and_goes_on(tmp_path):
+def test_an_agent_under_torchrun_stops_at_a_signal_and_says_how_it_goes_on(tmp_path):
     more = arguments(tmp_path, "--total-steps=4000")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     with subprocess.Popen(
-        [*command, "-m", "baselines.random_tying", *more],
+        [*command, "-m", "agents.qlearning", *more],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -179,6 +179,6 @@ def test_a_program_under_torchrun_stops_at_a_signal_and_goes_on(tmp_path):
         wait_for_rows(tmp_path / "run", 3)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)
-    assert "stopped; to go on: torchrun --nproc-per-node 2 -m baselines.random_tying" in said[1]
+    assert "stopped; to go on: torchrun --nproc-per-node 2 -m agents.qlearning" in said[1]
     assert [*(tmp_path / "run").glob("checkpoint-*.safetensors")]
     assert read_run(tmp_path / "run").config["ranks"] == 2
