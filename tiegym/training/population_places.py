@@ -121,9 +121,7 @@ def _place(store: Rows, owners: list[Owner], trains: list[bool]) -> Place:
     return Place(store, at(rows), None if everyone else tensor(learn), at([rows[k] for k in learn]))
 
 
-def weights_of(
-    some: Together, dtype: torch.dtype
-) -> tuple[Weights, list[tuple[Place, Tensor]]]:
+def weights_of(some: Together, dtype: torch.dtype) -> tuple[Weights, list[tuple[Place, Tensor]]]:
     """The weights that a group uses, and which leaves get their gradients from autograd."""
     embeddings, leaves = {}, []
     for name in ("token_embedding", "position_embedding"):
