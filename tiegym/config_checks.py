@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tiegym import compression as compressions
 from tiegym import features as layer_features
 from tiegym import library_models, parts
 from tiegym import private as private_parts
@@ -27,6 +28,8 @@ OF_OUR_GPT = {
     "init": "gpt2",
     "residual_scale": "depth",
     "initial_weights": None,
+    "quantize": None,
+    "factorize": None,
     "embeddings": "trained",
     "tie_parts": "block",
     "compile": False,
@@ -118,6 +121,7 @@ def check(config: Any) -> None:
     _check_training(config)
     private = private_parts.parse(config.private)
     private_parts.check(private, config.n_embd, config.tie_change, config.init)
+    compressions.check(config.compression, config.n_embd, config.tie_change, config.dtype)
     layer_features.check(config.feature_names, config.tie_grad, config.action)
     drawn = config.initial_weights is None
     for name, default in (("init", "gpt2"), ("residual_scale", "depth")):

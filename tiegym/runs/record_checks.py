@@ -21,7 +21,7 @@ from tiegym.ties import is_tie_vector
 
 COUNTS = {
     *("episode", "step", "steps", "iteration", "tokens", "n_independent", "trainable_params"),
-    *("model_state_bytes", "extra_iterations"),
+    *("model_state_bytes", "stored_bytes", "extra_iterations"),
 }
 """Entries that are integers, 0 or more."""
 

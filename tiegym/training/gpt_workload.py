@@ -20,6 +20,7 @@ from tiegym.transformer import tying
 from tiegym.transformer.admin import balance_branches
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.sizes import parameter_sizes
+from tiegym.transformer.small_form import stored_bytes
 from tiegym.transformer.tied_model import TiedModel
 
 _EMBEDDINGS = ("token_embedding", "position_embedding")
@@ -107,6 +108,10 @@ class GPTWorkload(Workload):
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
         """See `Workload`."""
         return parameter_sizes(self.shape, ties)
+
+    def stored_bytes(self, ties: Ties) -> int:
+        """Bytes of the tensors of an exported model with these ties, without building it."""
+        return stored_bytes(self.shape, ties, self.dtype)
 
     def without_moments(self, ties: Ties, frozen: Sequence[bool] | None = None) -> set[str]:
         """See `Workload`."""

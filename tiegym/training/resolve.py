@@ -82,7 +82,8 @@ def resolve_loss_chunk(chunk: int | None, vocab_size: int, device: torch.device)
 def transformer_shape(config: TieConfig, corpus: Corpus) -> Shape:
     """The sizes of the transformer that a configuration and a corpus's vocabulary ask for."""
     sizes = (config.n_layer, config.n_head, config.n_embd, config.block_size)
-    return Shape(corpus.vocab_size, *sizes, config.private)
+    kept = (config.private, config.quantize, config.factorize)
+    return Shape(corpus.vocab_size, *sizes, *kept)
 
 
 def check_corpus(config: TieConfig, corpus: Corpus) -> None:

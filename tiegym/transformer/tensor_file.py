@@ -146,6 +146,7 @@ def _is_flat(value: Any, depth: int) -> bool:
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16} | {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
+    "I8": torch.int8,
     "U8": torch.uint8,
 }
 """What tiegym writes, by safetensors' names."""
