@@ -176,6 +176,8 @@ def _check_gpt(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         raise ValueError(f"ties={ties!r} is no list of integers")
     n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
     vector = parts.validate(ties, shape.n_layer, n_parts)
+    if (owners := parts.n_independent(vector, shape.n_layer)) > len(tensors):
+        raise ValueError(f"{len(tensors)} tensor(s) are no weights of {owners} layers")
     dtype = tensors["token_embedding"].dtype
     expected = stored_sizes(shape, vector, dtype)
     if values["tie_grad"] not in ("owner", "sum"):

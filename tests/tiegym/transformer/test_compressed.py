@@ -14,10 +14,12 @@ from tests.tiegym.transformer.test_tensor_train import dense
 from tests.tiegym.transformer.test_tying import CLIP, LR, WEIGHT_DECAY, batch, iterate
 from tests.tiegym.transformer.test_tying_parts import states
 from tiegym import parts
+from tiegym.training.initial_weights import take_over
 from tiegym.transformer import tying
-from tiegym.transformer.block import NO_COMPRESSION, Block, Shape
+from tiegym.transformer.block import Block, Shape
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.layer_stats import sample_weights
+from tiegym.transformer.position_gradients import position_figures, positions_for, watching
 
 KINDS = [("int8", None), ("int4", None), (None, "tt:3"), ("int4", "tt:3"), ("int8", "tt:8")]
 
@@ -180,12 +182,27 @@ def test_residual_projections_of_tensor_trains_start_smaller_as_those_of_matrice
 @pytest.mark.parametrize("kind", KINDS)
 def test_layer_stats_are_of_the_weights_that_layers_use(kind):
     model, _ = build(shape_with(*kind), [0, 1, 0, 0])
-    whole = TiedTransformer(shape_with(), [0, 1, 0, 0], dtype=torch.float64)
-    whole.initialize(0)
-    for unit in (0, 1):
-        whole.independent(unit).take_over(model.shared_weights(unit)._asdict())
-    assert whole.independent(0).compression == NO_COMPRESSION
-    torch.testing.assert_close(sample_weights(model), sample_weights(whole))
+    plain = TiedTransformer(shape_with(), [0, 1, 0, 0], dtype=torch.float64)
+    take_over(plain, model)
+    torch.testing.assert_close(sample_weights(model), sample_weights(plain))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_figures_of_positions_are_those_of_the_weights_that_layers_use(kind):
+    """Those of a plain model that has them: its losses and gradients are the same."""
+    model, optimizer = build(shape_with(*kind), [0, 1, 0, 1], "sum")
+    iterate(model, optimizer, 0)
+    plain = TiedTransformer(shape_with(), [0, 1, 0, 1], "sum", dtype=torch.float64)
+    take_over(plain, model)
+    found = []
+    for each in (model, plain):
+        positions = positions_for(("agreement", "taylor"), each, cursor=3)
+        with watching(each, positions):
+            each.loss(*batch(0)).backward()
+        found.append(position_figures(each, positions, cursor=3))
+    assert found[0]["taylor"].count_nonzero() == 2
+    for name, figure in found[0].items():
+        torch.testing.assert_close(figure, found[1][name])
 
 
 @pytest.mark.parametrize("kind", [(None, "tt:16"), ("int8", None)])
