@@ -14,11 +14,11 @@ from typing import Any
 from benchmarks import timing
 from benchmarks.private_cost import cost
 from benchmarks.timing import Quartiles, paired_ratio
-from tiegym.bench.make import one_thread
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
 from tiegym.ties import parse
 from tiegym.training.load import load_data
+from tiegym.training.one_thread import one_thread
 from tiegym.training.trainer import Trainer
 
 KINDS: tuple[dict[str, Any], ...] = (
@@ -46,8 +46,13 @@ class Options:
 
 def start(options: Options, ties: str, **changes: Any) -> Trainer:
     """A trainer at the defaults but for these, after its first iteration."""
-    given = {"n_embd": options.n_embd, "device": options.device, "corpus": options.corpus}
-    config = TieConfig(**given, initial_ties=ties, **changes)
+    config = TieConfig(
+        n_embd=options.n_embd,
+        device=options.device,
+        corpus=options.corpus,
+        initial_ties=ties,
+        **changes,
+    )
     trainer = Trainer(config, load_data(config))
     trainer.reset(0, parse(ties, config.n_layer))
     trainer.train(1)
