@@ -28,7 +28,6 @@ OF_OUR_GPT = {
     "residual_scale": "depth",
     "initial_weights": None,
     "embeddings": "trained",
-    "tie_parts": "block",
     "compile": False,
 }
 """Arguments that only our own transformer knows, and their values for all others."""
@@ -89,6 +88,12 @@ def _own_ties(config: Any, theirs: Any) -> dict[str, tuple[int, ...]]:
         raise ValueError(
             f"initial_ties='saved', but the config.json of model={config.model!r} has no ties: "
             "only that of a folder that tiegym exported has"
+        )
+    of_parts = len(ties) == 2 * library_models.own_sizes(theirs)["n_layer"]
+    if of_parts != (config.n_parts == 2):
+        raise ValueError(
+            f"initial_ties='saved', but the ties of model={config.model!r} are those of "
+            + ("parts: give tie_parts='attention+mlp'" if of_parts else "blocks: leave tie_parts")
         )
     return {"initial_ties": tuple(ties)}
 

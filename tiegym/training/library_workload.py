@@ -40,8 +40,8 @@ class LibraryWorkload(Workload):
         self.plan = make_plan(config, task)
         two = getattr(self.plan.config, "type_vocab_size", 0) > 1
         self._ignored = () if two else ("token_type_ids",)
-        kinds = self.plan.layers.kinds
-        self.kinds = kinds if len(set(kinds)) > 1 else None
+        kinds = self.plan.layers.unit_kinds
+        self.kinds = kinds if len(set(self.plan.layers.kinds)) > 1 else None
         pretrained = config.model.startswith("hf:")
         self._source = read_pretrained(config, self.plan) if pretrained else None
         self.data = task.data(self.device)
@@ -109,11 +109,11 @@ class LibraryWorkload(Workload):
 
     def trainable_params(self, n_independent: int, n_mlp: int | None = None) -> int:
         """See `Workload`."""
-        return self.plan.trainable(n_independent)[0]
+        return self.plan.trainable(n_independent, n_mlp)[0]
 
     def expected_state_bytes(self, n_independent: int, n_mlp: int | None = None) -> int:
         """See `Workload`: weights, gradients, AdamW's two moments and its counts."""
-        numbers, tensors = self.plan.trainable(n_independent)
+        numbers, tensors = self.plan.trainable(n_independent, n_mlp)
         constant = sum(
             torch.Size(self.plan.sizes[name]).numel() * self.dtype.itemsize
             for name in self.plan.constant

@@ -35,7 +35,7 @@ class Workload(ABC):
         task: What is learnt, and the facts of its data.
         data: Its rows, on the device.
         device: Where all of it is.
-        kinds: Of each layer, where only layers of one kind may share weights; else None.
+        kinds: Of each unit, where only units of one kind may share weights; else None.
         all_used: Whether every weight gets a gradient: a model of another library may have some
             that its task doesn't need, which then have no moments.
         rows_as_tokens: Tokens of a row, as `info["tokens"]` counts them; an image is one.

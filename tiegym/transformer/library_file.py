@@ -103,7 +103,7 @@ def check_library_values(values: dict[str, Any], tensors: dict[str, Tensor]) -> 
     ties = values["ties"]
     if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
         raise ValueError(f"ties={ties!r:.80} is no list of integers")
-    tie_vectors.validate(ties, len(ties))
+    tie_vectors.validate(ties, len(ties))  # whose are those of parts, too: see below
     if values["tie_grad"] not in ("owner", "sum"):
         raise ValueError(f"tie_grad={values['tie_grad']!r:.80} is neither owner nor sum")
     _check_model(values["library"], n_layer=len(ties), n_tensors=len(tensors))
@@ -181,7 +181,7 @@ def _without_content(values: dict[str, Any], dtype: torch.dtype) -> TiedPretrain
     except Exception as error:  # of many types: configurations and models check themselves
         raise ValueError(f"no model {name!r} can be made of its config: {error}") from error
     ties, n_layer = np.array(values["ties"]), find_layers(made).n_layer
-    if n_layer != len(ties):
+    if len(ties) not in (n_layer, 2 * n_layer):
         raise ValueError(f"it has {len(ties)} ties for {n_layer} layers")
     return TiedPretrainedModel(made, ties, tie_grad=values["tie_grad"])
 

@@ -65,8 +65,8 @@ def export_library_model(
 def untied(model: TiedPretrainedModel) -> dict[str, Tensor]:
     """The state dict of the library's model, with a copy for each tied layer of what it uses."""
     tensors: dict[str, Tensor] = {n: t.detach() for n, t in model.library.state_dict().items()}
-    for layer, names in enumerate(model.layers.shared_names):
-        if model.roots[layer] != layer:
+    for unit, names in enumerate(model.layers.shared_names):
+        if model.roots[unit] != unit:
             tensors |= {name: tensors[name].clone() for name in names}
     return tensors
 

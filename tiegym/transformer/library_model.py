@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tiegym import parts
 from tiegym.config import Merge, TieConfig
 from tiegym.data import hub
 from tiegym.data.tasks.task import Task
 from tiegym.library_models import checked_file, library, pretrained_config
 from tiegym.ties import Ties
 from tiegym.transformer.layer_list import LayerList, find_layers
+from tiegym.transformer.layer_parts import apart
 from tiegym.transformer.library_config import first_position, make_config
 from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.streams import lent
@@ -56,25 +60,35 @@ class Plan:
 
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
         """The sizes of all weights that exist with these ties, by their names."""
+        roots = parts.roots(ties, self.layers.n_layer)
         tied = {
             f"library.{name}"
-            for layer, names in enumerate(self.layers.shared_names)
-            if ties[layer] != layer
+            for unit, names in enumerate(self.layers.shared_names)
+            if roots[unit] != unit
             for name in names
         }
         return {name: size for name, size in self.sizes.items() if name not in tied}
 
-    def trainable(self, n_independent: int) -> tuple[int, int]:
-        """Numbers, and the tensors that hold them, that train with so many independent layers."""
+    def trainable(self, n_independent: int, n_mlp: int | None = None) -> tuple[int, int]:
+        """Numbers, and the tensors that hold them, that train with so many independent layers.
+
+        Args:
+            n_independent: Layers, or attention parts of layers.
+            n_mlp: MLP parts, if they share weights apart.
+        """
         inside = {f"library.{name}" for names in self.layers.shared_names for name in names}
-        one = {f"library.{name}" for name in self.layers.shared_names[0]} - self.constant
-        outside = self.sizes.keys() - inside - self.constant
+        found = self._count(self.sizes.keys() - inside)
+        counts = (n_independent, n_mlp or 0)[: len(self.layers.parts)]
+        for part, n in enumerate(counts):
+            first = self.layers.shared_names[part * self.layers.n_layer]
+            found += n * self._count({f"library.{name}" for name in first})
+        numbers, tensors = found.tolist()
+        return numbers, tensors
 
-        def count(names: set[str]) -> int:
-            return sum(int(np.prod(self.sizes[name])) for name in names)
-
-        numbers = count(outside) + n_independent * count(one)
-        return numbers, len(outside) + n_independent * len(one)
+    def _count(self, names: Set[str]) -> npt.NDArray[np.int64]:
+        """Numbers that train of parameters of these names, and tensors."""
+        sizes = [math.prod(self.sizes[name]) for name in names - self.constant]
+        return np.array([sum(sizes), len(sizes)], dtype=np.int64)
 
 
 def make_plan(config: TieConfig, task: Task) -> Plan:
@@ -82,7 +96,8 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
 
     Raises:
         ValueError: If the library can't make it, it has no list of equal layers or one of another
-            length than n_layer, or its positions are fewer than block_size.
+            length than n_layer, its positions are fewer than block_size, or its attention and MLP
+            can't be told apart where they are to be tied apart.
     """
     made = make_config(config, task)
     positions: int | None = getattr(made, "max_position_embeddings", None)
@@ -103,6 +118,8 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
             f"{positions - skipped} positions: lower it"
         )
     layers = find_layers(empty, config.private == "norms")
+    if config.n_parts > 1:
+        layers = apart(layers)
     if layers.n_layer != config.n_layer:
         raise ValueError(
             f"n_layer={config.n_layer}, but the list of layers of model={config.model!r}, "
@@ -142,7 +159,7 @@ def make_model(
 
     Args:
         plan: Of the model.
-        ties: Shape (L,).
+        ties: Shape (P L,).
         device: Where it lives.
         dtype: Of its weights.
         **arguments: Further ones of `TiedPretrainedModel`.
@@ -259,15 +276,15 @@ def take_over(model: TiedPretrainedModel, source: Mapping[str, Tensor], merge: M
             of them; "mean" the mean over all of them.
     """
     names, roots = model.layers.shared_names, model.roots
-    inside = {f"library.{name}": i for i, each in enumerate(names) for name in each}
+    inside = {f"library.{name}": unit for unit, each in enumerate(names) for name in each}
     for name, p in model.named_parameters():
         if name not in source:
             continue
         if merge == "mean" and name in inside:
             root = inside[name]
             place = names[root].index(name.removeprefix("library."))
-            users = [i for i, r in enumerate(roots) if r == root]
-            each = [source[f"library.{names[i][place]}"] for i in users]
+            users = [unit for unit, r in enumerate(roots) if r == root]
+            each = [source[f"library.{names[unit][place]}"] for unit in users]
             p.copy_(torch.stack(each).mean(0))
         elif p.shape == source[name].shape:
             p.copy_(source[name])
