@@ -18,7 +18,7 @@ import gymnasium
 
 from tiegym.runs.folder import FORMAT
 
-PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
+PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib", "transformers")
 
 
 def versions() -> dict[str, str | None]:
@@ -103,8 +103,9 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
 
     Returns:
         `format`, `checksums` (that summary.json has them, as it had not in version 0.1),
-        `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`, `versions`, `git`,
-        `device`, `device_name` and `threads`; see the functions of this module.
+        `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`, `weights_sha256`
+        (of a pretrained model, or of `initial_weights`; else None), `versions`, `git`, `device`,
+        `device_name` and `threads`; see the functions of this module.
 
     Raises:
         TypeError: If `env` is no TieEnv, wrapped or not.
@@ -121,6 +122,7 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "env": dataclasses.asdict(inner.config),
         "corpus_sha256": inner.task.sha256,
+        "weights_sha256": inner.weights_sha256,
         "versions": versions(),
         "git": git_revision(),
         **device_facts(inner.config.device),

@@ -13,7 +13,8 @@ from tiegym.data.tasks.task import Outputs, Task, TaskData
 from tiegym.ties import Ties
 from tiegym.training.resolve import check_uniform_loss
 from tiegym.training.workload import Batch, Inputs, Workload
-from tiegym.transformer.library_model import make_model, make_plan, read_pretrained, take_over
+from tiegym.transformer.library_model import make_model, make_plan
+from tiegym.transformer.library_weights import read_pretrained, take_over
 from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.tied_model import TiedModel
 
@@ -45,6 +46,11 @@ class LibraryWorkload(Workload):
         pretrained = config.model.startswith("hf:")
         self._source = read_pretrained(config, self.plan) if pretrained else None
         self.data = task.data(self.device)
+
+    @property
+    def given_weights(self) -> dict[str, Tensor] | None:
+        """Those of a pretrained model, of all layers."""
+        return self._source
 
     def make(self, ties: Ties, dropout: torch.Generator) -> TiedPretrainedModel:
         """See `Workload`; the library's dropout draws from the global generator alone."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from tiegym import parts
 from tiegym import private as private_parts
 from tiegym.config_checks import MOST, MOST_LAYERS
+from tiegym.data.tasks.images import Standardisation
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
@@ -27,6 +28,7 @@ from tiegym.transformer.library_file import (
     library_tensors,
     library_values,
     load_library_model,
+    standardisation_of,
 )
 from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.sizes import parameter_sizes
@@ -38,7 +40,10 @@ if TYPE_CHECKING:
 
 @isolated
 def export_model(
-    path: str | Path, model: TiedTransformer | TiedPretrainedModel, tokenizer: Tokenizer | None
+    path: str | Path,
+    model: TiedTransformer | TiedPretrainedModel,
+    tokenizer: Tokenizer | None,
+    images: Standardisation | None = None,
 ) -> None:
     """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer.
 
@@ -46,6 +51,7 @@ def export_model(
         path: Of the file.
         model: One of the two kinds.
         tokenizer: What its tokens mean; None for images.
+        images: How these were standardised; None for texts.
 
     Raises:
         ValueError: If it is of the library `transformers`, and of no class that a task trains.
@@ -53,6 +59,8 @@ def export_model(
     told = None if tokenizer is None else tokenizer.to_json()
     if isinstance(model, TiedPretrainedModel):
         values = library_values(model) | {"tokenizer": told}
+        if images is not None:
+            values["images"] = {"mean": images.mean, "deviation": images.deviation}
         write_tensors(path, "model", library_tensors(model), values)
         return
     shape = dataclasses.asdict(model.shape)
@@ -223,6 +231,18 @@ def read_tokenizer(path: str | Path) -> Tokenizer | None:
             f"{have}"
         )
     return tokenizer
+
+
+@isolated
+def read_standardisation(path: str | Path) -> Standardisation | None:
+    """How the images were standardised that an exported model saw; None if it saw none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or not an exported model.
+    """
+    _, values = read_tensors(path, "model", partial(_check_model, path))
+    return standardisation_of(values)
 
 
 MODEL_FILE = "model.safetensors"
