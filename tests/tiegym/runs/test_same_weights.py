@@ -2,7 +2,7 @@
 
 import pytest
 
-from baselines import compare, random_tying
+from baselines import random_tying
 from tests.tiegym.small import SMALL
 from tests.tiegym.test_pretrained_models import save
 from tiegym.config import TieConfig
@@ -45,23 +45,3 @@ def test_a_run_does_not_go_on_with_other_weights_under_the_same_name(tmp_path, m
     model.save_pretrained(folder)
     random_tying.main(["--resume", str(tmp_path / "run"), "--quiet"])
     assert (tmp_path / "run" / "summary.json").exists()
-
-
-def test_kept_runs_of_a_comparison_notice_other_weights(tmp_path, capsys):
-    model, folder = save(tmp_path / "model", "gpt2"), tmp_path / "model"
-    given = SMALL | {"model": f"hf:{folder}", "max_iters": 2}
-    arguments = ["tied", "--seeds", "1", "--runs-dir", str(tmp_path / "runs"), "--quiet"]
-    arguments += ["--threads", "1"]
-    arguments += [f"--env.{name.replace('_', '-')}={value}" for name, value in given.items()]
-    compare.main(arguments)
-    first = capsys.readouterr().out
-    compare.main(arguments)
-    assert capsys.readouterr().out == first
-    change(model, folder)
-    for more in ([], ["--stale", "keep"]):
-        with pytest.raises(SystemExit) as ended:
-            compare.main([*arguments, *more])
-        assert ended.value.code == 2
-        assert "their pretrained model was another" in capsys.readouterr().err
-    compare.main([*arguments, "--stale", "rerun"])
-    assert capsys.readouterr().out != first
