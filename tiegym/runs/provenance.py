@@ -21,6 +21,10 @@ from tiegym.runs.folder import FORMAT
 PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib", "transformers")
 
 
+_NEEDED = ("config", "task", "step_stats", "weights_sha256")
+"""What of an environment is recorded."""
+
+
 def versions() -> dict[str, str | None]:
     """Versions of Python, tiegym and the `PACKAGES`; None for one that isn't installed."""
     from tiegym import __version__
@@ -111,7 +115,7 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
         TypeError: If `env` is no TieEnv, wrapped or not.
     """
     inner: Any = env.unwrapped
-    if missing := [n for n in ("config", "task", "step_stats") if not hasattr(inner, n)]:
+    if missing := [n for n in _NEEDED if not hasattr(inner, n)]:
         raise TypeError(
             f"{inner!r} has no {', '.join(missing)}: RecordRun records a TieEnv, as "
             'gymnasium.make("TieEnv-v0") makes it, alone or in wrappers'
