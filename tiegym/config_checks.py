@@ -31,7 +31,6 @@ OF_OUR_GPT = {
     "quantize": None,
     "factorize": None,
     "embeddings": "trained",
-    "tie_parts": "block",
     "compile": False,
 }
 """Arguments that only our own transformer knows, and their values for all others."""
@@ -92,6 +91,12 @@ def _own_ties(config: Any, theirs: Any) -> dict[str, tuple[int, ...]]:
         raise ValueError(
             f"initial_ties='saved', but the config.json of model={config.model!r} has no ties: "
             "only that of a folder that tiegym exported has"
+        )
+    of_parts = len(ties) == 2 * library_models.own_sizes(theirs)["n_layer"]
+    if of_parts != (config.n_parts == 2):
+        raise ValueError(
+            f"initial_ties='saved', but the ties of model={config.model!r} are those of "
+            + ("parts: give tie_parts='attention+mlp'" if of_parts else "blocks: leave tie_parts")
         )
     return {"initial_ties": tuple(ties)}
 

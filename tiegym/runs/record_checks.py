@@ -59,6 +59,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
         "versions": dict,
         "corpus_sha256": (str, type(None)),
         "tokenizer_sha256": (str, type(None)),
+        "weights_sha256": (str, type(None)),
         "git": (dict, type(None)),
     }
     for name, kind in kinds.items():

@@ -49,6 +49,11 @@ class GPTWorkload(Workload):
         self._source = None if path is None else read_weights(path, self.shape, corpus.tokenizer)
         self.data = TokenData(corpus, self.device)
 
+    @property
+    def given_weights(self) -> dict[str, Tensor] | None:
+        """Those of `initial_weights`, each once."""
+        return None if self._source is None else dict(self._source.named_parameters())
+
     def make(self, ties: Ties, dropout: torch.Generator) -> TiedTransformer:
         """See `Workload`."""
         config = self.config

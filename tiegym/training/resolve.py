@@ -5,15 +5,12 @@ Nothing here trains; `tiegym.training.trainer` does.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any
 
 import torch
 
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
-from tiegym.data.tasks.task import Task
 from tiegym.transformer.block import Shape
 
 
@@ -54,14 +51,6 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.d
         "bfloat16-mixed": (torch.float32, torch.bfloat16),
         "bfloat16": (torch.bfloat16, torch.bfloat16),
     }[name]
-
-
-def resolved_config(config: TieConfig, device: torch.device, task: Task) -> dict[str, Any]:
-    """The configuration, what "auto" stands for here, and hashes of the data and the tokenizer."""
-    dtypes = "{}, {}".format(*resolve_dtype(config.dtype, device))
-    found: dict[str, Any] = {"device": device.type, "dtype": dtypes, "corpus_sha256": task.sha256}
-    found["tokenizer_sha256"] = None if task.tokenizer is None else task.tokenizer.sha256
-    return dataclasses.asdict(config) | found
 
 
 def resolve_loss_chunk(chunk: int | None, vocab_size: int, device: torch.device) -> int:

@@ -19,6 +19,7 @@ from tiegym import compression as compressions
 from tiegym import parts
 from tiegym import private as private_parts
 from tiegym.config_checks import MOST, MOST_LAYERS
+from tiegym.data.tasks.images import Standardisation
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
@@ -28,6 +29,7 @@ from tiegym.transformer.library_file import (
     library_tensors,
     library_values,
     load_library_model,
+    standardisation_of,
 )
 from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.small_form import full_form, small_form, stored_sizes
@@ -39,7 +41,10 @@ if TYPE_CHECKING:
 
 @isolated
 def export_model(
-    path: str | Path, model: TiedTransformer | TiedPretrainedModel, tokenizer: Tokenizer | None
+    path: str | Path,
+    model: TiedTransformer | TiedPretrainedModel,
+    tokenizer: Tokenizer | None,
+    images: Standardisation | None = None,
 ) -> None:
     """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer.
 
@@ -47,6 +52,7 @@ def export_model(
         path: Of the file.
         model: One of the two kinds.
         tokenizer: What its tokens mean; None for images.
+        images: How these were standardised; None for texts.
 
     Raises:
         ValueError: If it is of the library `transformers`, and of no class that a task trains.
@@ -54,7 +60,10 @@ def export_model(
     told = None if tokenizer is None else tokenizer.to_json()
     tensors = exported_tensors(model)
     if isinstance(model, TiedPretrainedModel):
-        write_tensors(path, "model", tensors, library_values(model) | {"tokenizer": told})
+        values = library_values(model) | {"tokenizer": told}
+        if images is not None:
+            values["images"] = {"mean": images.mean, "deviation": images.deviation}
+        write_tensors(path, "model", tensors, values)
         return
     shape = dataclasses.asdict(model.shape)
     for name, default in _LATER.items():  # without them the file is one that any version reads
@@ -247,6 +256,18 @@ def read_tokenizer(path: str | Path) -> Tokenizer | None:
             f"{have}"
         )
     return tokenizer
+
+
+@isolated
+def read_standardisation(path: str | Path) -> Standardisation | None:
+    """How the images were standardised that an exported model saw; None if it saw none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or not an exported model.
+    """
+    _, values = read_tensors(path, "model", partial(_check_model, path))
+    return standardisation_of(values)
 
 
 MODEL_FILE = "model.safetensors"
