@@ -23,10 +23,9 @@ from tiegym.training import collectives, parallel
 from tiegym.training.depths import read_depths
 from tiegym.training.evaluated import Evaluated
 from tiegym.training.load import make_workload
-from tiegym.training.resolve import resolved_config
 from tiegym.training.schedule import rate_factor, scheduled
 from tiegym.training.weights_and_moments import forget, named_tensors, put_back
-from tiegym.training.workload import Batch, named, rows, unnamed
+from tiegym.training.workload import Batch, named, resolved_config, rows, unnamed
 from tiegym.transformer import tying
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.position_gradients import PositionGradients, watching
@@ -74,7 +73,7 @@ class Trainer(Evaluated):
         """Makes this one of the trainers of all ranks, if there are others."""
         if self.ranks is None:
             return
-        found = resolved_config(self.config, self.device, self.workload.task)
+        found = resolved_config(self.workload)
         with parallel.made(self, self.config):
             parallel.check_ranks(self.ranks, self.device, found)
 

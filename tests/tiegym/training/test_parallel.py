@@ -27,6 +27,7 @@ CASES = {
         **{"warmup_iters": 3, "lr_decay": "cosine", "embeddings": "frozen"},
     },
     "soft": {"private": "lora:2", "tie_change": "soft"},
+    "compressed": {"quantize": "int8", "factorize": "tt:2"},
     "bfloat16": {"dtype": "bfloat16"},
     "masked": {"model": "bert", "tie_grad": "sum"},
 }
