@@ -106,6 +106,7 @@ class Actor(nn.Module):
         """
         hidden, after = self.inputs(*seen), []
         for block, state in zip(self.blocks, states, strict=True):
+            assert isinstance(block, S4Block)
             hidden, state = block.step(hidden, state)
             after.append(state)
         return self.head(hidden), torch.stack(after)

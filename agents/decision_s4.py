@@ -12,6 +12,7 @@ nats: an agent that sees two observations knows the reward between them, and nee
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.agent_options import AgentOptions
 from agents.decision_s4_learning import DecisionS4
@@ -111,8 +114,10 @@ class Options(AgentOptions):
     def defaults(cls, args: Sequence[str], env: TieConfig | None = None) -> Self:
         """See `RunOptions.defaults`; recorded runs change them, too."""
         options = super().defaults(args, env)
-        if any(arg.partition("=")[0] == "--runs" for arg in args):
-            options = dataclasses.replace(options, pretrain_runs=0, layer_stats=False)
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--runs", nargs="*", default=())
+        if runs := tuple(parser.parse_known_args(args)[0].runs):
+            options = dataclasses.replace(options, runs=runs, pretrain_runs=0, layer_stats=False)
         return options
 
     def __post_init__(self) -> None:
@@ -264,6 +269,7 @@ def train_on_runs(options: Options) -> Path:
                 model.learn_offline(data.episodes, updates, after_each)
             return model
 
+        model: BaseAlgorithm
         if saved is not None:
             model = untrained(options, env)
             saved.give_to(model)

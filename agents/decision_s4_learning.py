@@ -44,6 +44,7 @@ class DecisionS4(OffPolicyAlgorithm):
     Args:
         policy: "S4Policy".
         env: A TieEnv with action="layerwise", or a vector of them.
+        learning_rate: Of AdamW, constant.
         eyes: How it sees observations.
         horizon: Decisions of an episode.
         target_factor: The actor is asked for so many times the largest rise seen so far.
@@ -68,6 +69,7 @@ class DecisionS4(OffPolicyAlgorithm):
         self,
         policy: str | type[S4Policy],
         env: GymEnv | str,
+        learning_rate: float = 1e-3,
         *,
         eyes: Eyes | None = None,
         horizon: int = 1,
@@ -96,6 +98,7 @@ class DecisionS4(OffPolicyAlgorithm):
         super().__init__(
             policy,
             env,
+            learning_rate,
             policy_kwargs={**networks, "weight_decay": weight_decay},
             sde_support=False,
             support_multi_env=True,
@@ -193,7 +196,8 @@ class DecisionS4(OffPolicyAlgorithm):
     def _draw(self, probabilities: np.ndarray) -> np.ndarray:
         """An action of each member, by its probabilities (B, A)."""
         reached = probabilities.cumsum(axis=1)
-        return (reached / reached[:, -1:] > self.rng.random((len(reached), 1))).argmax(axis=1)
+        drawn = reached / reached[:, -1:] > self.rng.random((len(reached), 1))
+        return np.asarray(drawn.argmax(axis=1))
 
     def _store_transition(
         self,
@@ -219,6 +223,7 @@ class DecisionS4(OffPolicyAlgorithm):
 
     def _aim(self) -> None:
         """What the actor is asked for from now on: the rule is the class's `target_factor`."""
+        assert self.buffer.best is not None
         begin, rise = self.buffer.best
         self.policy.target_level.fill_(begin + self.target_factor * rise)
 
@@ -262,7 +267,7 @@ class DecisionS4(OffPolicyAlgorithm):
             scores = policy.allowed(policy.actor(*seen, before, asked), batch.unit)[:, :-1]
             actor_loss = self._improvement(scores[own], values.detach()[own])
         policy.optimizer.zero_grad()
-        (actor_loss + critic_loss).backward()
+        (actor_loss + critic_loss).backward()  # type: ignore[no-untyped-call]
         for network in (policy.actor, policy.critic):
             torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         policy.optimizer.step()

@@ -43,7 +43,7 @@ class S4D(nn.Module):
         self.skip = nn.Parameter(torch.randn(width))
 
     def discretised(self) -> tuple[Tensor, Tensor]:
-        """dt A, and C (exp(dt A) - 1) / A, complex (H, N) each."""
+        """Dt A, and C (exp(dt A) - 1) / A, complex (H, N) each."""
         a = torch.complex(-self.log_decay.exp(), self.frequency)
         rate = self.log_step.exp()[:, None] * a
         return rate, torch.view_as_complex(self.output) * (rate.exp() - 1) / a
@@ -60,7 +60,8 @@ class S4D(nn.Module):
         kernel = 2 * (out[..., None] * powers).sum(1).real  # (H, T)
         padded = 2 * length  # so that nothing comes round
         spectrum = torch.fft.rfft(inputs.mT, padded) * torch.fft.rfft(kernel, padded)
-        return torch.fft.irfft(spectrum, padded)[..., :length].mT + self.skip * inputs
+        outputs: Tensor = torch.fft.irfft(spectrum, padded)[..., :length].mT
+        return outputs + self.skip * inputs
 
     def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The next output (B, H), and the state behind it.

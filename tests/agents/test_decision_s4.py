@@ -284,7 +284,7 @@ def test_it_goes_on_online_on_a_table_from_runs_of_the_same_environment(tree_fil
     assert run.config["protocol"] == "tabulated"
     assert run.summary["table_steps"] == 200
     assert run.summary["extra_iterations"] == 0  # recorded runs trained nothing
-    with pytest.raises(InputError, match="only a run of agents.decision_s4 itself learns"):
+    with pytest.raises(InputError, match="itself learns from recorded runs"):
         decision_s4.make_model(options, KnownAnswer())
 
 
@@ -326,6 +326,7 @@ def test_what_it_cannot_do_is_refused(changes, message):
 
 
 def test_runs_on_the_command_line_change_what_it_begins_with():
-    options = decision_s4.Options.defaults(["--runs", "runs/x"])
-    assert (options.pretrain_runs, options.layer_stats) == (0, False)
+    options = decision_s4.Options.defaults(["--runs", "runs/x", "runs/y", "--seed", "1"])
+    assert (options.runs, options.pretrain_runs) == (("runs/x", "runs/y"), 0)
+    assert not options.layer_stats
     assert decision_s4.Options.defaults(["--runs-dir", "x"]) == decision_s4.Options()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,13 +62,15 @@ def write_data_set(found: Trajectories, out: Path, made_by: str) -> None:
         observed, acted = found.spaces
         spec = gymnasium.spec("TieEnv-v0")
         spec.kwargs = plain(found.env)
-        storage = MinariStorage.new(out / DATA, observed, acted, spec, "hdf5")
+        # Absolute: Minari measures the size of a data set at a wrong place else.
+        place = out.absolute() / DATA
+        storage = MinariStorage.new(place, observed, acted, spec, "hdf5")
         storage.update_episodes(
             EpisodeBuffer(
                 seed=one.seed,
                 observations=one.observations,
-                actions=one.actions,  # type: ignore[arg-type]
-                rewards=one.rewards,  # type: ignore[arg-type]
+                actions=one.actions,
+                rewards=one.rewards,
                 terminations=[*([False] * (len(one.actions) - 1)), True],
                 truncations=[False] * len(one.actions),
                 infos={},
