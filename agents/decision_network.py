@@ -149,7 +149,9 @@ class S4Policy(BasePolicy):
             *(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, n)),
         )
         learnt = [*self.actor.parameters(), *self.critic.parameters()]
-        self.optimizer = torch.optim.AdamW(learnt, lr=lr_schedule(1), weight_decay=weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            learnt, lr=lr_schedule(1), weight_decay=weight_decay, fused=True
+        )
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.target_level: Tensor

@@ -83,20 +83,20 @@ class Options(AgentOptions):
     """Episodes in each update."""
     gradient_steps: int = 1
     """Updates after each environment step of all members, once an episode has ended."""
-    tau: float = 0.02
+    tau: float = 0.05
     """How far the slow copies of the networks move towards them at each update; 1 copies."""
-    ent_coef: float = 0.1
+    ent_coef: float = 0.02
     """Weight of the entropy bonus, against advantages that are scaled to 1."""
     exploration_fraction: float = 0.75
     """Share of the learning over which the probability of a random action falls from 1, from the
     end of the behaviour policy on."""
     exploration_final_eps: float = 0.02
     """Probability of a random action from then on."""
-    width: int = 64
+    width: int = 32
     """Channels of the sequence model, and units of the critic."""
-    states: int = 16
+    states: int = 8
     """Complex states of each channel."""
-    layers: int = 3
+    layers: int = 2
     """State space layers."""
 
     @classmethod

@@ -66,7 +66,7 @@ ON_THE_WAY = {
     "layer_stats": (False, lambda m: m.policy.eyes.layer_stats),
     "width": (24, lambda m: m.policy.actor.join.out_features),
     "states": (5, lambda m: m.policy.actor.blocks[0].s4.frequency.shape[1]),
-    "layers": (2, lambda m: len(m.policy.actor.blocks)),
+    "layers": (3, lambda m: len(m.policy.actor.blocks)),
 }
 """Option of a learning agent: another value than the default, and what the agent has of it."""
 
