@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,22 +25,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from agents.agent_options import AgentOptions
 from agents.decision_s4_learning import DecisionS4
 from agents.protocols import Greedy, train_agent
+from agents.recorded_runs import read_runs
 from agents.reward_differences import Env
 from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent, save_agent
 from agents.table_options import check_run
 from agents.tabulated import learn_for_run
 from agents.trajectory_buffer import Eyes
-from tiegym.analysis.find import find_runs
 from tiegym.config import TieConfig
-from tiegym.data.corpora import Corpus
-from tiegym.offline.minari_data import is_data_set, read_data_set
-from tiegym.offline.recorded import trajectories_of
-from tiegym.offline.trajectories import Trajectories, check_same, join
 from tiegym.runs.input_errors import InputError
-from tiegym.runs.messages import complain
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.runs.progress import Progress
-from tiegym.training.load import load_data
 
 PROGRAM = "decision_s4"
 
@@ -208,52 +201,18 @@ def untrained(options: Options, env: Env) -> DecisionS4:
     )
 
 
-def read_runs(options: Options) -> Trajectories:
-    """The trajectories that --runs names.
-
-    Raises:
-        InputError: If they can't be read, are of another environment or text, or have no
-            layer_stats and the agent is to see them.
-    """
-    try:
-        data = load_data(options.env)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
-    if not isinstance(data, Corpus):
-        raise InputError("runs can be learnt from offline with model='gpt' alone")
-    first_loss = math.log(data.vocab_size)
-    found = []
-    for path in map(Path, options.runs):
-        if is_data_set(path):
-            found.append(read_data_set(path))
-            continue
-        try:
-            runs = find_runs([path], complain)
-        except (OSError, ValueError) as error:
-            raise InputError(str(error)) from error
-        found += [trajectories_of(run, first_loss) for run in runs]
-    env = dataclasses.asdict(options.env)
-    for each in found:
-        check_same(each, env, data.sha256)
-    joined = join(found)
-    if options.layer_stats and "layer_stats" not in joined.episodes[0].observations:
-        raise InputError(
-            "what runs record has no layer_stats: let the agent decide without them, by "
-            "--no-layer-stats"
-        )
-    return joined
-
-
 def train_on_runs(options: Options) -> Path:
     """Learns offline from recorded runs, with a table online on that, and then plays one.
 
     Raises:
         InputError: See `tiegym.runs.program.open_run`, `agents.table_options.check_run` and
-            `read_runs`.
+            `agents.recorded_runs.read_runs`.
     """
     check_run(options)
     saved = saved_before(options)
-    data = read_runs(options) if saved is None else None
+    data = None
+    if saved is None:
+        data = read_runs(options.runs, options.env, options.layer_stats)
     with open_run(options, PROGRAM, protocol=options.protocol, **options.table_facts) as env:
 
         def learnt_offline(there: Env) -> DecisionS4:
@@ -273,7 +232,7 @@ def train_on_runs(options: Options) -> Path:
         if saved is not None:
             model = untrained(options, env)
             saved.give_to(model)
-            spent = int(saved.values["spent_iterations"])
+            spent = int(saved.values.get("spent_iterations", 0))
         else:
             assert data is not None
             spent = data.iterations

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tiegym import parts
 from tiegym.actions import Actions
 from tiegym.bench.table import NAMES_IN_TABLES
 from tiegym.config import TieConfig
@@ -22,7 +23,6 @@ from tiegym.data.corpora import load_corpus
 from tiegym.offline.trajectories import Trajectories, Trajectory, config_of
 from tiegym.runs.folder import Row, Run
 from tiegym.runs.input_errors import InputError
-from tiegym.runs.record_checks import is_number
 
 NEEDED = ("ties", "val_loss", "train_loss", "iteration", "action", "reward")
 """Of each row."""
@@ -46,15 +46,18 @@ def trajectories_of(run: Run, first_loss: float) -> Trajectories:
             "observations had"
         )
     config, found = config_of(env), []
-    seeds = {e.get("episode"): e.get("seed") for e in (run.summary or {}).get("episodes", ())}
+    summary = run.summary or {}
+    seeds = {e.get("episode"): e.get("seed") for e in summary.get("episodes", ())}
     for number, rows in groupby(run.steps, key=lambda row: row["episode"]):
-        episode = _episode(run.folder, config, list(rows), first_loss, seeds.get(number))
+        seed = seeds.get(number)
+        known = seed if type(seed) is int and 0 <= seed < 2**63 else None
+        episode = _episode(run.folder, config, list(rows), first_loss, known)
         if episode is not None:
             found.append(episode)
     if not found:
         raise InputError(f"{run.folder} has no whole episode: let it go on to the end of one")
     iterations = sum(e["iteration"] for e in _lasts(run.steps))
-    iterations += int((run.summary or {}).get("extra_iterations", 0))
+    iterations += int(summary.get("extra_iterations", 0))
     return Trajectories(env, run.config.get("corpus_sha256"), tuple(found), iterations)
 
 
@@ -70,22 +73,33 @@ def _episode(
     if not rows[-1].get("terminated"):
         return None
     actions = Actions.of(config)
+    needed = (*NEEDED, "frozen") if actions.freeze else NEEDED
     where = f"{folder}, episode {rows[0]['episode']}"
     for row in rows:
-        if missing := [name for name in NEEDED if row.get(name) is None]:
+        if missing := [name for name in needed if row.get(name) is None]:
             raise InputError(f"{where}: a step has no {missing[0]}, which an observation had")
-        if len(row["ties"]) != actions.n_units or not is_number(row["reward"]):
-            raise InputError(f"{where}: its rows aren't of n_layer={config.n_layer}")
     if [row.get("step") for row in rows] != list(range(1, len(rows) + 1)):
         raise InputError(f"{where}: steps are missing")
+    if len(rows) > config.steps_per_episode:
+        raise InputError(f"{where}: it has more steps than {config.steps_per_episode}")
+    try:
+        return _rebuilt(config, actions, rows, first_loss, seed)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"{where} is none of its environment: {error}") from error
+
+
+def _rebuilt(
+    config: TieConfig, actions: Actions, rows: list[Row], first_loss: float, seed: int | None
+) -> Trajectory:
+    """The episode of rows that have what is needed; a ValueError says what can't be."""
     units = [actions.first()]
     for _ in rows:
         units.append(actions.following(units[-1]))
     losses = [[first_loss] * 2, *([row["train_loss"], row["val_loss"]] for row in rows)]
     iterations = np.array([0, *(row["iteration"] for row in rows)])
-    ties = [actions.initial_ties(config).tolist(), *(row["ties"] for row in rows)]
+    ties = [parts.validate(row["ties"], config.n_layer, config.n_parts) for row in rows]
     observations: dict[str, Any] = {
-        "ties": np.array(ties, dtype=np.int16),
+        "ties": np.array([actions.initial_ties(config), *ties], dtype=np.int16),
         "layer": np.array(units, dtype=np.int16) % config.n_layer,
         "budget": (iterations / config.max_iters).astype(np.float32)[:, None],
         "loss": np.array(losses, dtype=np.float32).clip(0, config.divergence_loss),
@@ -93,13 +107,15 @@ def _episode(
     if actions.n_parts > 1:
         observations["part"] = np.array(units, dtype=np.int16) // config.n_layer
     if actions.freeze:
-        frozen = [[False] * actions.n_units, *(row.get("frozen") for row in rows)]
-        observations["frozen"] = np.array(frozen, dtype=np.int8)
-    chosen = np.array([row["action"] for row in rows], dtype=np.int64)
-    space = actions.space()
-    if not all(space.contains(action) for action in chosen):
-        raise InputError(f"{where}: an action isn't in {space}")
-    return Trajectory(observations, chosen, np.array([row["reward"] for row in rows]), seed)
+        frozen = np.array([[False] * actions.n_units, *(row["frozen"] for row in rows)])
+        if frozen.dtype != np.bool_:
+            raise ValueError("what is frozen must be true or false")
+        observations["frozen"] = frozen.astype(np.int8)
+    chosen, space = np.array([row["action"] for row in rows]), actions.space()
+    if chosen.dtype != np.int64 or not all(space.contains(action) for action in chosen):
+        raise ValueError(f"an action isn't in {space}")
+    rewards = np.array([row["reward"] for row in rows], dtype=np.float64)
+    return Trajectory(observations, chosen, rewards, seed)
 
 
 def find_first_loss(env: Mapping[str, Any], sha256: str | None, corpus: str | None = None) -> float:

@@ -80,10 +80,15 @@ def test_iterations_before_the_run_are_counted_too(tmp_path):
     ("edit", "message"),
     [
         (lambda env, rows: env.update(model="llama"), "model='llama': only of our own"),
-        (lambda env, rows: env.update(n_layer=5), "its rows aren't of n_layer=5"),
+        (lambda env, rows: env.update(n_layer=5), "none of its environment: .*layers"),
         (lambda env, rows: env.update(n_layer="x"), "no TieEnv has such arguments: n_layer"),
         (lambda env, rows: rows[2].update(val_loss=None), "a step has no val_loss"),
         (lambda env, rows: rows[2].update(action=99), r"an action isn't in Discrete\(4\)"),
+        (lambda env, rows: rows[2].update(action="1"), r"an action isn't in Discrete\(4\)"),
+        (lambda env, rows: rows[2].update(reward=[1]), "none of its environment"),
+        (lambda env, rows: rows[2].update(ties=[0, 1, 2, 3, 0]), "none of its environment"),
+        (lambda env, rows: env.update(max_iters=4), "it has more steps than 2"),
+        (lambda env, rows: env.update(choices="tie+freeze"), "a step has no frozen"),
         (lambda env, rows: rows.pop(2), "steps are missing"),
     ],
 )
