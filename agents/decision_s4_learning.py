@@ -122,6 +122,9 @@ class DecisionS4(OffPolicyAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "buffer", "_seen", "_state"]
 
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         last = self._last_obs
         result = super()._setup_learn(*args, **kwargs)

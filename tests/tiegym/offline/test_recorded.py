@@ -25,6 +25,12 @@ def record(folder, env=ENV, **changes):
     return random_tying.train(options)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run of one episode."""
+    return record(tmp_path_factory.mktemp("run"))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -92,14 +98,14 @@ def test_iterations_before_the_run_are_counted_too(tmp_path):
         (lambda env, rows: rows.pop(2), "steps are missing"),
     ],
 )
-def test_rows_that_say_too_little_are_refused(tmp_path, edit, message):
-    run = read_run(record(tmp_path))
+def test_rows_that_say_too_little_are_refused(folder, edit, message):
+    run = read_run(folder)
     edit(run.config["env"], run.steps)
     with pytest.raises(InputError, match=message):
         trajectories_of(run, math.log(256))
 
 
-def test_the_first_loss_is_that_of_a_uniform_guess_and_no_recorded_path_is_read(tmp_path):
+def test_the_first_loss_is_that_of_a_uniform_guess_and_no_recorded_path_is_read():
     env = {"tokenizer": "bytes", "corpus": "/etc"}
     assert find_first_loss(env, None) == math.log(256)
     with pytest.raises(InputError, match="the corpus '/etc', which is a path"):
@@ -110,8 +116,8 @@ def test_the_first_loss_is_that_of_a_uniform_guess_and_no_recorded_path_is_read(
         find_first_loss({"tokenizer": "word", "corpus": "synthetic:20000"}, "0")
 
 
-def test_trajectories_of_two_environments_are_not_joined(tmp_path):
-    one = trajectories_of(read_run(record(tmp_path)), math.log(256))
+def test_trajectories_of_two_environments_are_not_joined(folder):
+    one = trajectories_of(read_run(folder), math.log(256))
     both = join([one, one])
     assert len(both.episodes) == 2
     assert both.iterations == 2 * one.iterations
