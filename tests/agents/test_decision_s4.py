@@ -19,7 +19,7 @@ from agents.trajectory_buffer import Eyes, TrajectoryBuffer
 from baselines import random_tying
 from tests.agents.known_answer import KnownAnswer, finds_the_best_ties, greedy_ties
 from tests.tiegym.small import SMALL
-from tiegym.bench.environment import real_config
+from tiegym.bench.recorded import real_config
 from tiegym.bench.table import load_table
 from tiegym.bench.values import objectives
 from tiegym.config import TieConfig
