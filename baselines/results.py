@@ -34,7 +34,10 @@ from tiegym.runs.input_errors import InputError
 from tiegym.runs.messages import say
 from tiegym.runs.processes import long_work
 
-LEARNING = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
+IN_STUDIES = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
+"""The agents that learn in the run as well as beforehand."""
+LEARNING = (*IN_STUDIES, "decision_s4")
+"""All agents that learn, on tables too."""
 FIXED = (
     *("independent", "tied", "cycle:2", "cycle:3", "sequence:2", "sequence:3"),
     *("cycle-rev:2", "sandwich", "middle-cycle:2"),
@@ -125,12 +128,12 @@ def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
 def studies(pretrain_runs: int) -> list[Study]:
     """All of them, in the order in which they are run."""
     few = f"--pretrain-runs {pretrain_runs}"
-    pretrained = tuple(f"{agent} {few}" for agent in LEARNING)
+    pretrained = tuple(f"{agent} {few}" for agent in IN_STUDIES)
     rewards = ("neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params --env.param-cost 0.2")
     clip = "qlearning --env.reward neg_ppl --reward-clip 10"
     searches = ("lookahead", "evolution --evaluations 12")
-    main_policies = (*LEARNING, *pretrained, *searches, *SCHEDULES, *yardsticks(6))
-    six, twelve = ((*LEARNING, *SCHEDULES, *yardsticks(n)) for n in (6, 12))
+    main_policies = (*IN_STUDIES, *pretrained, *searches, *SCHEDULES, *yardsticks(6))
+    six, twelve = ((*IN_STUDIES, *SCHEDULES, *yardsticks(n)) for n in (6, 12))
     of_rewards = tuple(f"{a} --env.reward {r}" for a in ("qlearning", "dqn") for r in rewards)
     of_clips = ("qlearning --env.reward neg_ppl", clip, f"{clip} --bootstrap same-layer")
     more = (f"{a} {runs}" for a in ("ppo", "maskable_ppo") for runs in (few, MORE_RUNS))

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from tiegym import __version__
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.messages import complain, reader_may_leave, say
+
+Behaviour = Literal["random", "random-fixed"]
 
 
 def report(
@@ -137,11 +139,50 @@ def export(
     say(f"exported: {out}", sys.stdout)
 
 
+def minari(
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    table: str | None = None,
+    episodes: int = 1000,
+    behaviour: Behaviour = "random",
+    seed: int = 0,
+    corpus: str | None = None,
+    out: Path = Path("runs-v0"),
+) -> None:
+    """Convert runs to a Minari data set and back, or make one of a TieBench table.
+
+    Args:
+        runs: Run folders, or folders that hold some: their whole episodes become a data set.
+        from_: A data set that this command made: it becomes a run folder of rows.
+        table: A TieBench tree by name or path: recorded runs of its train seeds become a data set.
+        episodes: Of a table.
+        behaviour: Who decides on a table: random draws at each decision, random-fixed once an
+            episode for each layer.
+        seed: Of these draws.
+        corpus: The runs' text, if a record names it by a path and its tokenizer isn't bytes.
+        out: The new folder. A data set's name ends in -vN.
+    """
+    from tiegym.offline import convert
+
+    with input_errors():
+        if (bool(runs), from_ is not None, table is not None).count(True) != 1:
+            raise ValueError("give run folders, or --from DATASET, or --table NAME: one of these")
+    with _writing(out), input_errors(ValueError):
+        if from_ is not None:
+            said = convert.to_run(from_, out)
+        elif table is not None:
+            said = convert.from_table(table, episodes, behaviour, seed, out)
+        else:
+            said = convert.from_runs(runs, corpus, out, complain)
+    say(said, sys.stdout)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": compare,
     "report": report,
     "film": film,
     "export": export,
+    "minari": minari,
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents import (
+    decision_s4,
     dqn,
     evolution,
     lookahead,
@@ -28,7 +29,7 @@ from tiegym.runs.printable import printable
 from tiegym.runs.same_run import check_options
 
 ENV = TieConfig(**SMALL)
-LEARNERS = (dqn, ppo, maskable_ppo, recurrent_ppo, pairwise, qlearning)
+LEARNERS = (dqn, ppo, maskable_ppo, recurrent_ppo, pairwise, qlearning, decision_s4)
 OTHERS = (evolution, lookahead, fixed, random_tying, retrain, schedules, gradient_split)
 
 
@@ -59,6 +60,13 @@ ON_THE_WAY = {
     "reward_clip": (2.5, lambda m: m.reward_clip),
     "reward_differences": (False, lambda m: wraps(m.get_env().envs[0], RewardDifferences)),
     "seed": (12, lambda m: m.seed),
+    "behaviour": ("random", lambda m: m.behaviour),
+    "offline_share": (0.25, lambda m: m.offline_share),
+    "target_factor": (1.5, lambda m: m.target_factor),
+    "layer_stats": (False, lambda m: m.policy.eyes.layer_stats),
+    "width": (24, lambda m: m.policy.actor.join.out_features),
+    "states": (5, lambda m: m.policy.actor.blocks[0].s4.frequency.shape[1]),
+    "layers": (3, lambda m: len(m.policy.actor.blocks)),
 }
 """Option of a learning agent: another value than the default, and what the agent has of it."""
 
@@ -66,6 +74,7 @@ ELSEWHERE = {
     *(field.name for field in dataclasses.fields(RunOptions)),
     *("pretrain_runs", "source"),  # tested in test_protocols and test_pairwise
     *("table", "envs"),  # in test_tabulated
+    *("runs", "offline_updates"),  # in test_decision_s4
 } - {"seed"}
 
 
@@ -211,7 +220,10 @@ def test_help_names_a_command_that_runs_here(capsys):
     ("program", "name", "value"),
     [
         (program, name, value)
-        for program in ("dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise", "qlearning")
+        for program in (
+            *("dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise", "qlearning"),
+            "decision_s4",
+        )
         for name, value in (
             *(("learning_rate", v) for v in (0.0, -1.0, float("nan"), float("inf"))),
             *(("gamma", v) for v in (-0.1, 1.1)),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import dqn, maskable_ppo, pairwise, ppo, qlearning, recurrent_ppo
+from agents import decision_s4, dqn, maskable_ppo, pairwise, ppo, qlearning, recurrent_ppo
 from agents.protocols import PRETRAINING_SEEDS
 from agents.saved_agents import read_agent
 from tests.tiegym.small import SMALL
@@ -23,14 +23,14 @@ STEPS = ENV.steps_per_episode
 
 
 def options_for(program, tmp_path, **changes):
-    rollouts = {} if program in (dqn, qlearning) else {"n_steps": 4, "n_epochs": 2}
+    rollouts = {} if program in (dqn, qlearning, decision_s4) else {"n_steps": 4, "n_epochs": 2}
     values = {"seed": 3, "runs_dir": tmp_path, "quiet": True, "env": ENV, "envs": 2}
     return program.Options(**values | {"pretrain_runs": 4} | rollouts | changes)
 
 
 @pytest.mark.parametrize(
     "program",
-    [ppo, maskable_ppo, recurrent_ppo, dqn, pairwise, qlearning],
+    [ppo, maskable_ppo, recurrent_ppo, dqn, pairwise, qlearning, decision_s4],
     ids=lambda module: module.__name__.removeprefix("agents."),
 )
 def test_agents_learn_from_runs_at_a_time_then_play_one(program, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents import dqn, maskable_ppo, pairwise, ppo, qlearning, recurrent_ppo
+from agents import decision_s4, dqn, maskable_ppo, pairwise, ppo, qlearning, recurrent_ppo
 from agents.protocols import Greedy
 from agents.saved_agents import AGENT_FILE, read_agent, save_agent
 from tests.agents.known_answer import KnownAnswer
@@ -22,7 +22,7 @@ from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
-PROGRAMS = (dqn, ppo, maskable_ppo, recurrent_ppo, pairwise, qlearning)
+PROGRAMS = (dqn, ppo, maskable_ppo, recurrent_ppo, pairwise, qlearning, decision_s4)
 
 
 def options(folder, **changes):
@@ -34,7 +34,7 @@ def options(folder, **changes):
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
 def test_an_agent_comes_back_with_its_optimiser_and_learns_on(tmp_path, program):
     env = KnownAnswer()
-    small = {} if program in (dqn, qlearning) else {"n_steps": 6, "n_epochs": 2}
+    small = {} if program in (dqn, qlearning, decision_s4) else {"n_steps": 6, "n_epochs": 2}
     chosen = program.Options(seed=0, env=env.config, **small)
     model = program.make_model(chosen, env)
     model.learn(24)

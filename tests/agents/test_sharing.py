@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agents import (
+    decision_s4,
     dqn,
     evolution,
     lookahead,
@@ -43,6 +44,7 @@ PROGRAMS = {
     "lookahead": (lookahead, {"candidates": 2}),
     "evolution": (evolution, {"population": 2, "sample": 1, "evaluations": 3, "budget": 3}),
     "qlearning": (qlearning, {}),
+    "decision_s4": (decision_s4, {"pretrain_runs": 2}),
     "pairwise": (pairwise, {"n_steps": 4, "n_epochs": 1}),
     "dqn": (dqn, {"learning_starts": 1}),
     "ppo": (ppo, {"n_steps": 4, "n_epochs": 1}),

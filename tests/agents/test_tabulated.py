@@ -10,7 +10,16 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents import dqn, evolution, maskable_ppo, pairwise, ppo, qlearning, recurrent_ppo
+from agents import (
+    decision_s4,
+    dqn,
+    evolution,
+    maskable_ppo,
+    pairwise,
+    ppo,
+    qlearning,
+    recurrent_ppo,
+)
 from agents.reward_differences import RewardDifferences, VecRewardDifferences
 from agents.saved_agents import read_agent
 from agents.tabulated import learn_on_table, members
@@ -23,7 +32,7 @@ from tiegym.bench.vector import TieBenchVector
 from tiegym.env import TieEnv
 from tiegym.runs.recorder import read_run
 
-PROGRAMS = (dqn, ppo, maskable_ppo, recurrent_ppo, qlearning, pairwise)
+PROGRAMS = (dqn, ppo, maskable_ppo, recurrent_ppo, qlearning, pairwise, decision_s4)
 every_program = pytest.mark.parametrize(
     "program", PROGRAMS, ids=lambda module: module.__name__.removeprefix("agents.")
 )

@@ -15,7 +15,7 @@ FLOORS = [
     "spaces",
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
     *("copies", "measured", "shown", "env", "flat_env", "population_copies", "population"),
-    *("wrappers", "sb3_vec_env", "vec_env", "bench", "cli"),
+    *("wrappers", "sb3_vec_env", "vec_env", "bench", "offline", "cli"),
 ]
 """From the ground up. Of `tiegym` itself anything may use the version."""
 

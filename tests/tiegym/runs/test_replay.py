@@ -15,7 +15,16 @@ import gymnasium
 import numpy as np
 import pytest
 
-from agents import dqn, evolution, lookahead, maskable_ppo, ppo, qlearning, recurrent_ppo
+from agents import (
+    decision_s4,
+    dqn,
+    evolution,
+    lookahead,
+    maskable_ppo,
+    ppo,
+    qlearning,
+    recurrent_ppo,
+)
 from baselines import fixed, gradient_split, random_tying, retrain, schedules
 from tests.runs import facts
 from tests.tiegym.small import SMALL
@@ -49,6 +58,7 @@ PROGRAMS = {
     "ppo, joint": (ppo, {"n_steps": 4, "env": dataclasses.replace(ENV, action="joint")}),
     "maskable_ppo, pretrained": (maskable_ppo, {"n_steps": 4, "pretrain_runs": 2}),
     "recurrent_ppo": (recurrent_ppo, {"n_steps": 4}),
+    "decision_s4, pretrained": (decision_s4, {"pretrain_runs": 2, "layers": 1}),
     "lookahead": (lookahead, {"candidates": 2}),
     "evolution": (evolution, {"population": 2, "sample": 1, "evaluations": 3, "budget": 3}),
 }

@@ -1,0 +1,1 @@
+"""Recorded decisions for agents that learn offline: from run folders, and to and from Minari."""
