@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class GPTWorkload(Workload):
     """
 
     data: TokenData
+    kind: Callable[..., TiedTransformer] = TiedTransformer
+    """Makes the transformer."""
+    source: TiedTransformer | None
+    """That whose weights it begins with; None draws them."""
 
     def __init__(self, config: TieConfig, corpus: Corpus) -> None:
         """Copies the tokens to the device."""
@@ -45,13 +49,13 @@ class GPTWorkload(Workload):
         super().__init__(config, language_modeling(corpus, config.block_size))
         self.shape = transformer_shape(config, corpus)
         path = config.initial_weights
-        self._source = None if path is None else read_weights(path, self.shape, corpus.tokenizer)
+        self.source = None if path is None else read_weights(path, self.shape, corpus.tokenizer)
         self.data = TokenData(corpus, self.device)
 
     def make(self, ties: Ties, dropout: torch.Generator) -> TiedTransformer:
         """See `Workload`."""
         config = self.config
-        model = TiedTransformer(
+        model = self.kind(
             self.shape,
             ties,
             tie_grad=config.tie_grad,
@@ -72,8 +76,8 @@ class GPTWorkload(Workload):
         """See `Workload`."""
         model, config = _ours(model), self.config
         model.initialize(seed, config.residual_scale)
-        if self._source is not None:
-            take_over(model, self._source)
+        if self.source is not None:
+            take_over(model, self.source)
         if config.init == "admin":
             inputs, _ = self.data.sample("train", config.batch_size, config.block_size, batches)
             balance_branches(model, inputs)
