@@ -86,25 +86,22 @@ def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
     """`open_run`, whose record names the model and what it cost.
 
     Args:
-        options: Their environment is what `env_of` gave.
+        options: Their environment has the model's file as `initial_weights`.
         program: As of `open_run`.
 
     Raises:
         InputError: As `open_run`.
     """
-    content = Path(str(options.env.initial_weights)).read_bytes()
-    source: dict[str, Any] = {
-        "run": options.run,
-        "model_sha256": hashlib.sha256(content).hexdigest(),
-    }
-    spent = None
     assert options.run is not None
-    if not options.run.is_file():
+    digest = hashlib.sha256(Path(str(options.env.initial_weights)).read_bytes()).hexdigest()
+    source: dict[str, Any] = {"run": options.run, "model_sha256": digest}
+    notes = {}
+    if not options.run.is_file():  # of a file nobody knows what made it, and at which cost
         run = read_source(options.run)
-        source["program"], spent = run.config["program"], spent_iterations(run)
+        source["program"] = run.config["program"]
+        notes["extra_iterations"] = spent_iterations(run)
     env = open_run(options, program, protocol="pretrained", source=source)
-    if spent is not None:
-        env.note(extra_iterations=spent)
+    env.note(**notes)
     return env
 
 

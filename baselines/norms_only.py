@@ -4,8 +4,9 @@
 
 After "LN-simple" of Zhao et al. 2023 (arXiv 2312.11420), which trains the layer norms of a
 pretrained model alone. The run that the model comes from must be finished, and have kept its model
-(--export); or --run names an exported file. Its ties stay; each layer gets layer norms of its own, which begin with those that it
-had. So a transformer whose layers share all weights learns to tell them apart by their norms.
+(--export); or --run names a file that an environment exported. Its ties stay; each layer gets layer
+norms of its own, which begin with those that it had. So a transformer whose layers share all
+weights learns to tell them apart by their norms.
 
 The environment is that of the run; its arguments on the command line change it. In a comparison,
 `baselines.compare "norms-only --run runs/fixed-tied-seed0"`, it is that of the comparison. Whatever

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class FrozenWorkload(GPTWorkload):
         self,
         like: GPTWorkload,
         kind: Callable[..., FrozenTransformer],
-        start: Callable[[FrozenTransformer, Tensor, Tensor], None] | None = None,
+        start: Callable[[Any, Tensor, Tensor], None] | None = None,
         n_samples: int = 0,
     ) -> None:
         """Shares everything with the other workload."""

@@ -77,11 +77,8 @@ def start_from_backbone(model: LadderTransformer, tokens: Tensor, targets: Tenso
         tokens: As of `fisher_information`.
         targets: As of `fisher_information`.
     """
-    fisher, side, n_head = (
-        fisher_information(model, tokens, targets),
-        model.part,
-        model.shape.n_head,
-    )
+    fisher = fisher_information(model, tokens, targets)
+    side, n_head = model.part, model.shape.n_head
     width, n_embd = side.norm.weight.numel(), model.shape.n_embd
     of_stream = sum(
         f["qkv_weight"].sum(0)

@@ -60,14 +60,11 @@ class SideNetwork(nn.Module):
         super().__init__()
         n_layer, n_embd, like = model.n_layer, model.shape.n_embd, model.token_embedding
         kind: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
-        # Without PyTorch's own start, which draws from the global generator.
-        self.down = nn.ModuleList(
-            skip_init(nn.Linear, n_embd, width, **kind) for _ in range(n_layer + 1)
-        )
+        self.down = nn.ModuleList(_empty_linear(n_embd, width, **kind) for _ in range(n_layer + 1))
         self.gates = nn.Parameter(torch.empty(n_layer, **kind))
         self.blocks = nn.ModuleList(Block(width, **kind) for _ in range(n_layer))
         self.norm = nn.LayerNorm(width, **kind)
-        self.up = skip_init(nn.Linear, width, n_embd, **kind)
+        self.up = _empty_linear(width, n_embd, **kind)
 
 
 class LadderTransformer(FrozenTransformer):
@@ -142,3 +139,9 @@ def _linear(module: nn.Module, x: Tensor) -> Tensor:
     """A linear map in the dtype of x."""
     assert isinstance(module, nn.Linear)
     return F.linear(x, module.weight.to(x.dtype), module.bias.to(x.dtype))
+
+
+def _empty_linear(into: int, out: int, **kind: Any) -> nn.Linear:
+    """One without values: PyTorch's own start draws them from its global generator."""
+    linear: nn.Linear = skip_init(nn.Linear, into, out, **kind)  # type: ignore[no-untyped-call]
+    return linear

@@ -63,11 +63,9 @@ def by_hand(model, row, runs):
         g = torch.sigmoid(x @ model.part.weight[layer] + model.part.bias[layer])
         chosen = runs(layer, g)
         out = model.run_layer(layer, x[chosen][None])[0]
-        new = x.clone()
-        new[chosen] = (
-            x[chosen] + g[chosen, None] * (out - x[chosen]) if model.gain == "scaled" else out
-        )
-        x = new
+        if model.gain == "scaled":
+            out = x[chosen] + g[chosen, None] * (out - x[chosen])
+        x = x.index_copy(0, chosen, out)
     return F.layer_norm(x, (C,), model.final_norm_weight, model.final_norm_bias) @ (
         model.token_embedding.T
     )
