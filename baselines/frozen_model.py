@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 from baselines.retrain import read_source, source_env, source_path, spent_iterations
 from tiegym import parts
 from tiegym.config import TieConfig
@@ -105,7 +107,7 @@ def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
     return env
 
 
-def all_frozen(env: RecordRun, config: TieConfig) -> FixedTies:
+def all_frozen(env: gymnasium.Env[Any, Any], config: TieConfig) -> FixedTies:
     """The policy that freezes all that has weights, from the first step on."""
     ties = parts.parse(config.initial_ties, config.n_layer, config.n_parts)
     return FixedTies(ties, env.action_space, ties == parts.layers(len(ties), config.n_layer))

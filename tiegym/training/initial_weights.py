@@ -95,8 +95,11 @@ def stacked(source: TiedTransformer, layer: int) -> TiedTransformer:
     ties = np.zeros(source.n_parts * source.n_layer, dtype=np.int64)
     like = source.token_embedding
     model = TiedTransformer(source.shape, ties, device=like.device, dtype=like.dtype)
-    shared, theirs = source.shared_weights(layer), dict(source.named_parameters())
+    theirs = dict(source.named_parameters())
     for name, p in model.named_parameters():
-        in_block = name.startswith("blocks.")
-        p.copy_(getattr(shared, name.rpartition(".")[2]) if in_block else theirs[name])
+        if not name.startswith("blocks."):
+            p.copy_(theirs[name])
+    for unit in set(model.roots):
+        root = source.roots[unit // source.n_layer * source.n_layer + layer]
+        model.independent(unit).copy_(source.independent(root))
     return model
