@@ -29,7 +29,7 @@ from agents.regularised_evolution import Candidate, evolve, rank
 from agents.table_options import TableOptions, check_run
 from tiegym import parts
 from tiegym import ties as tie_vectors
-from tiegym.bench.environment import Recorded
+from tiegym.bench.recorded import Recorded
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tiegym.bench.command_line import named_table, table_env
-from tiegym.bench.environment import load_tree, real_config
+from tiegym.bench.recorded import load_tree, real_config
 from tiegym.config import TieConfig
 from tiegym.data.corpora import load_corpus
 from tiegym.runs.folder import read_config

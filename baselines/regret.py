@@ -25,7 +25,7 @@ from baselines.regret_table import DRAWN, Report, make_report, markdown, write_c
 from baselines.results import LEARNING
 from baselines.table_learning import Learner, learn_missing, parse_learner
 from tiegym.atomic_write import write_bytes
-from tiegym.bench.environment import load_tree, real_config
+from tiegym.bench.recorded import load_tree, real_config
 from tiegym.bench.regret import Judge
 from tiegym.bench.table import Split
 from tiegym.pictures.regret import plot_regret

@@ -46,6 +46,8 @@ SCHEDULES = tuple(
     f"schedules --schedule {name}" for name in ("share-then-unshare", "progressive-split")
 )
 SEEDS = 5
+MORE_RUNS = "--pretrain-runs 48 --envs 16 --n-steps 10 --n-epochs 10"
+"""Twelve times the decisions of 4 runs, on 16 transformers at a time, in 30 rollouts of 160."""
 SHARING = "sharing"
 """The study that compares no policies, but what changing ties costs them."""
 MODELS = {"gpt2": "stdlib", "llama": "stdlib", "bert": "stdlib", "vit": "digits"}
@@ -122,7 +124,8 @@ def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
 
 def studies(pretrain_runs: int) -> list[Study]:
     """All of them, in the order in which they are run."""
-    pretrained = tuple(f"{agent} --pretrain-runs {pretrain_runs}" for agent in LEARNING)
+    few = f"--pretrain-runs {pretrain_runs}"
+    pretrained = tuple(f"{agent} {few}" for agent in LEARNING)
     rewards = ("neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params --env.param-cost 0.2")
     clip = "qlearning --env.reward neg_ppl --reward-clip 10"
     searches = ("lookahead", "evolution --evaluations 12")
@@ -130,6 +133,7 @@ def studies(pretrain_runs: int) -> list[Study]:
     six, twelve = ((*LEARNING, *SCHEDULES, *yardsticks(n)) for n in (6, 12))
     of_rewards = tuple(f"{a} --env.reward {r}" for a in ("qlearning", "dqn") for r in rewards)
     of_clips = ("qlearning --env.reward neg_ppl", clip, f"{clip} --bootstrap same-layer")
+    more = (f"{a} {runs}" for a in ("ppo", "maskable_ppo") for runs in (few, MORE_RUNS))
     gradients = dict.fromkeys(
         policy
         for gradient in ("", " --env.tie-grad sum")
@@ -141,6 +145,7 @@ def studies(pretrain_runs: int) -> list[Study]:
         Study("rewards", "stdlib", 6, (*of_rewards, *yardsticks(6))),
         Study("clip", "stdlib", 6, (*of_clips, *yardsticks(6))),
         Study("tie-grad", "stdlib", 6, tuple(gradients)),
+        Study("pretraining", "stdlib", 6, (*more, *yardsticks(6))),
         Study("stdlib-12", "stdlib", 12, twelve, transferred="main"),
         Study("wikitext-12", "wikitext", 12, twelve),
         *_of_models(),

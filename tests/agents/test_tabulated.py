@@ -15,7 +15,8 @@ from agents.reward_differences import RewardDifferences, VecRewardDifferences
 from agents.saved_agents import read_agent
 from agents.tabulated import learn_on_table, members
 from tests.agents.known_answer import KnownAnswer
-from tiegym.bench.environment import TieBench, real_config
+from tiegym.bench.environment import TieBench
+from tiegym.bench.recorded import real_config
 from tiegym.bench.table import load_table
 from tiegym.bench.values import best_leaf, node_rewards, path_returns
 from tiegym.bench.vector import TieBenchVector

@@ -24,7 +24,7 @@ from tests.baselines.tables import DECISIONS, made_table
 from tests.runs import facts
 from tests.tiegym.analysis.made_up import ENV
 from tests.tiegym.small import SMALL
-from tiegym.bench.environment import real_config
+from tiegym.bench.recorded import real_config
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.processes import RunsFailed

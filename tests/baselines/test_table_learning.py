@@ -12,7 +12,7 @@ from baselines import table_learning
 from baselines.results import LEARNING
 from baselines.table_learning import learn, learn_missing, parse_learner
 from tests.baselines.tables import DECISIONS, made_table
-from tiegym.bench.environment import real_config
+from tiegym.bench.recorded import real_config
 from tiegym.bench.regret import known_regrets, regret
 from tiegym.bench.table import load_table
 from tiegym.runs.input_errors import InputError

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from baselines.compare import Options, compare, main
-from tiegym.bench.environment import real_config
+from tiegym.bench.recorded import real_config
 from tiegym.runs.input_errors import InputError
 
 

@@ -15,7 +15,7 @@ from baselines import retrain
 from baselines.policies import parse_policy
 from tests.docs.pages import PAGES, ROOT, snippets
 from tiegym import cli
-from tiegym.bench import environment
+from tiegym.bench import recorded
 from tiegym.bench.table import load_table
 from tiegym.runs import options as run_options
 
@@ -73,7 +73,7 @@ def tables_are_there(tree_file):
     """Tables that pages name are on the reader's machine: each is a small one here."""
     table = load_table(str(tree_file))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "load_table", lambda name: table)
+        patch.setattr(recorded, "load_table", lambda name: table)
         yield
 
 

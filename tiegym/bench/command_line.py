@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tiegym.bench.environment import real_config
+from tiegym.bench.recorded import real_config
 from tiegym.config import TieConfig
 from tiegym.data.sources import validate_corpus
 from tiegym.runs.input_errors import InputError

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from tiegym.bench.environment import COUNTS, Recorded
+from tiegym.bench.recorded import COUNTS, Recorded
 from tiegym.bench.table import Split
 from tiegym.config import Reward
 from tiegym.spaces import make_action_space, make_observation_space

@@ -16,7 +16,7 @@ from tiegym.training.population_members import Members
 from tiegym.training.population_places import Together, together, weights_of
 from tiegym.training.schedule import rate_factor
 from tiegym.transformer.isolation import isolated
-from tiegym.transformer.population import Weights, losses
+from tiegym.transformer.population import Weights, add_rows, losses
 
 
 class Population(Members):
@@ -84,9 +84,10 @@ class Population(Members):
             generators = [self.dropout_streams[member] for member in some.members]
             loss = self._losses(weights, tokens, goals, self.config.dropout, generators) / n
             loss.sum().backward()  # type: ignore[no-untyped-call]
-            for store, index, leaf in leaves:
+            for place, leaf in leaves:
                 assert leaf.grad is not None
-                store.gradients.index_add_(0, index, leaf.grad.flatten(1))
+                assert place.rows is not None
+                add_rows(place.store.gradients, place.rows, leaf.grad)
             found.append(loss.detach())
         return torch.stack(found).sum(0)
 

@@ -139,11 +139,14 @@ class Members:
                         source = (member, before[member][unit]) if member in before else owner
                         if source in store.row:
                             sources[owner] = source
+            # Side by side lies what members use at one place, not what one member has.
+            trained.sort(key=_by_place)
+            still.sort(key=_by_place)
             store.change(trained, still, sources)
         for name, store in self.stores.items():
             if store not in self.unit_stores:
                 places = range(self.config.n_layer if name == "private" else 1)
-                owners = [(member, place) for member in members for place in places]
+                owners = [(member, place) for place in places for member in members]
                 constant = self.config.embeddings == "frozen" and name.endswith("embedding")
                 kept = {owner: owner for owner in owners if owner in store.row}
                 store.change([] if constant else owners, owners if constant else [], kept)
@@ -247,3 +250,8 @@ class Members:
         if "private" in self.stores:
             for layer in range(self.config.n_layer):
                 yield f"private.{layer}.", self.stores["private"], (member, layer)
+
+
+def _by_place(owner: Owner) -> Owner:
+    member, unit = owner
+    return unit, member

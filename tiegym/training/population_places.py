@@ -12,9 +12,9 @@ from tiegym.training.population_members import Members
 from tiegym.training.population_rows import Owner, Rows
 from tiegym.transformer.population import Stacked, Weights
 
-ACTIVATION_BYTES = {"cpu": 2**25, "cuda": 2**33}
-"""Of how many activations at a time members are trained together: on a CPU such as its cache has
-room for, on a GPU a tenth of a large one."""
+ACTIVATION_BYTES = {"cpu": 2**26, "cuda": 2**33}
+"""Of how many activations at a time members are trained together: on a CPU as many as were fastest
+(`benchmarks.population`), on a GPU a tenth of a large one."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,21 @@ class Place:
 
     Attributes:
         store: The store.
-        index: The row of each member, (M,).
+        index: The row of each member, (M,); a slice where they lie side by side.
         trained: Which of the members train it there, (k,); None is all, if any does.
-        rows: The rows of these, (k,); None if none does.
+        rows: The rows of these, (k,) or a slice; None if none does.
     """
 
     store: Rows
-    index: Tensor
+    index: Tensor | slice
     trained: Tensor | None = None
-    rows: Tensor | None = None
+    rows: Tensor | slice | None = None
 
     def values(self) -> dict[str, Tensor]:
-        """The weights by name, copies (M, ...)."""
-        return self.store.views(self.store.weights.index_select(0, self.index))
+        """The weights by name, (M, ...): views of the store where that is possible, or copies."""
+        weights, index = self.store.weights, self.index
+        rows = weights[index] if isinstance(index, slice) else weights.index_select(0, index)
+        return self.store.views(rows)
 
     def stacked(self, dtype: torch.dtype) -> Stacked:
         """The weights in a dtype, and where their gradients go."""
@@ -69,7 +71,7 @@ def together(
     if learns:  # kept for the backward pass
         tokens //= config.grad_accum
         numbers = 3 * shape.vocab_size + 16 * config.n_embd * config.n_layer
-    room = ACTIVATION_BYTES.get(population.device.type, 2**25)
+    room = ACTIVATION_BYTES.get(population.device.type, 2**26)
     at_a_time = max(1, room // (tokens * numbers * population.compute_dtype.itemsize))
     return [
         _group(population, members[k : k + at_a_time], learns)
@@ -109,16 +111,17 @@ def _place(store: Rows, owners: list[Owner], trains: list[bool]) -> Place:
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=store.weights.device)
 
+    def at(values: list[int]) -> Tensor | slice:
+        side_by_side = values == [*range(values[0], values[0] + len(values))]
+        return slice(values[0], values[-1] + 1) if side_by_side else tensor(values)
+
     if not learn:
-        return Place(store, tensor(rows))
+        return Place(store, at(rows))
     everyone = len(learn) == len(rows)
-    trained = tensor([rows[k] for k in learn])
-    return Place(store, tensor(rows), None if everyone else tensor(learn), trained)
+    return Place(store, at(rows), None if everyone else tensor(learn), at([rows[k] for k in learn]))
 
 
-def weights_of(
-    some: Together, dtype: torch.dtype
-) -> tuple[Weights, list[tuple[Rows, Tensor, Tensor]]]:
+def weights_of(some: Together, dtype: torch.dtype) -> tuple[Weights, list[tuple[Place, Tensor]]]:
     """The weights that a group uses, and which leaves get their gradients from autograd."""
     embeddings, leaves = {}, []
     for name in ("token_embedding", "position_embedding"):
@@ -126,7 +129,7 @@ def weights_of(
         values = place.values()[name]
         if place.rows is not None:
             values.requires_grad_()
-            leaves.append((place.store, place.rows, values))
+            leaves.append((place, values))
         embeddings[name] = values
     layers, private = [], []
     for of_layer in some.layers:

@@ -32,13 +32,13 @@ class Stacked:
         values: By name, (M, ...) each.
         gradients: By name, a view (R, numbers) of a store of R rows; empty where nothing trains.
         trained: Which of the members train here, int64 (k,); None is all of them.
-        rows: The row of the store that each of these trains, int64 (k,).
+        rows: The row of the store that each of these trains, int64 (k,), or a slice of them.
     """
 
     values: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
     trained: Tensor | None = None
-    rows: Tensor | None = None
+    rows: Tensor | slice | None = None
 
     @property
     def trains(self) -> bool:
@@ -52,13 +52,21 @@ class Stacked:
     def add(self, name: str, gradient: Tensor) -> None:
         """Adds the gradients (k, ...) of the members that train here to their rows."""
         assert self.rows is not None
-        into = self.gradients[name]
-        into.index_add_(0, self.rows, gradient.flatten(1).to(into.dtype))
+        add_rows(self.gradients[name], self.rows, gradient)
 
     def to(self, dtype: torch.dtype) -> Stacked:
         """The same in another dtype of computation; gradients go where they went."""
         values = {name: value.to(dtype) for name, value in self.values.items()}
         return Stacked(values, self.gradients, self.trained, self.rows)
+
+
+def add_rows(into: Tensor, rows: Tensor | slice, values: Tensor) -> None:
+    """Adds (k, ...) to rows of (R, numbers)."""
+    values = values.flatten(1).to(into.dtype)
+    if isinstance(rows, slice):
+        into[rows].add_(values)
+    else:
+        into.index_add_(0, rows, values)
 
 
 @dataclass(frozen=True)
@@ -261,7 +269,7 @@ def _gelu(x: Tensor) -> Tensor:
 
 
 class _Gelu(torch.autograd.Function):
-    """y = x h with h = (1 + tanh(a x + a c x^3)) / 2; its derivative is computed on the way."""
+    """y = x h, h = (1 + tanh(u)) / 2 = sigmoid(2 u), u = a x + a c x^3; and its derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -272,7 +280,7 @@ class _Gelu(torch.autograd.Function):
         for start in range(0, len(x_flat), size):
             piece = slice(start, start + size)
             s = x_flat[piece].square()
-            h = s.mul(_GAIN * _CUBE).add_(_GAIN).mul_(x_flat[piece]).tanh_().add_(1).mul_(0.5)
+            h = s.mul(2 * _GAIN * _CUBE).add_(2 * _GAIN).mul_(x_flat[piece]).sigmoid_()
             torch.mul(x_flat[piece], h, out=y_flat[piece])
             if learns:  # dy/dx = h + 2 y (1 - h) (a + 3 a c x^2)
                 s.mul_(6 * _GAIN * _CUBE).add_(2 * _GAIN).mul_(y_flat[piece])

@@ -15,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import tiegym
 from tests.tiegym.bench.conftest import TINY, options
 from tiegym.bench import make as program
-from tiegym.bench.environment import real_config
+from tiegym.bench.recorded import real_config
 from tiegym.bench.table import write_table
 from tiegym.features import FEATURES
 

@@ -1,0 +1,198 @@
+"""A table of runs laid out for TieBench, and the TieEnv that it was recorded from; no PyTorch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiegym.bench.table import (
+    NAMES_IN_TABLES,
+    NOT_IN_TABLES,
+    Split,
+    Table,
+    load_table,
+    shipped_tables,
+)
+from tiegym.bench.tree import Tree
+from tiegym.bench.values import independent_share, node_rewards
+from tiegym.config import Reward, TieConfig, default_arguments
+from tiegym.spaces import make_observation_space
+
+COUNTS = ("n_independent", "trainable_params", "model_state_bytes", "iteration", "tokens")
+"""The entries of info that the node decides alone, and that are plain integers."""
+
+_LN2 = math.log(2)
+
+
+class Recorded:
+    """What a table says, laid out by node for quick look-up; one and many environments share it.
+
+    Args:
+        table: See `tiegym.bench.environment.TieBench`.
+        split: See `tiegym.bench.environment.TieBench`.
+        reward: See `tiegym.bench.environment.TieBench`.
+        param_cost: See `tiegym.bench.environment.TieBench`.
+        config: See `tiegym.bench.environment.TieBench`.
+
+    Raises:
+        FileNotFoundError: See `tiegym.bench.environment.TieBench`.
+        ValueError: See `tiegym.bench.environment.TieBench`.
+    """
+
+    def __init__(
+        self, table: str, split: Split, reward: Reward, param_cost: float, config: dict[str, Any]
+    ) -> None:
+        """Loads and lays out."""
+        self.table = load_tree(table)
+        self.config = _config(self.table, reward, param_cost, config)
+        self.tree: Tree = self.table.tree
+        self.runs = self.table.rows_of(split)
+        self.rewards = node_rewards(self.table, reward, param_cost)
+        self.children = self.tree.children.tolist()
+        self.val, self.train = self.table.losses("val"), self.table.losses("train")
+        self.test = self.table.losses("test")
+        self.by_run, self.columns = self._lay_out()
+        self.by_node = [
+            {key: values[node] for key, values in self.columns.items()}
+            for node in range(len(self.tree.ties))
+        ]
+        self._facts = [self._facts_of(node) for node in range(len(self.tree.ties))]
+
+    def leave_out(self, seed: int) -> None:
+        """Draws no run of this seed from now on; the split need not have it.
+
+        Raises:
+            ValueError: If none would be left.
+        """
+        others = self.runs[np.array(self.table.all_seeds)[self.runs] != seed]
+        if not len(others):
+            raise ValueError(
+                f"table {self.table.name!r} has no other recorded run than that of seed={seed} in "
+                "this split: take another seed"
+            )
+        self.runs = others
+
+    def _lay_out(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+        """What depends on the run and the node, (R, N, ...), and on the node alone, (N, ...)."""
+        tree, config, segment = self.tree, self.config, self.tree.segment
+        n, facts = config.n_layer, self.table.facts
+        spaces = make_observation_space(config)
+        stats = np.zeros((len(self.val), len(segment), 3 * n), dtype=np.float32)
+        stats[:, 1:] = self.table.arrays["stats"][:, segment[1:]]
+        losses = np.stack([self.train, self.val], axis=2).astype(np.float32)
+        by_run = {"loss": losses.clip(0, config.divergence_loss), "layer_stats": stats}
+        iteration = np.minimum(tree.depth * config.iters_per_step, config.max_iters)
+        independent = np.rint(independent_share(tree) * n).astype(np.int64)
+        columns = {
+            "ties": tree.ties.astype(spaces["ties"].dtype),
+            "layer": tree.layer,
+            "budget": (iteration / config.max_iters).astype(np.float32)[:, None],
+            "n_independent": independent,
+            "trainable_params": np.array(facts["params"])[independent - 1],
+            "model_state_bytes": np.array(facts["model_state_bytes"])[independent - 1],
+            "iteration": iteration,
+            "tokens": iteration * config.batch_size * config.block_size,
+            "action_mask": (np.arange(n) <= tree.layer[:, None]).astype(np.int8),
+            "ended": tree.children[:, 0] < 0,
+        }
+        return by_run, columns
+
+    def _facts_of(self, node: int) -> dict[str, int]:
+        """The figures of a node that are plain numbers and the same in all runs."""
+        return {key: int(self.columns[key][node]) for key in COUNTS}
+
+    def info(self, run: int, node: int) -> dict[str, Any]:
+        """TieEnv's info of a run at a node; fresh arrays."""
+        per_token = self.table.facts["bytes_per_token"]
+        loss = self.val.item(run, node)
+        info = {
+            "perplexity": math.exp(loss),
+            "bits_per_byte": loss / _LN2 / per_token["validation"],
+            "train_loss": self.train.item(run, node),
+            "val_loss": loss,
+            "ties": self.tree.ties[node].copy(),
+            **self._facts[node],
+            "diverged": False,
+            "test_perplexity": math.inf,  # the same keys at every step, as TieEnv's
+            "test_bits_per_byte": math.inf,
+            "action_mask": self.columns["action_mask"][node].copy(),
+        }
+        if self.columns["ended"][node]:
+            test = self.test.item(run, node)
+            info["test_perplexity"] = math.exp(test)
+            info["test_bits_per_byte"] = test / _LN2 / per_token["test"]
+        return info
+
+
+def load_tree(name: str) -> Table:
+    """Reads a table that has decisions; see `tiegym.bench.table.load_table`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, or holds fixed sharings alone.
+    """
+    table = load_table(name)
+    if not table.is_tree:
+        trees = [tree for tree in shipped_tables() if tree.startswith("tree-")]
+        choose = f"choose {', '.join(trees)}" if trees else "make one whose name begins with tree-"
+        raise ValueError(f"table={name!r} holds fixed sharings and no decisions: {choose}")
+    return table
+
+
+def real_config(table: str, reward: Reward = "neg_log_ppl", param_cost: float = 0.0) -> TieConfig:
+    """The configuration of the TieEnv that a tree was recorded from, with a reward of one's own.
+
+    Its corpus is the name of the table's text, and is not checked: a local text has to be put in
+    its place where the TieEnv is built.
+
+    Args:
+        table: Its name or path.
+        reward: As of TieEnv.
+        param_cost: As of TieEnv.
+
+    Raises:
+        FileNotFoundError: See `load_tree`.
+        ValueError: See `load_tree`; or if the reward has no such price.
+    """
+    return _config(load_tree(table), reward, param_cost, {})
+
+
+def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, Any]) -> TieConfig:
+    """The table's configuration with another reward.
+
+    Raises:
+        TypeError: If an argument is none of TieEnv's.
+        ValueError: If it isn't what the table was made with, or the table names a file.
+    """
+    usual = default_arguments()  # what an older table doesn't name, it had as it is by default
+    recorded = usual | table.facts["config"]
+    if others := {name: recorded[name] for name in NOT_IN_TABLES if recorded[name] != usual[name]}:
+        raise ValueError(
+            f"table {table.name!r} was made with {others}: TieBench has whole blocks that share "
+            "weights or train their own, from initial weights that are drawn, and nothing else"
+        )
+    for name, allowed in NAMES_IN_TABLES.items():
+        if not allowed.fullmatch(str(recorded[name])):
+            raise ValueError(
+                f"table {table.name!r} says {name}={recorded[name]!r}, which is no name: a table "
+                "may not name files. Make it with `python -m tiegym.bench.make`"
+            )
+    for name, value in given.items():
+        if name not in recorded:
+            raise TypeError(f"TieBench got an unexpected keyword argument {name!r}")
+        if value != recorded[name]:
+            raise ValueError(
+                f"{name}={value!r}: table {table.name!r} was made with {recorded[name]!r}. Leave "
+                "it out, choose another table, or make one with `python -m tiegym.bench.make`"
+            )
+    values = {**recorded, "reward": reward, "param_cost": param_cost}
+    if isinstance(values["initial_ties"], list):
+        values["initial_ties"] = tuple(values["initial_ties"])
+    text = values.pop("corpus")
+    config = TieConfig(**values)
+    # Set without a check: the text itself is not needed, and needn't be on this machine.
+    object.__setattr__(config, "corpus", text)
+    return config
