@@ -12,7 +12,8 @@ tokens drawn at random in their place, and for the model's first layers alone (l
 The environment is that of the run; its arguments on the command line change it. In a comparison,
 `baselines.compare "elastic-depth --run runs/fixed-tied-seed0"`, it is that of the comparison.
 Whatever is given, env.choices is tie+freeze, env.embeddings frozen, env.action joint, env.dropout
-0, and ties, private parts and weights are those of the model.
+0, env.compile and env.checkpoint-activations are off, and ties, private parts and weights are those
+of the model.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 import gymnasium
 
-from baselines.frozen_model import FrozenOptions, all_frozen, env_of, model_env, open_frozen
+from baselines.frozen_model import FrozenOptions, all_frozen, env_beside, model_env, open_frozen
 from tiegym.analysis.forms import write_csv
 from tiegym.pictures.depth_curve import plot_depth_curve
 from tiegym.runs.program import run_policy, run_program
@@ -142,7 +143,7 @@ def train(options: Options) -> Path:
     Raises:
         InputError: If the run isn't finished, kept no model, or its model doesn't fit.
     """
-    config = env_of(options.run, options.env, dropout=0.0)
+    config = env_beside(options.run, options.env, dropout=0.0)
     options = dataclasses.replace(options, env=config)
     kind = functools.partial(
         ElasticTransformer,

@@ -84,6 +84,22 @@ def env_of(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
         raise InputError(str(error)) from error
 
 
+def env_beside(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
+    """`env_of` for a part that trains beside a frozen model, whose layers run one by one.
+
+    They are neither compiled nor computed again in a backward pass.
+
+    Args:
+        run: As of `env_of`.
+        env: As of `env_of`.
+        **changes: As of `env_of`.
+
+    Raises:
+        InputError: As `env_of`.
+    """
+    return env_of(run, env, compile=False, checkpoint_activations=False, **changes)
+
+
 def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
     """`open_run`, whose record names the model and what it cost.
 

@@ -9,8 +9,8 @@ network. No gradient goes through the model. See `tiegym.transformer.ladder` for
 
 The environment is that of the run; its arguments on the command line change it. In a comparison,
 `baselines.compare "ladder --run runs/fixed-tied-seed0"`, it is that of the comparison. Whatever is
-given, env.choices is tie+freeze, env.embeddings frozen, env.action joint, and ties, private parts
-and weights are those of the model.
+given, env.choices is tie+freeze, env.embeddings frozen, env.action joint, env.compile and
+env.checkpoint-activations are off, and ties, private parts and weights are those of the model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.frozen_model import FrozenOptions, all_frozen, env_of, model_env, open_frozen
+from baselines.frozen_model import FrozenOptions, all_frozen, env_beside, model_env, open_frozen
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.program import run_policy, run_program
 from tiegym.training.frozen_workload import FrozenWorkload
@@ -66,7 +66,7 @@ def train(options: Options) -> Path:
     Raises:
         InputError: If the run isn't finished, kept no model, or its model doesn't fit.
     """
-    config = env_of(options.run, options.env)
+    config = env_beside(options.run, options.env)
     options = dataclasses.replace(options, env=config)
     try:
         side_width(config.n_embd, config.n_head, options.reduction)

@@ -129,6 +129,7 @@ def print_table(options: Options, ways: dict[str, tuple[TieEnv, Any]]) -> None:
     timing.header(
         "what trains",
         "trained parameters",
+        "bytes on disk",
         "bytes of model state",
         "bytes kept for the backward pass",
         "bytes at the peak of a GPU",
@@ -138,7 +139,8 @@ def print_table(options: Options, ways: dict[str, tuple[TieEnv, Any]]) -> None:
     for name, info in infos.items():
         ratios = [a / b for a, b in zip(seconds[name], seconds[FULL], strict=True)]
         low, median, high = quartiles(ratios)
-        state = f"{info['model_state_bytes']:,}"
+        stored = sum(p.numel() * p.element_size() for p in ways[name][0].model.parameters())
+        state = f"{stored:,} | {info['model_state_bytes']:,}"
         peak = f"{peaks[name]:,}" if peaks[name] else ""
         cells = (name, f"{info['trainable_params']:,}", state, f"{kept[name]:,}", peak)
         timing.row((*cells, f"{median:.2f}", f"{low:.2f} to {high:.2f}"))

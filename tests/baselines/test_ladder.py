@@ -35,10 +35,13 @@ def options_of(source, folder, **changes):
 
 
 def test_a_run_records_what_the_side_network_costs_and_gets_better(source, tmp_path):
-    env = dataclasses.replace(ENV, max_iters=60, iters_per_step=20, eval_batches=4)
+    env = dataclasses.replace(
+        ENV, max_iters=60, iters_per_step=20, eval_batches=4, checkpoint_activations=True
+    )
     run = read_run(train(options_of(source, tmp_path, env=env)))
     assert run.config["program"] == "ladder"
     assert run.config["protocol"] == "pretrained"
+    assert not run.config["env"]["checkpoint_activations"]  # which would do nothing
     assert run.config["source"]["program"] == "fixed-cycle:2"
     assert run.summary["extra_iterations"] == ENV.max_iters
     assert run.summary["part_bytes"] == 4 * PART

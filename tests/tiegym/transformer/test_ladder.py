@@ -17,9 +17,9 @@ TOKENS = torch.arange(B * T).view(B, T) % V
 TARGETS = (TOKENS * 3 + 1) % V
 
 
-def ladder(private="none", dtype=torch.float64, **options):
+def ladder(private="none", dtype=torch.float64, ties=TIES, **options):
     shape = Shape(**{**vars(SHAPE), "private": private})
-    model = LadderTransformer(shape, TIES, reduction=C // W, dtype=dtype, **options)
+    model = LadderTransformer(shape, ties, reduction=C // W, dtype=dtype, **options)
     model.initialize(1)
     model.initialize_part(1)
     with torch.no_grad():  # no zeros that hide what is left out
@@ -30,14 +30,15 @@ def ladder(private="none", dtype=torch.float64, **options):
 
 def plain(model):
     """The backbone by itself."""
-    backbone = TiedTransformer(model.shape, TIES, dtype=model.token_embedding.dtype)
+    backbone = TiedTransformer(model.shape, model.ties, dtype=model.token_embedding.dtype)
     backbone.load_state_dict({n: p for n, p in model.state_dict().items() if "part." not in n})
     return backbone
 
 
+@pytest.mark.parametrize("ties", [TIES, np.array([0, 1, 0, 0, 0, 2])])
 @pytest.mark.parametrize("private", ["none", "norms+scales+lora:2"])
-def test_layer_by_layer_the_backbone_is_the_transformer_bit_by_bit(private):
-    model = ladder(private, dtype=torch.float32)
+def test_layer_by_layer_the_backbone_is_the_transformer_bit_by_bit(private, ties):
+    model = ladder(private, dtype=torch.float32, ties=ties)
     x = model.embedded(TOKENS)
     for layer in range(L):
         x = model.run_layer(layer, x)
