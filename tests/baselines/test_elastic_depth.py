@@ -36,8 +36,8 @@ def test_a_run_ends_with_the_curve_from_the_model_itself_to_less_depth(source, t
     run = read_run(train(options_of(source, tmp_path, env=env, threshold=0.45)))
     assert (run.config["program"], run.config["env"]["dropout"]) == ("elastic-depth", 0.0)
     final = run.summary["final"]
-    assert final["trainable_params"] == L * (C + 1)
-    assert run.summary["part_bytes"] == 4 * L * (C + 1)
+    assert final["trainable_params"] == L * (C + 2)
+    assert run.summary["part_bytes"] == 4 * L * (C + 2)
     curves = {}
     for row in run.summary["depth_curve"]:
         curves.setdefault(row["curve"], []).append(row)

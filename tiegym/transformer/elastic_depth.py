@@ -1,20 +1,22 @@
 """Elastic depth (ElastiFormer, 2024, arXiv 2411.15281): tokens leave out layers of a trained model.
 
-Each layer l has a router, which sees the token x_t that comes to it: g_t = sigmoid(w_l x_t + b_l).
-In training, the k tokens of each sequence with the largest g_t run through the layer, among
-themselves; the others go by it unchanged. At evaluation a token runs if g_t is at least a
-threshold, which looks at no later token. Only routers train. Their loss is the Kullback-Leibler
-divergence from the output of the model that runs all tokens through all layers, plus the
-cross-entropy of g_t as a guess of whether the token is among the k.
+Before each layer l stands a router, which gives the token x_t that comes to it the score
+s_t = w_l x_t, and g_t = sigmoid(e^a_l s_t + b_l). In training, the k tokens of each sequence with
+the largest scores run through the layer, among themselves; the others go by it unchanged. At
+evaluation a token runs if g_t is at least a threshold, which looks at no later token. Only routers
+train. Their loss is the Kullback-Leibler divergence from the output of the model that runs all
+tokens through all layers, which moves scores, plus the cross-entropy of g_t as a guess of whether
+the token is among the k, which moves a_l and b_l.
 
 What the paper's abstract leaves open, or we do otherwise:
 
 - k is drawn anew for each iteration, from a range. The best guess g_t is then the share of draws in
   which the token runs, so that one training gives a model for all depths: a threshold of h leaves
   about 1 - h of the range.
-- The output of a token that runs is what the layer gives, and not scaled by g_t; its gradient to
-  g_t is that of such a scale at 1 (`gain="straight-through"`). With all tokens it is thus the
-  trained model, exactly. `gain="scaled"` scales: x_t + g_t (layer(x_t) - x_t).
+- The output of a token that runs is what the layer gives, and not scaled by g_t. The gradient of a
+  score is that of such a scale at 1, less its mean over the tokens of the sequence that run: what
+  counts is which of them run. With all tokens it is thus the trained model, exactly
+  (`gain="straight-through"`). `gain="scaled"` scales: x_t + g_t (layer(x_t) - x_t).
 - A router's input is a constant: routers don't move what other routers see by gradients.
 """
 
@@ -30,19 +32,25 @@ from tiegym.ties import Ties
 from tiegym.transformer.block import Shape
 from tiegym.transformer.frozen import FrozenTransformer
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.streams import begin_stream
 
 Gain = Literal["straight-through", "scaled"]
 
 
 class Routers(nn.Module):
-    """The weights of the routers, without values: (L, C), and (L,)."""
+    """The weights w, a and b of the routers, without values: (L, C), (L,) and (L,)."""
 
     def __init__(self, model: FrozenTransformer) -> None:
         """Allocates them like those of the model."""
         super().__init__()
-        like, size = model.token_embedding, (model.n_layer, model.shape.n_embd)
-        self.weight = nn.Parameter(torch.empty(size, device=like.device, dtype=like.dtype))
-        self.bias = nn.Parameter(torch.empty(size[0], device=like.device, dtype=like.dtype))
+        like, n_layer = model.token_embedding, model.n_layer
+        for name, size in (
+            ("weight", (n_layer, model.shape.n_embd)),
+            ("log_slope", (n_layer,)),
+            ("bias", (n_layer,)),
+        ):
+            values = torch.empty(size, device=like.device, dtype=like.dtype)
+            self.register_parameter(name, nn.Parameter(values))
 
 
 class ElasticTransformer(FrozenTransformer):
@@ -88,9 +96,14 @@ class ElasticTransformer(FrozenTransformer):
 
     @torch.no_grad()
     def initialize_part(self, seed: int) -> None:
-        """All weights are 0: g_t is one half, whatever the seed."""
-        self.part.weight.zero_()
-        self.part.bias.zero_()
+        """Draws w like other weights; a and b are 0."""
+        generator = torch.Generator(self.token_embedding.device)
+        begin_stream(generator, seed, 0, 1)
+        for name, p in self.part.named_parameters():
+            if name == "weight":
+                p.normal_(0, 0.02, generator=generator)
+            else:
+                p.zero_()
 
     def loss(self, tokens: Tensor, targets: Tensor, depth: int | None = None) -> Tensor:
         """In training the routers' loss, else the cross-entropy of `hidden`; nats, a scalar.
@@ -116,8 +129,9 @@ class ElasticTransformer(FrozenTransformer):
             scores = self._scores(layer, x)
             chosen = torch.zeros_like(scores, dtype=torch.bool)
             chosen.scatter_(1, scores.topk(k, dim=1).indices, True)
-            guesses.append(F.binary_cross_entropy_with_logits(scores, chosen.to(scores.dtype)))
-            x = self._through(layer, x, chosen, torch.sigmoid(scores))
+            guess = self._guess(layer, scores.detach())
+            guesses.append(F.binary_cross_entropy_with_logits(guess, chosen.to(guess.dtype)))
+            x = self._through(layer, x, chosen, scores)
         student = self._log_probabilities(self.normalized(x))
         divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         return divergence + self.router_loss * torch.stack(guesses).mean()
@@ -135,22 +149,27 @@ class ElasticTransformer(FrozenTransformer):
         x = self.embedded(tokens)
         draws = torch.Generator(x.device).manual_seed(0)
         for layer in range(self.n_layer):
-            g = torch.sigmoid(self._scores(layer, x))
+            scores = self._scores(layer, x)
+            g = torch.sigmoid(self._guess(layer, scores))
             if self.at_random:
                 g = torch.rand(g.shape, generator=draws, device=g.device, dtype=g.dtype)
             chosen = g >= self.threshold
             self.tokens_run += int(chosen.sum())
-            x = self._through(layer, x, chosen, g)
+            x = self._through(layer, x, chosen, scores)
         self.tokens_seen += tokens.numel()
         return self.normalized(x)
 
     def _scores(self, layer: int, x: Tensor) -> Tensor:
-        """What the router of a layer says of tokens, before the sigmoid, (B, T)."""
+        """The scores that the router of a layer gives tokens, in float32 or wider, (B, T)."""
         wide = torch.promote_types(x.dtype, torch.float32)
-        weight, bias = self.part.weight[layer].to(wide), self.part.bias[layer].to(wide)
-        return x.detach().to(wide) @ weight + bias
+        return x.detach().to(wide) @ self.part.get_parameter("weight")[layer].to(wide)
 
-    def _through(self, layer: int, x: Tensor, chosen: Tensor, g: Tensor) -> Tensor:
+    def _guess(self, layer: int, scores: Tensor) -> Tensor:
+        """g_t of scores, before the sigmoid, (B, T)."""
+        slope, bias = (self.part.get_parameter(n)[layer] for n in ("log_slope", "bias"))
+        return slope.exp() * scores + bias
+
+    def _through(self, layer: int, x: Tensor, chosen: Tensor, scores: Tensor) -> Tensor:
         """The output of a layer through which some tokens run.
 
         The chosen ones of each sequence are put first, in their order. What stands behind them
@@ -160,7 +179,7 @@ class ElasticTransformer(FrozenTransformer):
             layer: Which one.
             x: Its input, (B, T, C).
             chosen: Which tokens run, bool (B, T).
-            g: What the router says, (B, T).
+            scores: What the router says, (B, T).
         """
         n = int(chosen.sum(1).max())
         if n == 0:
@@ -169,12 +188,13 @@ class ElasticTransformer(FrozenTransformer):
         index = order[:, :, None].expand(-1, -1, x.shape[2])
         into = x.gather(1, index)
         out = self.run_layer(layer, into)
-        gain = g.gather(1, order)[:, :, None].to(x.dtype)
+        scores, runs = scores.gather(1, order)[:, :, None], chosen.gather(1, order)[:, :, None]
         if self.gain == "scaled":
-            out = into + gain * (out - into)
-        elif gain.requires_grad:
-            out = out + (gain - gain.detach()) * (out - into).detach()
-        runs = chosen.gather(1, order)[:, :, None]
+            g = torch.sigmoid(self._guess(layer, scores))
+            out = into + g.to(x.dtype) * (out - into)
+        elif scores.requires_grad:
+            above = (scores - scores.mean(1, keepdim=True)).to(x.dtype)
+            out = out + (above - above.detach()) * (out - into).detach()
         return x.scatter(1, index, torch.where(runs, out, into))
 
     def _log_probabilities(self, hidden: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ def by_hand(model, row, runs):
     """The logits of one sequence (T,), token by token; `runs(layer, scores)` says which run."""
     x = model.token_embedding[row] + model.position_embedding
     for layer in range(L):
-        g = torch.sigmoid(x @ model.part.weight[layer] + model.part.bias[layer])
+        s = x @ model.part.weight[layer]
+        g = torch.sigmoid(model.part.log_slope[layer].exp() * s + model.part.bias[layer])
         chosen = runs(layer, g)
         out = model.run_layer(layer, x[chosen][None])[0]
         if model.gain == "scaled":
@@ -105,24 +106,41 @@ def test_the_loss_is_the_divergence_from_the_teacher_with_the_top_k_running(gain
     torch.testing.assert_close(model.distillation(TOKENS, k), expected)
 
 
-def test_the_gradient_of_a_router_is_that_of_a_scale_at_one():
-    model = elastic(router_loss=0.0).train()
-    scores = model._scores(L - 1, model.embedded(TOKENS))
-    g = torch.sigmoid(scores)
+def test_the_gradient_of_a_score_is_that_of_a_scale_at_one_less_its_mean():
+    model = elastic().train()
     x, chosen = model.embedded(TOKENS), torch.ones(B, T, dtype=torch.bool)
     scale = torch.ones(B, T, 1, dtype=torch.float64, requires_grad=True)
-    gain = g.detach().clone().requires_grad_()
+    scores = torch.zeros(B, T, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(B, T, C, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    (model._through(L - 1, x, chosen, gain) * weight).sum().backward()
+    (model._through(L - 1, x, chosen, scores) * weight).sum().backward()
     ((x + scale * (model.run_layer(L - 1, x) - x)) * weight).sum().backward()
-    torch.testing.assert_close(gain.grad, scale.grad[..., 0])
+    expected = scale.grad[..., 0]
+    torch.testing.assert_close(scores.grad, expected - expected.mean(1, keepdim=True))
+
+
+def test_the_divergence_moves_scores_and_the_cross_entropy_only_the_guess():
+    model = elastic(router_loss=0.0).train()
+    model.distillation(TOKENS, 4).backward()
+    assert model.part.weight.grad.any()
+    assert model.part.bias.grad is None or not model.part.bias.grad.any()
+    alone = {name: torch.zeros(()) for name in ("weight", "bias", "log_slope")}
+    for router_loss in (1.0, 3.0):
+        model.zero_grad()
+        model.router_loss = router_loss
+        model.distillation(TOKENS, 4).backward()
+        for name, before in alone.items():
+            now = model.part.get_parameter(name).grad
+            if router_loss == 3.0:
+                times = 1 if name == "weight" else 3
+                torch.testing.assert_close(now, times * before)
+            alone[name] = now.clone()
 
 
 def test_routers_alone_train_and_learn_to_leave_out_what_matters_least():
     model = elastic(least=0.3, most=0.9).train()
     model.dropout_generator = torch.Generator().manual_seed(0)
     routers = [p for p in model.parameters() if p.requires_grad]
-    assert sum(p.numel() for p in routers) == L * (C + 1)
+    assert sum(p.numel() for p in routers) == L * (C + 2)
     optimizer = torch.optim.Adam(routers, lr=0.03)
     before = model.distillation(TOKENS, 4).item()
     for _ in range(60):
