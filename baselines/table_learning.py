@@ -27,7 +27,6 @@ from baselines.policies import OF_THE_COMPARISON
 from baselines.ray_options import address_of
 from baselines.results import LEARNING
 from tiegym.bench.environment import TieBench
-from tiegym.bench.make import one_thread
 from tiegym.bench.regret import play
 from tiegym.bench.table import SPLITS, Table, load_table
 from tiegym.bench.tree import Ints
@@ -40,6 +39,7 @@ from tiegym.runs.json_files import plain, read_json, write_json
 from tiegym.runs.processes import do_all
 from tiegym.runs.progress import Progress
 from tiegym.runs.source_code import source_sha256
+from tiegym.training.one_thread import one_thread
 
 _GIVEN = ("seed", "total_steps", "table", "env", "pretrain_runs", *OF_THE_COMPARISON)
 """Options that an agent gets from the comparison."""

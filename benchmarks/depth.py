@@ -25,9 +25,9 @@ from tqdm.auto import tqdm
 from benchmarks import timing
 from tiegym import TieEnv
 from tiegym.analysis.intervals import paired_difference
-from tiegym.bench.make import one_thread
 from tiegym.config import TieConfig
 from tiegym.runs.json_files import append_line, read_lines
+from tiegym.training.one_thread import one_thread
 
 SETTING = TieConfig(
     corpus="nested:5",

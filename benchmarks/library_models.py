@@ -20,9 +20,9 @@ from benchmarks import timing
 from benchmarks.private_cost import cost
 from benchmarks.timing import paired_ratio
 from tiegym import TieEnv
-from tiegym.bench.make import one_thread
 from tiegym.data.tasks.task import cross_entropy
 from tiegym.runs.commands import read_command_line
+from tiegym.training.one_thread import one_thread
 from tiegym.transformer.pretrained import TiedPretrainedModel
 
 

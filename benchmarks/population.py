@@ -25,10 +25,10 @@ import tiegym  # noqa: F401 registers the environments
 from benchmarks import timing
 from benchmarks.timing import quartiles, seconds
 from tiegym.bench import record
-from tiegym.bench.make import one_thread
 from tiegym.bench.tree import sharings
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
+from tiegym.training.one_thread import one_thread
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from benchmarks import timing
 from benchmarks.breakdown import Clock
 from benchmarks.timing import Quartiles, paired_ratio, quartiles, seconds
 from tiegym import TieEnv
-from tiegym.bench.make import one_thread
 from tiegym.runs.commands import read_command_line
+from tiegym.training.one_thread import one_thread
 from tiegym.transformer import soft_ties
 
 

@@ -18,9 +18,9 @@ import gymnasium
 
 from benchmarks import timing
 from tiegym import TieEnv
-from tiegym.bench.make import one_thread
 from tiegym.bench.table import shipped_tables
 from tiegym.runs.commands import read_command_line
+from tiegym.training.one_thread import one_thread
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
 from tiegym.actions import Actions
 from tiegym.bench.exact import known
-from tiegym.bench.make import one_thread
 from tiegym.bench.recorded import real_config
 from tiegym.bench.table import load_table
 from tiegym.config import TieConfig
 from tiegym.runs.recorder import read_run
+from tiegym.training.one_thread import one_thread
 from tiegym.training.trainer import Trainer
 
 ACTIONS = ("layerwise", "pair", "joint")

@@ -330,7 +330,7 @@ def test_the_command_line_says_where_the_run_is(tmp_path, capsys, monkeypatch):
     with zipfile.ZipFile(tmp_path / "mine" / "agent.zip") as archive:
         saved = json.loads(archive.read("data"))
     # Another program can load it: __main__ there is another module.
-    assert saved["policy_class"]["__module__"] == "agents.qlearning"
+    assert saved["policy_class"]["__module__"] == "agents.qlearning_network"
 
 
 def test_the_help_explains_every_option(capsys):

@@ -16,8 +16,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +44,7 @@ from tiegym.runs.input_errors import InputError
 from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
 from tiegym.runs.source_code import source_sha256
+from tiegym.training.one_thread import one_thread
 
 NAME = re.compile(
     r"(?:tree-(\d+)x(\d+)|patterns-(\d+))-([a-z0-9][a-z0-9.]*(?:-[a-z0-9.]+)*)-(owner|sum)"
@@ -198,19 +199,6 @@ def make(options: Options) -> Path:
 def _record(task: tuple[Path, Plan, int]) -> None:
     with one_thread():
         record_part(*task)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets PyTorch compute with one thread: sums of several depend on how many there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def part_path(parts: Path, seed: int) -> Path:

@@ -1,17 +1,25 @@
-"""Tokenizers: text to token ids and back. Training one on a corpus is here; caching is not."""
+"""Tokenizers: text to token ids and back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tiegym.data.library_tokenizers import (
+    PIECE,
+    byte_level,
+    download_gpt2,
+    pieces,
+    train_bpe,
+    train_words,
+)
 
 if TYPE_CHECKING:
     import tokenizers
@@ -22,8 +30,6 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 NAMES = ("bytes", "bpe-N (N >= 257)", "word", "word-N (N >= 2)", "gpt2", "a tokenizer.json file")
 LARGEST_VOCABULARY = 1 << 24
 """Token ids; the largest in use have a million."""
-
-_PIECE = 1 << 16  # characters: long texts are encoded in pieces, in parallel
 
 
 def validate_tokenizer(name: str) -> None:
@@ -76,7 +82,7 @@ class Tokenizer:
         """
         if self._inner is None:
             return np.frombuffer(text.encode(), dtype=np.uint8)
-        encoded = self.encode_with(self._inner, list(_pieces(text)))
+        encoded = self.encode_with(self._inner, list(pieces(text)))
         ids = [np.array(piece.ids, dtype=self.dtype) for piece in encoded]
         return np.concatenate([np.empty(0, dtype=self.dtype), *ids])
 
@@ -145,7 +151,7 @@ class Tokenizer:
 
     def to_library(self) -> tokenizers.Tokenizer:
         """The same tokenizer as an object of the library `tokenizers`, "bytes" too."""
-        return _byte_level() if self._inner is None else self._inner
+        return byte_level() if self._inner is None else self._inner
 
     def to_json(self) -> str:
         """All of it as JSON; `from_json` reads it."""
@@ -196,7 +202,7 @@ def make_tokenizer(name: str, train_text: str) -> Tokenizer:
     import tokenizers
 
     if name == "gpt2":
-        return _wrap(name, _download_gpt2())
+        return _wrap(name, download_gpt2())
     if name.endswith(".json"):
         content = Path(name).read_bytes()
         try:
@@ -204,10 +210,10 @@ def make_tokenizer(name: str, train_text: str) -> Tokenizer:
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(f"tokenizer={name!r} is damaged or no tokenizer: {error}") from error
         made = _wrap(name, inner)
-        _require_whole(made, train_text[:_PIECE])
+        _require_whole(made, train_text[:PIECE])
         return made
     kind, _, size = name.partition("-")
-    train = _train_bpe if kind == "bpe" else _train_words
+    train = train_bpe if kind == "bpe" else train_words
     return _wrap(name, train(train_text, int(size or 32_768)))
 
 
@@ -238,81 +244,3 @@ def _require_whole(tokenizer: Tokenizer, sample: str) -> None:
             f"tokenizer={tokenizer.name!r} drops {len(lost)} of the text's first {len(sample)} "
             f"characters, such as {lost[0]!r}: it needs a token for what it doesn't know, or bytes"
         )
-
-
-def _download_gpt2() -> tokenizers.Tokenizer:
-    import huggingface_hub
-    import tokenizers
-
-    from tiegym.data import hub
-
-    try:
-        path = huggingface_hub.hf_hub_download(
-            "openai-community/gpt2", "tokenizer.json", local_files_only=not hub.is_reachable()
-        )
-        return tokenizers.Tokenizer.from_file(path)
-    except Exception as error:  # the library raises nothing more specific
-        raise OSError(
-            "tokenizer='gpt2' could not be loaded: it is not stored on this machine and its hub "
-            "can't be reached, or its cache, HF_HOME, can't be written "
-            f"({type(error).__name__}: {error}). Bring GPT-2's tokenizer.json from a machine that "
-            "is online and give its path: tokenizer='path/to/tokenizer.json'"
-        ) from error
-
-
-def _byte_level() -> tokenizers.Tokenizer:
-    """GPT-2's byte-level tokenizer without a single merge: a byte is its own token id.
-
-    It writes a byte as a character: itself if it can be printed, else one from U+0100 on, in order.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    vocabulary = {chr(byte): byte for byte in printable}
-    vocabulary |= {chr(0x100 + k): byte for k, byte in enumerate(others)}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    inner.decoder = decoders.ByteLevel()
-    return inner
-
-
-def _train_bpe(text: str, size: int) -> tokenizers.Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    inner.train_from_iterator(_pieces(text), trainer)
-    return inner
-
-
-def _train_words(text: str, size: int) -> tokenizers.Tokenizer:
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-
-    inner = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"),
-            pre_tokenizers.Split("\n", "isolated"),
-        ]
-    )
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=size, special_tokens=["<unk>"], show_progress=False
-    )
-    inner.train_from_iterator(_pieces(text), trainer)
-    return inner
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Cuts a long text after line ends; a line is never cut, however long."""
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start + _PIECE) + 1 or len(text)
-        yield text[start:end]
-        start = end

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tiegym.bench.arithmetic import arithmetic
-from tiegym.bench.make import one_thread
 from tiegym.config import TieConfig
+from tiegym.training.one_thread import one_thread
 
 SMALL = TieConfig(n_embd=32, n_head=2, block_size=16, batch_size=4)
 

@@ -11,10 +11,10 @@ import pytest
 
 import tiegym
 from tiegym.bench.arithmetic import arithmetic
-from tiegym.bench.make import one_thread
 from tiegym.bench.regret import known_regrets
 from tiegym.bench.table import load_table, read_table, shipped_tables
 from tiegym.data.corpora import load_corpus
+from tiegym.training.one_thread import one_thread
 
 ROUNDING = 0.05
 """Nats by which a loss may differ on another processor or with another PyTorch: training amplifies

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiegym.data import hub, token_cache, tokenization
+from tiegym.data import hub, library_tokenizers, token_cache, tokenization
 from tiegym.data.corpora import SPLITS, load_corpus, spread_windows, validate_corpus
 
 LINES = [f"line {k} has the word w{k % 7}" for k in range(400)]
@@ -190,7 +190,7 @@ def test_bpe_has_the_vocabulary_asked_for_and_compresses():
 def test_long_texts_are_encoded_in_pieces_without_a_difference(monkeypatch):
     text = "\n".join(LINES)
     whole = _BPE.encode(text)
-    monkeypatch.setattr(tokenization, "_PIECE", 50)
+    monkeypatch.setattr(library_tokenizers, "PIECE", 50)
     assert _BPE.decode(_BPE.encode(text)) == text
     assert len(_BPE.encode(text)) == pytest.approx(len(whole), rel=0.05)
 
