@@ -24,12 +24,12 @@ from baselines.frozen_model import all_frozen, env_of
 from benchmarks import timing
 from benchmarks.timing import quartiles
 from tiegym import TieEnv
-from tiegym.bench.make import one_thread
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.commands import read_command_line
 from tiegym.training.frozen_workload import FrozenWorkload
 from tiegym.training.gpt_workload import GPTWorkload
+from tiegym.training.one_thread import one_thread
 from tiegym.transformer.ladder import LadderTransformer
 
 FULL, NORMS, LADDER = "all of it", "norms-only", "ladder"
