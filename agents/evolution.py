@@ -38,7 +38,7 @@ from tiegym.runs.json_files import append_line, plain
 from tiegym.runs.program import begin_run, open_run, run_policy, run_program
 from tiegym.runs.progress import Progress
 from tiegym.runs.regular_files import open_to_write
-from tiegym.runs.same_run import check_corpus
+from tiegym.runs.same_run import check_corpus, check_weights
 from tiegym.ties import Ties
 from tiegym.training.load import load_data
 from tiegym.training.trainer import Trainer
@@ -119,6 +119,8 @@ class TrainingRuns:
             raise InputError(str(error)) from error
         self.sha256 = data.sha256
         """Of the data."""
+        self.weights_sha256 = self.trainer.workload.weights_sha256
+        """Of pretrained weights, if there are any."""
         self.iterations = 0
         """Run so far, over all candidates."""
 
@@ -164,6 +166,8 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
 
         runs = TrainingRuns(options.env, budget, int(rng.integers(2**48)), show)
         check_corpus(journal.folder, options.env.corpus, runs.sha256)
+        source = options.env.initial_weights or options.env.model
+        check_weights(journal.folder, source, runs.weights_sha256)
         total = 0
 
         def cost(ties: Ties) -> float:

@@ -68,6 +68,8 @@ def env_of(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
         )
     values: dict[str, Any] = {
         "private": model.shape.private,
+        "quantize": model.shape.quantize,
+        "factorize": model.shape.factorize,
         "choices": "tie+freeze",
         "tie_parts": "block" if model.n_parts == 1 else "attention+mlp",
         "tie_change": "hard",

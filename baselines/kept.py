@@ -1,11 +1,13 @@
 """Runs that a comparison kept: whether they would come out the same if they were run now.
 
 A run folder is named after its options, so that the same comparison finds it again. What else
-decides a run is in its record: the text, the table, the code, PyTorch and its threads.
+decides a run is in its record: the text, pretrained weights, the table, the code, the versions of
+the libraries that train, and PyTorch's threads.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,11 +19,12 @@ from tiegym.config import TieConfig
 from tiegym.runs.folder import read_config
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.source_code import source_sha256
-from tiegym.training.load import load_data
+from tiegym.training.load import load_data, make_workload
 
 Stale = Literal["refuse", "rerun", "keep"]
 
 TEXT = "their text was another"
+WEIGHTS = "their pretrained model was another"
 
 
 def stale_folders(
@@ -33,19 +36,19 @@ def stale_folders(
         kept: Folders with a run, finished or not, and the policies that they are of.
         threads: PyTorch's threads that a run would have now; None doesn't count them.
         stale: What happens to runs that would come out otherwise: "refuse" them, "rerun" them, or
-            "keep" them, which runs on another text never are.
+            "keep" them, which runs on another text or from another pretrained model never are.
 
     Raises:
         InputError: If runs are refused, naming what differs; if a record is damaged; or if the
             text can't be read.
     """
     reasons: dict[str, list[Path]] = {}
-    text_sha256 = _data_sha256()
+    text_sha256, weights_sha256 = _data_sha256(), _weights_sha256()
     for policy, folder in kept:
-        for reason in _differences(policy, folder, threads, text_sha256):
+        for reason in _differences(policy, folder, threads, text_sha256, weights_sha256):
             reasons.setdefault(reason, []).append(folder)
     if stale == "keep":
-        reasons = {reason: folders for reason, folders in reasons.items() if reason == TEXT}
+        reasons = {why: folders for why, folders in reasons.items() if why in (TEXT, WEIGHTS)}
     if reasons and stale != "rerun":
         raise InputError(_refusal(reasons))
     return {folder for folders in reasons.values() for folder in folders}
@@ -56,6 +59,7 @@ def _differences(
     folder: Path,
     threads: int | None,
     text_sha256: Callable[[TieConfig], str],
+    weights_sha256: Callable[[TieConfig], str | None],
 ) -> list[str]:
     try:
         config = read_config(folder)
@@ -66,22 +70,33 @@ def _differences(
     env = policy.options.env
     if text is not None and text != text_sha256(env):
         found.append(TEXT)
+    weights = config.get("weights_sha256")
+    if weights is not None and _is_given(env) and weights != weights_sha256(env):
+        found.append(WEIGHTS)
     if config.get("source_sha256") != source_sha256(policy.module):
         found.append("their code was another")
     table = getattr(policy.options, "table", None)
     if table is not None and config.get("table_sha256") not in (None, load_table(table).sha256):
         found.append("their table was another")
-    torch = importlib.metadata.version("torch")
-    if (then := _version(config)) != torch:
-        found.append(f"their PyTorch was {then}, not {torch}")
+    for package, called in (("torch", "PyTorch"), ("transformers", "transformers")):
+        if package == "transformers" and env.model == "gpt":
+            continue
+        now = importlib.metadata.version(package)
+        if (then := _version(config, package)) != now:
+            found.append(f"their {called} was {then}, not {now}")
     if threads is not None and (then := config.get("threads")) != threads:
         found.append(f"they had {then} threads, not {threads} (--threads)")
     return found
 
 
-def _version(config: dict[str, Any]) -> Any:
+def _is_given(env: TieConfig) -> bool:
+    """Whether weights are read; where a program finds them itself, it says which in its record."""
+    return env.model.startswith("hf:") or env.initial_weights is not None
+
+
+def _version(config: dict[str, Any], package: str) -> Any:
     versions = config.get("versions")
-    return versions.get("torch") if isinstance(versions, dict) else None
+    return versions.get(package) if isinstance(versions, dict) else None
 
 
 def _data_sha256() -> Callable[[TieConfig], str]:
@@ -100,12 +115,30 @@ def _data_sha256() -> Callable[[TieConfig], str]:
     return sha256
 
 
+def _weights_sha256() -> Callable[[TieConfig], str | None]:
+    """The same for the pretrained weights of environments."""
+    known: dict[tuple[str, str, str | None], str | None] = {}
+
+    def sha256(env: TieConfig) -> str | None:
+        key = (env.model, env.task, env.initial_weights)
+        if key not in known:
+            try:
+                made = make_workload(dataclasses.replace(env, device="cpu"), load_data(env))
+            except (OSError, ValueError) as error:
+                raise InputError(str(error)) from error
+            known[key] = made.weights_sha256
+        return known[key]
+
+    return sha256
+
+
 def _refusal(reasons: dict[str, list[Path]]) -> str:
     folders = list(dict.fromkeys(folder for found in reasons.values() for folder in found))
     named = ", ".join(folder.name for folder in folders[:3])
     if len(folders) > 3:
         named += f" and {len(folders) - 3} more"
-    keep = "" if TEXT in reasons else ", --stale keep takes them as they are"
+    kept = not {TEXT, WEIGHTS} & reasons.keys()
+    keep = ", --stale keep takes them as they are" if kept else ""
     return (
         f"{folders[0].parent} has runs that would come out otherwise now, since "
         f"{', '.join(reasons)}: {named}. --stale rerun makes them anew{keep}, --runs-dir with "

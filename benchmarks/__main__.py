@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import (
     breakdown,
+    compressed_cost,
     core,
     features,
     library_models,
@@ -42,6 +43,7 @@ def run(options: Options) -> None:
     throughput.run(throughput.Options(corpus=options.corpus, device=device))
     scaling.run(scaling.Options(device=device))
     private_cost.run(private_cost.Options(device=device))
+    compressed_cost.run(compressed_cost.Options(device=device))
     features.run(features.Options(corpus=options.corpus, device=device))
     library_models.run(library_models.Options(device=device))
     breakdown.run(breakdown.Options(device=device))

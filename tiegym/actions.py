@@ -35,8 +35,8 @@ class Actions:
         n_layer: Layers L.
         n_parts: Parts P of a layer.
         freeze: Whether a unit may be frozen.
-        kinds: Of each layer, where only layers of one kind may share weights: what names one of
-            another kind then means what `tiegym.ties.within_kinds` makes of it.
+        kinds: Of each unit, where only units of one kind may share weights: what names one of
+            another kind then means what `tiegym.parts.within_kinds` makes of it.
     """
 
     kind: Action
@@ -123,11 +123,12 @@ class Actions:
         ties = parts.parse(config.initial_ties, self.n_layer, self.n_parts)
         if self.kinds is None:
             return ties
-        within = tie_vectors.within_kinds(ties, self.kinds)
+        within = parts.within_kinds(ties, self.kinds, self.n_layer)
         if not isinstance(config.initial_ties, str) and (within != ties).any():
             raise ValueError(
                 f"initial_ties={config.initial_ties} ties layers of two kinds, but only those of "
-                f"one can share weights; the layers are {', '.join(self.kinds)}. Nearest is "
+                f"one can share weights; the layers are {', '.join(self.kinds[: self.n_layer])}. "
+                f"Nearest is "
                 f"{tuple(within.tolist())}"
             )
         return within
@@ -171,13 +172,15 @@ class Actions:
         if self.kinds is None:
             return choices
         ties, frozen = self.ties_of(choices)
-        return self.choices(tie_vectors.within_kinds(ties, self.kinds), frozen)
+        return self.choices(parts.within_kinds(ties, self.kinds, self.n_layer), frozen)
 
-    def _meant(self, layer: int, choices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which choices of a layer name one of its own kind, or none."""
+    def _meant(self, unit: int, choices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which choices of a unit name one of its own kind, or none."""
         if self.kinds is None:
             return np.ones(len(choices), dtype=np.bool_)
-        others = [choice < layer and self.kinds[choice] != self.kinds[layer] for choice in choices]
+        layer = int(self.layer[unit])
+        kinds = self.kinds[unit - layer : unit + 1]  # of its part, up to itself
+        others = [choice < layer and kinds[choice] != kinds[layer] for choice in choices]
         return ~np.array(others, dtype=np.bool_)
 
     def choose(self, unit: int, choice: int) -> np.int64:
@@ -207,13 +210,16 @@ class Actions:
         if self.kind == "layerwise":
             layer, actions = self.layer[unit], np.arange(self.n_layer + self.freeze)
             mask: npt.NDArray[np.bool_] = (actions <= layer) | (actions == self.n_layer)
-            return mask & self._meant(int(layer), actions)
+            return mask & self._meant(unit, actions)
         if self.kind == "joint":
-            units = [(int(self.layer[u]), int(self.n_choices[u])) for u in self.turns]
-            return np.concatenate([self._meant(layer, np.arange(n)) for layer, n in units])
-        pairs = [self._meant(layer, np.arange(layer + 1)) for layer in range(self.n_layer)]
-        freezing = np.ones(self.freeze * self.n_layer, dtype=np.bool_)
-        return np.tile(np.concatenate([*pairs, freezing]), self.n_parts)
+            return np.concatenate(
+                [self._meant(u, np.arange(self.n_choices[u])) for u in sorted(self.turns)]
+            )
+        entries, freezing = [], np.ones(self.freeze * self.n_layer, dtype=np.bool_)
+        for part in range(self.n_parts):
+            units = range(part * self.n_layer, (part + 1) * self.n_layer)
+            entries += [self._meant(u, np.arange(self.layer[u] + 1)) for u in units] + [freezing]
+        return np.concatenate(entries)
 
     def cursor(self, observation: Mapping[str, Any]) -> int:
         """The unit under the cursor of an observation."""

@@ -123,12 +123,17 @@ def export(
         out: The new folder; None is model-hf beside the model, or whatever the model's name is.
     """
     from tiegym.transformer.library_folder import export_folder
-    from tiegym.transformer.model_file import find_model, load_model, read_tokenizer
+    from tiegym.transformer.model_file import (
+        find_model,
+        load_model,
+        read_standardisation,
+        read_tokenizer,
+    )
 
     with input_errors():
         path = find_model(run)
         out = out or path.with_name(f"{path.stem}-{to}")
-        export_folder(load_model(path), read_tokenizer(path), out)
+        export_folder(load_model(path), read_tokenizer(path), out, read_standardisation(path))
     say(f"exported: {out}", sys.stdout)
 
 

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tiegym import compression as compressions
 from tiegym import config_checks, parts
 from tiegym import features as layer_features
 from tiegym import private as private_parts
 from tiegym.argument_types import check_types, make_plain
+from tiegym.compression import Compression
 
 Action = Literal["layerwise", "pair", "joint"]
 Choices = Literal["tie", "tie+freeze"]
@@ -101,6 +103,11 @@ class TieConfig:
     initial_weights: str | None = None
     """An exported model, or the folder of a run that has one, whose weights an episode begins with;
     None draws them. Of the same sizes and tokenizer; its ties may be others."""
+    quantize: str | None = None
+    """int8 or int4: the matrices that layers share are rounded to so many bits wherever they are
+    used, with a learnt step each (quantisation-aware training); None leaves them as they are."""
+    factorize: str | None = None
+    """tt:R: the matrices that layers share are tensor trains of rank R; None leaves them whole."""
     embeddings: Embeddings = "trained"
     """trained; or frozen: both embeddings, and so the output head, keep their first values."""
     iters_per_step: int = 4
@@ -179,6 +186,11 @@ class TieConfig:
         return len(parts.PARTS[self.tie_parts])
 
     @property
+    def compression(self) -> Compression:
+        """What `quantize` and `factorize` say."""
+        return compressions.parse(self.quantize, self.factorize)
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """The names that `features` joins, in the order in which `layer_stats` has them."""
         return layer_features.parse(self.features)
@@ -229,6 +241,7 @@ def arguments_since_0_1() -> dict[str, Any]:
     later = {"warmup_iters", "lr_decay", "choices", "tie_parts"}
     later |= {"grad_accum", "private", "tie_change", "init", "residual_scale", "features"}
     later |= {"initial_weights", "embeddings", "model", "model_config", "task", "merge"}
+    later |= {"quantize", "factorize"}
     return {name: value for name, value in default_arguments().items() if name in later}
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tiegym import compression as compressions
 from tiegym import features as layer_features
 from tiegym import library_models, parts
 from tiegym import private as private_parts
@@ -27,8 +28,9 @@ OF_OUR_GPT = {
     "init": "gpt2",
     "residual_scale": "depth",
     "initial_weights": None,
+    "quantize": None,
+    "factorize": None,
     "embeddings": "trained",
-    "tie_parts": "block",
     "compile": False,
 }
 """Arguments that only our own transformer knows, and their values for all others."""
@@ -90,6 +92,12 @@ def _own_ties(config: Any, theirs: Any) -> dict[str, tuple[int, ...]]:
             f"initial_ties='saved', but the config.json of model={config.model!r} has no ties: "
             "only that of a folder that tiegym exported has"
         )
+    of_parts = len(ties) == 2 * library_models.own_sizes(theirs)["n_layer"]
+    if of_parts != (config.n_parts == 2):
+        raise ValueError(
+            f"initial_ties='saved', but the ties of model={config.model!r} are those of "
+            + ("parts: give tie_parts='attention+mlp'" if of_parts else "blocks: leave tie_parts")
+        )
     return {"initial_ties": tuple(ties)}
 
 
@@ -118,6 +126,7 @@ def check(config: Any) -> None:
     _check_training(config)
     private = private_parts.parse(config.private)
     private_parts.check(private, config.n_embd, config.tie_change, config.init)
+    compressions.check(config.compression, config.n_embd, config.tie_change, config.dtype)
     layer_features.check(config.feature_names, config.tie_grad, config.action)
     drawn = config.initial_weights is None
     for name, default in (("init", "gpt2"), ("residual_scale", "depth")):

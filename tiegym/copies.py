@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from tiegym.config import TieConfig, default_arguments
+from tiegym.data.tasks.images import standardisation
 from tiegym.episode import Episode, Snapshot, check_same, read_episode, read_hyperparameters
 from tiegym.training.entry import entry
-from tiegym.training.resolve import resolved_config
 from tiegym.training.state import check_state
 from tiegym.training.trainer import Trainer
+from tiegym.training.workload import resolved_config
 from tiegym.transformer import model_file
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.library_folder import export_folder
@@ -53,8 +54,8 @@ class Copies(gymnasium.Env[Any, Any]):
 
         Raises:
             TypeError: If it is no snapshot.
-            ValueError: If the snapshot is of another configuration, text, tokenizer or type of
-                device. The environment is then as it was.
+            ValueError: If the snapshot is of another configuration, text, tokenizer, pretrained
+                model or type of device. The environment is then as it was.
         """
         if not isinstance(snapshot, Snapshot):
             raise TypeError(f"restore takes what snapshot() returned, and not {snapshot!r:.80}")
@@ -108,30 +109,45 @@ class Copies(gymnasium.Env[Any, Any]):
             FileExistsError: If the folder holds something.
             ValueError: If `to` is something else.
         """
-        model, tokenizer = self._started_trainer().model, self._trainer.workload.task.tokenizer
-        assert isinstance(model, TiedTransformer | TiedPretrainedModel)  # there are no others
+        model, task = self._model(), self._trainer.workload.task
         if to == "tiegym":
-            model_file.export_model(path, model, tokenizer)
+            model_file.export_model(path, model, task.tokenizer, standardisation(task))
         elif to == "hf":
-            export_folder(model, tokenizer, path)
+            export_folder(model, task.tokenizer, path, standardisation(task))
         else:
             raise ValueError(f"to={to!r} is unknown: choose tiegym (one file) or hf (a folder)")
+
+    @entry
+    def stored_bytes(self) -> int:
+        """Bytes of the tensors in the file that `export` writes, each weight once.
+
+        They have their smallest exact form there; see `tiegym.transformer.small_form`. The header
+        with sizes and tokenizer is not counted.
+        """
+        return sum(tensor.nbytes for tensor in model_file.exported_tensors(self._model()).values())
 
     @entry
     def load_checkpoint(self, path: str | Path) -> None:
         """Goes on from a checkpoint of the same configuration on a device of the same type.
 
+        A pretrained model must be the one that it was: the next episode begins with it again.
+
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, of another kind, of another configuration, text or
-                tokenizer, or of another type of device, whose random streams this one doesn't
-                have. The environment is then as it was.
+            ValueError: If it is damaged, of another kind, of another configuration, text,
+                tokenizer or pretrained model, or of another type of device, whose random streams
+                this one doesn't have. The environment is then as it was.
         """
         what = f"{path} is a checkpoint"
         tensors, values = read_tensors(
             path, "checkpoint", lambda values, empty: self._check(Snapshot(empty, values), what)
         )
         self._take_over(Snapshot(tensors, values), what)
+
+    def _model(self) -> TiedTransformer | TiedPretrainedModel:
+        model = self._started_trainer().model
+        assert isinstance(model, TiedTransformer | TiedPretrainedModel)  # there are no others
+        return model
 
     def _take_over(self, snapshot: Snapshot, what: str) -> None:
         """Checks everything, then goes on from a copy."""
@@ -150,7 +166,7 @@ class Copies(gymnasium.Env[Any, Any]):
         if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
             raise ValueError(f"{damaged}it has no configuration")
         mine = self._configuration()
-        hashes = {name: mine[name] for name in ("corpus_sha256", "tokenizer_sha256")}
+        hashes = {name: mine[name] for name in mine if name.endswith("_sha256")}
         unsaid = as_json(default_arguments()) | hashes  # 0.1 had fewer arguments and no hashes
         check_same(what, unsaid | values["config"], mine)
         scratch = copy.deepcopy(self.np_random)
@@ -167,8 +183,7 @@ class Copies(gymnasium.Env[Any, Any]):
 
     def _configuration(self) -> dict[str, Any]:
         """What a copy and the environment that goes on from it have in common, as JSON has it."""
-        found = resolved_config(self.config, self._trainer.device, self._trainer.workload.task)
-        configuration: dict[str, Any] = as_json(found)
+        configuration: dict[str, Any] = as_json(resolved_config(self._trainer.workload))
         return configuration
 
     def _tensors(self) -> dict[str, torch.Tensor]:

@@ -248,6 +248,11 @@ class TieEnv(Shown, Measured, Copies):
         self._trainer.workload = workload
 
     @property
+    def weights_sha256(self) -> str | None:
+        """Of the pretrained weights that an episode begins with; None where they are drawn."""
+        return self._trainer.workload.weights_sha256
+
+    @property
     def ties(self) -> Ties:
         """A copy of the tie vector, int64 (L,), or of those of both parts, (2L,)."""
         return np.array(self._known_episode().ties, dtype=np.int64)

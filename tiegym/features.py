@@ -10,6 +10,9 @@ FEATURES = ("moved", "similarity", "gradient")
 """What `layer_stats` holds of each layer by default, in this order; with
 `tie_parts="attention+mlp"` of the attention part of each layer, then of the MLP part of each.
 
+Of matrices that are quantised or tensor trains, the weights are what a forward pass makes of them,
+but for the gradient, which is that of what trains.
+
 - moved: tanh(10 d), d the distance that the layer's weights moved during the last environment
   step, relative to their norm before it. A tie change by itself moves nothing.
 - similarity: cosine similarity of the layer's weights with those of the layer before it; 1 where

@@ -12,6 +12,7 @@ from tiegym.actions import Actions
 from tiegym.config import TieConfig
 from tiegym.data.tasks.task import Task
 from tiegym.episode import Episode
+from tiegym.training.gpt_workload import GPTWorkload
 from tiegym.training.trainer import Trainer
 from tiegym.transformer import tying
 
@@ -72,6 +73,9 @@ def episode_info(
     }
     if config.action != "joint":
         info["action_mask"] = actions.mask(episode.unit(config.n_layer)).astype(np.int8)
+    if config.compression:
+        assert isinstance(trainer.workload, GPTWorkload)  # no other model is compressed
+        info["stored_bytes"] = trainer.workload.stored_bytes(ties)
     if config.choices == "tie+freeze":
         info["frozen"] = np.array(episode.frozen, dtype=np.bool_)
     return info

@@ -43,7 +43,8 @@ OURS = {
 }
 """Other entries that arguments decide, and which."""
 
-_LARGEST_FILE = 2**24  # bytes of a config.json
+LARGEST_FILE = 2**24
+"""Bytes of a config.json."""
 
 
 def library() -> Any:
@@ -124,7 +125,7 @@ def pretrained_config(model: str) -> Any:
     place = model.removeprefix("hf:")
     arguments: dict[str, Any] = {"trust_remote_code": False}
     if Path(place).is_dir():
-        checked_file(Path(place), "config.json", _LARGEST_FILE)
+        checked_file(Path(place), "config.json", LARGEST_FILE)
     else:
         _check_identity(model, place)
         arguments["local_files_only"] = not hub.is_reachable()
@@ -141,6 +142,11 @@ def pretrained_config(model: str) -> Any:
     attention = config._attn_implementation
     if attention not in (None, "eager", "sdpa", "flash_attention_2", "flex_attention"):
         raise ValueError(f"model={model!r} asks for foreign code, attention {attention!r}: refused")
+    if getattr(config, "transformers_weights", None) is not None:
+        raise ValueError(
+            f"model={model!r} names a file of its own for its weights, "
+            f"{config.transformers_weights!r:.80}: only model.safetensors and its parts are read"
+        )
     if getattr(config, "quantization_config", None) is not None:
         raise ValueError(f"model={model!r} is quantised: its weights can't be trained")
     return config
@@ -156,7 +162,8 @@ def checked_file(folder: Path, name: str, most: int | None = None) -> Path:
     path = folder / name
     if not path.exists():
         raise FileNotFoundError(f"model='hf:{folder}': there is no {name} in it")
-    places = (folder.resolve(), folder.resolve().parents[1] / "blobs" if folder.name else folder)
+    real = folder.resolve()
+    places = (real, real.parent.parent / "blobs") if real.parent.name == "snapshots" else (real,)
     if not path.is_file() or not any(path.resolve().is_relative_to(place) for place in places):
         raise ValueError(f"model='hf:{folder}': {name} is no ordinary file of that folder")
     if most is not None and path.stat().st_size > most:

@@ -72,6 +72,25 @@ def depth(n_units: int, n_layer: int | None) -> int:
     return n_layer if n_layer is not None and n_units == 2 * n_layer else n_units
 
 
+def within_kinds(ties: Ties, kinds: Sequence[str], n_layer: int) -> Ties:
+    """The ties that are meant where only units of one kind may share weights, (P L,).
+
+    As `tiegym.ties.within_kinds`, for each part.
+
+    Args:
+        ties: Of all units, (P L,).
+        kinds: Likewise.
+        n_layer: Layers L.
+
+    Examples:
+        >>> within_kinds(np.array([0, 0, 0, 0]), ["a", "b", "", ""], 2).tolist()
+        [0, 1, 0, 0]
+    """
+    each = range(0, len(ties), n_layer)
+    vectors = [(ties[i : i + n_layer], kinds[i : i + n_layer]) for i in each]
+    return np.concatenate([tie_vectors.within_kinds(*vector) for vector in vectors])
+
+
 def layers(n_units: int, n_layer: int) -> Ties:
     """The layer of each unit, (P L,)."""
     return np.arange(n_units) % n_layer

@@ -16,8 +16,8 @@ from tiegym.data.tasks.task import Task
 from tiegym.episode import Episode, Snapshot, check_same, read_episode
 from tiegym.training.entry import entry
 from tiegym.training.population import Population
-from tiegym.training.resolve import resolved_config
 from tiegym.training.state import check_state
+from tiegym.training.workload import resolved_config
 from tiegym.transformer.tensor_file import as_json, read_tensors, write_tensors
 
 
@@ -109,7 +109,7 @@ class PopulationCopies(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return episodes
 
     def _configuration(self) -> dict[str, Any]:
-        found = resolved_config(self.config, self._population.device, self.task)
+        found = resolved_config(self._population.single.workload)
         configuration: dict[str, Any] = as_json(found)
         return configuration
 

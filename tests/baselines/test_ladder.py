@@ -53,6 +53,16 @@ def test_a_run_records_what_the_side_network_costs_and_gets_better(source, tmp_p
     assert run.steps[-1]["val_loss"] < run.steps[0]["val_loss"]
 
 
+def test_a_model_of_few_bits_stays_what_it_is(tmp_path):
+    env = dataclasses.replace(ENV, quantize="int4", tie_parts="attention+mlp")
+    model = TieEnv(**dataclasses.asdict(env))
+    model.reset(seed=0)
+    model.export(tmp_path / "model.safetensors")
+    run = read_run(train(options_of(tmp_path / "model.safetensors", tmp_path / "runs")))
+    assert run.config["env"]["quantize"] == "int4"
+    assert run.summary["final"]["stored_bytes"] == model.stored_bytes() + 4 * PART
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_it_goes_on_to_the_same_bits_after_it_was_cut_off(source, tmp_path, monkeypatch, steps):
     env = dataclasses.replace(ENV, dropout=0.1)

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import (
     breakdown,
+    compressed_cost,
     features,
     library_models,
     many_runs,
@@ -113,6 +114,16 @@ def test_soft_changes_are_a_share_of_their_steps():
     shares = private_cost.soft_shares(options, "lora:1")
     assert len(shares) == 4
     assert 0 < max(shares) < 1
+
+
+def test_the_cost_of_each_compression_is_measured(capsys):
+    compressed_cost.run(compressed_cost.Options(repeats=2, n_embd=32, device="cpu"))
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    ratios = [
+        float(row[1]) for row in rows if row[0].startswith(("| cycle:2, ", "| independent, "))
+    ]
+    assert len(ratios) == 2 * len(compressed_cost.KINDS)
+    assert min(ratios) > 0.1
 
 
 def test_the_worth_of_taylor_is_measured_on_every_tie_that_differs(capsys):

@@ -19,7 +19,9 @@ NUMPY = {int: np.int64, float: np.float32, bool: np.bool_, str: np.str_}
 
 
 def fields_with_plain_values():
-    config = TieConfig(**SMALL | {"loss_chunk": 4, "test_tokens": 100, "initial_weights": "model"})
+    given = {"loss_chunk": 4, "test_tokens": 100, "initial_weights": "model"}
+    given |= {"quantize": "int8", "factorize": "tt:2"}
+    config = TieConfig(**SMALL | given)
     return [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config)]
 
 

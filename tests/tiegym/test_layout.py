@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    *("atomic_write", "ties", "parts", "private", "features", "argument_types", "data"),
+    *("atomic_write", "ties", "parts", "private", "compression", "features"),
+    *("argument_types", "data"),
     *("library_models", "config_checks", "config"),
     *("actions", "rewards", "episode"),
     "spaces",

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -12,6 +13,7 @@ from tests.tiegym.small import SMALL
 from tests.tiegym.transformer.tiny import MODELS
 from tiegym import cli
 from tiegym.data.tasks.text_encoding import text_encoder
+from tiegym.transformer import tensor_file
 from tiegym.transformer.library_folder import untied
 
 MIXED = {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 4}
@@ -191,7 +193,57 @@ def test_images_have_no_tokenizer(data, tmp_path):
         tiegym.load_tokenizer(tmp_path / "m.safetensors")
     assert cli.main(["export", str(tmp_path / "m.safetensors")]) is None
     made = {path.name for path in (tmp_path / "m-hf").iterdir()}
-    assert made == {"config.json", "model.safetensors"}
+    assert made == {"config.json", "model.safetensors", "preprocessor_config.json"}
+
+
+def pictures(folder, channels):
+    """Writes random pictures of two classes, each with its name; returns their pixels by path."""
+    from PIL import Image
+
+    pixels, rng = {}, np.random.default_rng(0)
+    for n in range(60):
+        path = folder / str(n % 2) / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = (8, 12) if channels == 1 else (8, 12, 3)
+        pixels[path] = (rng.random(size) * (90 + n % 2 * 120)).astype(np.uint8)
+        Image.fromarray(pixels[path]).save(path)
+    return pixels
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_library_makes_the_environment_s_inputs_of_pictures(channels, data, tmp_path):
+    from PIL import Image
+
+    paths = pictures(tmp_path / "pictures", channels)
+    env = trained("vit", data, corpus=str(tmp_path / "pictures"))
+    env.export(tmp_path / "hf", to="hf")
+    env.export(tmp_path / "m.safetensors")
+    cli.main(["export", str(tmp_path / "m.safetensors")])  # without the environment
+    inputs, _ = env._trainer.validation_set
+    for folder in ("hf", "m-hf"):
+        processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / folder)
+        made = [processor(Image.open(path), return_tensors="pt")["pixel_values"] for path in paths]
+        assert made[0].shape == (1, channels, 8, 12)
+        theirs = torch.cat(made)
+        for row in inputs["pixel_values"]:
+            distance = (theirs - row).abs().amax((1, 2, 3)).min()
+            assert distance < 1e-5
+
+
+def test_a_standardisation_of_a_stranger_is_checked(data, tmp_path):
+    trained("vit", data).export(tmp_path / "m")
+    tensors, values = tensor_file.read_tensors(tmp_path / "m", "model")
+    for images in (
+        [1],
+        {"mean": [1.0]},
+        {"mean": [1.0], "deviation": [0.0]},
+        {"mean": [1e300], "deviation": [1.0]},
+        {"mean": ["1"], "deviation": [1.0]},
+        {"mean": [1.0], "deviation": [1.0, 1.0, 1.0]},
+    ):
+        tensor_file.write_tensors(tmp_path / "x", "model", tensors, values | {"images": images})
+        with pytest.raises(ValueError, match=r"is damaged: .*images"):
+            tiegym.load_model(tmp_path / "x")
 
 
 def test_a_loaded_model_is_a_tied_one_that_can_be_trained_and_generates(data, tmp_path):

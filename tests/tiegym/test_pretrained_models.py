@@ -1,6 +1,7 @@
 """Environments that begin with a pretrained model of the library `transformers`."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tokenizers
@@ -11,6 +12,7 @@ import tiegym
 from tests.tiegym.runs_of_models import play
 from tests.tiegym.small import SMALL
 from tests.tiegym.transformer.tiny import MODELS
+from tiegym.library_models import checked_file
 
 
 def save(folder, name, **changes):
@@ -109,6 +111,52 @@ def test_folders_without_readable_weights_are_refused(tmp_path):
         pretrained(tmp_path)
 
 
+def test_an_index_names_safetensors_of_its_own_folder_alone(tmp_path):
+    model = save(tmp_path / "m", "gpt2")
+    (tmp_path / "m/model.safetensors").rename(tmp_path / "outside.safetensors")
+    torch.save(model.state_dict(), tmp_path / "m/a.bin")
+    model.save_pretrained(tmp_path / "m", max_shard_size="20KB")
+    path = tmp_path / "m/model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    pretrained(tmp_path / "m")
+    for name in ("a.bin", "../outside.safetensors", str(tmp_path / "outside.safetensors"), 5):
+        changed = index | {"weight_map": dict.fromkeys(index["weight_map"], name)}
+        path.write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match="no safetensors file in its own folder: refused"):
+            pretrained(tmp_path / "m")
+    for text in ("{}", "[" * 10**5, "5", '{"weight_map": [1]}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"index.json is damaged"):
+            pretrained(tmp_path / "m")
+
+
+def test_a_configuration_chooses_no_file_of_weights(tmp_path):
+    model = save(tmp_path, "gpt2")
+    torch.save(model.state_dict(), tmp_path / "adapter_model.bin")
+    path = tmp_path / "config.json"
+    entries = json.loads(path.read_text()) | {"transformers_weights": "adapter_model.bin"}
+    path.write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="names a file of its own for its weights, 'adapter_mo"):
+        pretrained(tmp_path)
+
+
+def test_files_lie_in_the_folder_or_in_the_hub_s_own_store(tmp_path):
+    place = tmp_path / "models--a--b/snapshots/1"
+    for folder, allowed in ((place, True), (tmp_path / "any/where", False)):
+        folder.mkdir(parents=True)
+        blobs = folder.parents[1] / "blobs"
+        blobs.mkdir()
+        (blobs / "x").write_text("{}")
+        (folder / "config.json").symlink_to(blobs / "x")
+        if allowed:
+            assert checked_file(folder, "config.json") == folder / "config.json"
+        else:
+            with pytest.raises(ValueError, match="no ordinary file of that folder"):
+                checked_file(folder, "config.json")
+    with pytest.raises(ValueError, match="no ordinary file of that folder"):
+        checked_file(Path("/dev"), "null")  # a folder right under the root
+
+
 @pytest.mark.parametrize("model_type", ["gpt2", "mine"])
 def test_code_in_a_folder_never_runs(model_type, tmp_path):
     save(tmp_path, "gpt2")
@@ -151,3 +199,37 @@ def test_weights_of_another_model_are_refused(tmp_path):
     llama.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"lack .* of its layers' parameters"):
         pretrained(tmp_path)
+
+
+def test_the_hash_of_weights_is_that_of_their_content_whatever_their_files(tmp_path):
+    save(tmp_path / "one", "gpt2")
+    model = save(tmp_path / "shards", "gpt2")
+    (tmp_path / "shards/model.safetensors").unlink()
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    one, shards = (pretrained(tmp_path / name) for name in ("one", "shards"))
+    assert one.weights_sha256 == shards.weights_sha256
+    one.reset(seed=0)
+    play(one, [0, 1])
+    one.save_checkpoint(tmp_path / "x.safetensors")
+    assert one.weights_sha256 == shards.weights_sha256  # of what it began with
+    with torch.no_grad():
+        model.transformer.ln_f.bias[0] += 1e-6
+    model.save_pretrained(tmp_path / "one")
+    other = pretrained(tmp_path / "one")
+    assert other.weights_sha256 != one.weights_sha256
+    with pytest.raises(ValueError, match="different are weights_sha256"):
+        other.load_checkpoint(tmp_path / "x.safetensors")
+    assert tiegym.TieEnv(**SMALL).weights_sha256 is None
+
+
+def test_initial_weights_have_a_hash_too(tmp_path):
+    env = tiegym.TieEnv(**SMALL)
+    hashes = set()
+    for seed in (0, 1, 0):
+        env.reset(seed=seed)
+        env.export(tmp_path / "m.safetensors")
+        given = tiegym.TieEnv(**SMALL, initial_weights=str(tmp_path / "m.safetensors"))
+        hashes.add(given.weights_sha256)
+    assert len(hashes) == 2
+    assert None not in hashes

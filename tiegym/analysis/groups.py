@@ -119,7 +119,7 @@ def seconds_per_iteration(runs: Sequence[Run]) -> float | None:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """What decides a run's course but for the seed: options, environment and text; flat.
+    """What decides a run's course but for the seed: options, environment, text and weights; flat.
 
     Ties at the start that the program itself drew or found for the seed are no setting.
     """
@@ -131,7 +131,8 @@ def settings(run: Run) -> dict[str, Any]:
     env = arguments_since_0_1() | run.config["env"]
     if "drawn" in run.config or "found" in run.config:
         env.pop("initial_ties", None)
-    return flat(options) | flat({"env": env}) | {"corpus_sha256": run.config.get("corpus_sha256")}
+    hashes = {name: run.config.get(name) for name in ("corpus_sha256", "weights_sha256")}
+    return flat(options) | flat({"env": env}) | hashes
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

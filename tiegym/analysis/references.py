@@ -115,11 +115,13 @@ def best_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
 def _layer_parameters(rows: Sequence[Row]) -> float:
     """Trainable parameters that an independent layer adds, from runs with few and with many.
 
-    Only runs with the same private parts show it: those are in every layer, independent or not.
+    Only runs with the same private parts show it, which are in every layer, independent or not, and
+    with layers that are kept in the same way.
     """
-    sizes: dict[str, list[tuple[float, float]]] = {}
+    sizes: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for row in rows:
-        alike = sizes.setdefault(row.env.get("private", "none"), [])
+        kept = tuple(trained_with(row, key) for key in ("private", "quantize", "factorize"))
+        alike = sizes.setdefault(kept, [])
         alike += zip(row.final("n_independent"), row.final("trainable_params"), strict=True)
     slopes = [0.0]
     for found in sizes.values():

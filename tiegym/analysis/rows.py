@@ -142,7 +142,7 @@ TRAINING = (
     *("learning_rate", "weight_decay", "grad_clip", "dropout"),
     *("iters_per_step", "tie_grad", "tie_parts", "choices"),
     *("warmup_iters", "lr_decay", "private", "tie_change", "init", "residual_scale"),
-    *("initial_weights", "embeddings", "merge"),
+    *("initial_weights", "embeddings", "merge", "quantize", "factorize"),
 )
 """Arguments that a policy may have of its own: a tied transformer may need another learning rate
 than an untied one. The table's caption names them where they differ."""
@@ -204,8 +204,10 @@ def _conditions(run: Run) -> dict[str, Any]:
     device = str(run.config.get("device", "cpu")).partition(":")[0]
     # bfloat16 costs perplexity. "auto" is another word for float32 where there is no GPU.
     dtype = "float32" if env["dtype"] == "auto" and device != "cuda" else env["dtype"]
+    pretrained = str(env["model"]).startswith("hf:")  # by a name that may mean others by now
     return {
         "corpus text": run.config.get("corpus_sha256"),
+        "the pretrained model": run.config.get("weights_sha256") if pretrained else None,
         **{key: env[key] for key in MEASURED_ON},
         "device": device,
         "dtype": dtype,

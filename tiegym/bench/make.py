@@ -138,7 +138,7 @@ def make_plan(options: Options) -> Plan:
             raise InputError(
                 f"env.{name}={value!r} can't be recorded: tables are of whole blocks that share "
                 "weights or train their own, of our own transformer, with the features that are "
-                "always there, from initial weights that are drawn: leave "
+                "always there, from initial weights that are drawn, and kept whole: leave "
                 f"{name}={default_arguments()[name]!r}"
             )
     if not NAMES_IN_TABLES["tokenizer"].fullmatch(options.env.tokenizer):

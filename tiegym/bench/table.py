@@ -35,6 +35,7 @@ LossKind = Literal["train", "val", "test"]
 NOT_IN_TABLES = (
     *("model", "model_config", "task", "merge"),
     *("tie_parts", "choices", "features", "initial_weights", "embeddings"),
+    *("quantize", "factorize"),
 )
 """Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
 

@@ -31,7 +31,7 @@ from tiegym.runs.progress import ShowProgress
 from tiegym.runs.recorder import RecordRun
 from tiegym.runs.regular_files import check_folder
 from tiegym.runs.replay import Resumable
-from tiegym.runs.same_run import check_corpus, check_options, check_tokenizer
+from tiegym.runs.same_run import check_corpus, check_options, check_tokenizer, check_weights
 from tiegym.runs.signals import Stopped
 from tiegym.runs.source_code import source_sha256
 from tiegym.training.out_of_memory import OutOfMemory
@@ -164,8 +164,9 @@ def open_run(
         **spec: Further entries of config.json.
 
     Raises:
-        InputError: If the environment's arguments are invalid, the corpus can't be read or is
-            another than that of the run to resume; else as in `begin_run`.
+        InputError: If the environment's arguments are invalid, or the corpus can't be read; if
+            the corpus, the tokenizer or the pretrained weights are others than those of the run
+            to resume; else as in `begin_run`.
         OSError: As in `begin_run`.
     """
     try:
@@ -188,6 +189,9 @@ def open_run(
         config["tokenizer_sha256"] = tokenizer
         if journal.resumed:
             check_corpus(journal.folder, options.env.corpus, task.sha256)
+            weights = env.unwrapped.weights_sha256  # type: ignore[attr-defined]
+            source = options.env.initial_weights or options.env.model
+            check_weights(journal.folder, source, weights)
             if tokenizer is not None:
                 check_tokenizer(journal.folder, options.env.tokenizer, tokenizer)
         # Within what replays: answers from the journal leave no model behind.

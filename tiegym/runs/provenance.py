@@ -18,7 +18,11 @@ import gymnasium
 
 from tiegym.runs.folder import FORMAT
 
-PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
+PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib", "transformers")
+
+
+_NEEDED = ("config", "task", "step_stats", "weights_sha256")
+"""What of an environment is recorded."""
 
 
 def versions() -> dict[str, str | None]:
@@ -103,14 +107,15 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
 
     Returns:
         `format`, `checksums` (that summary.json has them, as it had not in version 0.1),
-        `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`, `versions`, `git`,
-        `device`, `device_name` and `threads`; see the functions of this module.
+        `created` (UTC), `env` (all fields of the TieConfig), `corpus_sha256`, `weights_sha256`
+        (of a pretrained model, or of `initial_weights`; else None), `versions`, `git`, `device`,
+        `device_name` and `threads`; see the functions of this module.
 
     Raises:
         TypeError: If `env` is no TieEnv, wrapped or not.
     """
     inner: Any = env.unwrapped
-    if missing := [n for n in ("config", "task", "step_stats") if not hasattr(inner, n)]:
+    if missing := [n for n in _NEEDED if not hasattr(inner, n)]:
         raise TypeError(
             f"{inner!r} has no {', '.join(missing)}: RecordRun records a TieEnv, as "
             'gymnasium.make("TieEnv-v0") makes it, alone or in wrappers'
@@ -121,6 +126,7 @@ def run_facts(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "env": dataclasses.asdict(inner.config),
         "corpus_sha256": inner.task.sha256,
+        "weights_sha256": inner.weights_sha256,
         "versions": versions(),
         "git": git_revision(),
         **device_facts(inner.config.device),

@@ -21,7 +21,7 @@ from tiegym.ties import is_tie_vector
 
 COUNTS = {
     *("episode", "step", "steps", "iteration", "tokens", "n_independent", "trainable_params"),
-    *("model_state_bytes", "extra_iterations"),
+    *("model_state_bytes", "stored_bytes", "extra_iterations"),
 }
 """Entries that are integers, 0 or more."""
 
@@ -59,6 +59,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
         "versions": dict,
         "corpus_sha256": (str, type(None)),
         "tokenizer_sha256": (str, type(None)),
+        "weights_sha256": (str, type(None)),
         "git": (dict, type(None)),
     }
     for name, kind in kinds.items():

@@ -38,6 +38,7 @@ TENSORBOARD = {
     "n_independent": "tie/n_independent",
     "trainable_params": "tie/trainable_params",
     "model_state_bytes": "tie/model_state_bytes",
+    "stored_bytes": "tie/stored_bytes",
     "test_perplexity": "test/perplexity",
     "test_bits_per_byte": "test/bits_per_byte",
     **{name: f"eval/{name}" for name in METRIC_NAMES},

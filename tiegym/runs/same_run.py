@@ -1,4 +1,4 @@
-"""Whether a run that is taken up again is the one that began: its program, options and text."""
+"""Whether a run that is taken up again is the one that began: its program, options and data."""
 
 from __future__ import annotations
 
@@ -86,4 +86,26 @@ def check_tokenizer(folder: Path, tokenizer: str, sha256: str) -> None:
         raise InputError(
             f"{folder} can only go on with the tokenizer that it began with: {tokenizer!r} has "
             f"sha256 {sha256}, and had {recorded}. Give it that file again, or start anew"
+        )
+
+
+def check_weights(folder: Path, model: str, sha256: str | None) -> None:
+    """The same for the weights of a pretrained model, and records those of a new run.
+
+    Args:
+        folder: Of the run.
+        model: Where they are from.
+        sha256: Of them as they are now; None if all weights are drawn.
+
+    Raises:
+        InputError: If the run began with others; the message names both.
+    """
+    config = read_config(folder)
+    recorded = config.get("weights_sha256")
+    if recorded is None and sha256 is not None:
+        write_json(folder / "config.json", {**config, "weights_sha256": sha256})
+    elif recorded != sha256:
+        raise InputError(
+            f"{folder} can only go on with the weights that it began with: those of {model!r} "
+            f"have sha256 {sha256}, and had {recorded}. Give it these again, or start anew"
         )

@@ -20,6 +20,7 @@ from tiegym.transformer import tying
 from tiegym.transformer.admin import balance_branches
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.sizes import parameter_sizes
+from tiegym.transformer.small_form import stored_bytes
 from tiegym.transformer.tied_model import TiedModel
 
 _EMBEDDINGS = ("token_embedding", "position_embedding")
@@ -51,6 +52,11 @@ class GPTWorkload(Workload):
         path = config.initial_weights
         self.source = None if path is None else read_weights(path, self.shape, corpus.tokenizer)
         self.data = TokenData(corpus, self.device)
+
+    @property
+    def given_weights(self) -> dict[str, Tensor] | None:
+        """Those of `initial_weights`, each once."""
+        return None if self.source is None else dict(self.source.named_parameters())
 
     def make(self, ties: Ties, dropout: torch.Generator) -> TiedTransformer:
         """See `Workload`."""
@@ -111,6 +117,10 @@ class GPTWorkload(Workload):
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
         """See `Workload`."""
         return parameter_sizes(self.shape, ties)
+
+    def stored_bytes(self, ties: Ties) -> int:
+        """Bytes of the tensors of an exported model with these ties, without building it."""
+        return stored_bytes(self.shape, ties, self.dtype)
 
     def without_moments(self, ties: Ties, frozen: Sequence[bool] | None = None) -> set[str]:
         """See `Workload`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tiegym.data.tokenization import Tokenizer
 from tiegym.transformer.block import Shape
@@ -48,13 +50,24 @@ def read_weights(path: str, shape: Shape, tokenizer: Tokenizer) -> TiedTransform
     return source
 
 
+def _weights_for(
+    model: TiedTransformer, source: TiedTransformer, layer: int
+) -> Mapping[str, Tensor]:
+    """Those of a layer as they are kept, if both keep them in one way, else as they are used."""
+    if model.shape.compression != source.shape.compression:
+        return source.shared_weights(layer)._asdict()
+    roots = source.roots[layer :: source.n_layer]
+    return {n: p for root in roots for n, p in source.independent(root).named_parameters()}
+
+
 @torch.no_grad()
 def take_over(model: TiedTransformer, source: TiedTransformer) -> None:
     """Gives each layer, or unit, that owns weights those that it used in another transformer.
 
-    Where both have the same ties, or the model has none, it then computes the same. Private norms
-    are those of the layer's block, where they weren't private; other private weights stay as they
-    are, as far as the other one has none.
+    Where both have the same ties, or the model has none, it then computes the same; but for what
+    is lost where matrices are compressed in another way than in the source. Private norms are those
+    of the layer's block, where they weren't private; other private weights stay as they are, as far
+    as the other one has none.
 
     Args:
         model: Initialised.
@@ -63,9 +76,7 @@ def take_over(model: TiedTransformer, source: TiedTransformer) -> None:
     for name in ("token_embedding", "position_embedding", "final_norm_weight", "final_norm_bias"):
         model.get_parameter(name).copy_(source.get_parameter(name))
     for unit in set(model.roots):
-        shared = source.shared_weights(unit % model.shape.n_layer)
-        for name, p in model.independent(unit).named_parameters():
-            p.copy_(getattr(shared, name))
+        model.independent(unit).take_over(_weights_for(model, source, unit % model.n_layer))
     for layer, private in enumerate(model.private):
         shared, own = source.shared_weights(layer), source.private_part(layer)
         for name, p in private.named_parameters():

@@ -13,7 +13,8 @@ from tiegym.data.tasks.task import Outputs, Task, TaskData
 from tiegym.ties import Ties
 from tiegym.training.resolve import check_uniform_loss
 from tiegym.training.workload import Batch, Inputs, Workload
-from tiegym.transformer.library_model import make_model, make_plan, read_pretrained, take_over
+from tiegym.transformer.library_model import make_model, make_plan
+from tiegym.transformer.library_weights import read_pretrained, take_over
 from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.tied_model import TiedModel
 
@@ -40,11 +41,16 @@ class LibraryWorkload(Workload):
         self.plan = make_plan(config, task)
         two = getattr(self.plan.config, "type_vocab_size", 0) > 1
         self._ignored = () if two else ("token_type_ids",)
-        kinds = self.plan.layers.kinds
-        self.kinds = kinds if len(set(kinds)) > 1 else None
+        kinds = self.plan.layers.unit_kinds
+        self.kinds = kinds if len(set(self.plan.layers.kinds)) > 1 else None
         pretrained = config.model.startswith("hf:")
         self._source = read_pretrained(config, self.plan) if pretrained else None
         self.data = task.data(self.device)
+
+    @property
+    def given_weights(self) -> dict[str, Tensor] | None:
+        """Those of a pretrained model, of all layers."""
+        return self._source
 
     def make(self, ties: Ties, dropout: torch.Generator) -> TiedPretrainedModel:
         """See `Workload`; the library's dropout draws from the global generator alone."""
@@ -109,11 +115,11 @@ class LibraryWorkload(Workload):
 
     def trainable_params(self, n_independent: int, n_mlp: int | None = None) -> int:
         """See `Workload`."""
-        return self.plan.trainable(n_independent)[0]
+        return self.plan.trainable(n_independent, n_mlp)[0]
 
     def expected_state_bytes(self, n_independent: int, n_mlp: int | None = None) -> int:
         """See `Workload`: weights, gradients, AdamW's two moments and its counts."""
-        numbers, tensors = self.plan.trainable(n_independent)
+        numbers, tensors = self.plan.trainable(n_independent, n_mlp)
         constant = sum(
             torch.Size(self.plan.sizes[name]).numel() * self.dtype.itemsize
             for name in self.plan.constant

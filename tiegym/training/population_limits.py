@@ -18,6 +18,8 @@ def check_population(config: TieConfig) -> None:
         "compile": (False,),
         "checkpoint_activations": (False,),
         "tie_change": ("hard",),
+        "quantize": (None,),
+        "factorize": (None,),
     }
     for name, allowed in alone.items():
         if (value := getattr(config, name)) not in allowed:

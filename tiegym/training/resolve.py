@@ -5,15 +5,12 @@ Nothing here trains; `tiegym.training.trainer` does.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any
 
 import torch
 
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
-from tiegym.data.tasks.task import Task
 from tiegym.transformer.block import Shape
 
 
@@ -56,14 +53,6 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[torch.dtype, torch.d
     }[name]
 
 
-def resolved_config(config: TieConfig, device: torch.device, task: Task) -> dict[str, Any]:
-    """The configuration, what "auto" stands for here, and hashes of the data and the tokenizer."""
-    dtypes = "{}, {}".format(*resolve_dtype(config.dtype, device))
-    found: dict[str, Any] = {"device": device.type, "dtype": dtypes, "corpus_sha256": task.sha256}
-    found["tokenizer_sha256"] = None if task.tokenizer is None else task.tokenizer.sha256
-    return dataclasses.asdict(config) | found
-
-
 def resolve_loss_chunk(chunk: int | None, vocab_size: int, device: torch.device) -> int:
     """Tokens whose logits exist at a time; 0 is all of them.
 
@@ -82,7 +71,8 @@ def resolve_loss_chunk(chunk: int | None, vocab_size: int, device: torch.device)
 def transformer_shape(config: TieConfig, corpus: Corpus) -> Shape:
     """The sizes of the transformer that a configuration and a corpus's vocabulary ask for."""
     sizes = (config.n_layer, config.n_head, config.n_embd, config.block_size)
-    return Shape(corpus.vocab_size, *sizes, config.private)
+    kept = (config.private, config.quantize, config.factorize)
+    return Shape(corpus.vocab_size, *sizes, *kept)
 
 
 def check_corpus(config: TieConfig, corpus: Corpus) -> None:

@@ -6,9 +6,11 @@ There are two kinds: `tiegym.training.gpt_workload` for our own transformer and
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from tiegym.data.tasks.task import Task, TaskData
 from tiegym.data.token_data import TokenData
 from tiegym.ties import Ties
 from tiegym.training.resolve import resolve_device, resolve_dtype
+from tiegym.transformer.tensor_file import tensors_sha256
 from tiegym.transformer.tied_model import TiedModel
 
 Inputs: TypeAlias = Tensor | dict[str, Tensor]
@@ -35,7 +38,7 @@ class Workload(ABC):
         task: What is learnt, and the facts of its data.
         data: Its rows, on the device.
         device: Where all of it is.
-        kinds: Of each layer, where only layers of one kind may share weights; else None.
+        kinds: Of each unit, where only units of one kind may share weights; else None.
         all_used: Whether every weight gets a gradient: a model of another library may have some
             that its task doesn't need, which then have no moments.
         rows_as_tokens: Tokens of a row, as `info["tokens"]` counts them; an image is one.
@@ -59,6 +62,17 @@ class Workload(ABC):
         self.device = resolve_device(config.device)
         self.dtype, self.compute_dtype = resolve_dtype(config.dtype, self.device)
         self.rows_as_tokens = task.block_size or 1
+
+    @cached_property
+    def weights_sha256(self) -> str | None:
+        """Of the weights that an episode begins with, as they were read; None if none were."""
+        given = self.given_weights
+        return None if given is None else tensors_sha256(given)
+
+    @property
+    @abstractmethod
+    def given_weights(self) -> Mapping[str, Tensor] | None:
+        """The weights that an episode begins with, by name; None if all of them are drawn."""
 
     @abstractmethod
     def make(self, ties: Ties, dropout: torch.Generator) -> TiedModel:
@@ -124,6 +138,19 @@ class Workload(ABC):
     @abstractmethod
     def expected_state_bytes(self, n_independent: int, n_mlp: int | None = None) -> int:
         """Bytes of model state that so many independent layers will take, without building any."""
+
+
+def resolved_config(workload: Workload) -> dict[str, Any]:
+    """The configuration, what "auto" stands for here, and hashes of all that it names."""
+    task = workload.task
+    found = {
+        "device": workload.device.type,
+        "dtype": f"{workload.dtype}, {workload.compute_dtype}",
+        "corpus_sha256": task.sha256,
+        "tokenizer_sha256": None if task.tokenizer is None else task.tokenizer.sha256,
+        "weights_sha256": workload.weights_sha256,
+    }
+    return dataclasses.asdict(workload.config) | found
 
 
 def rows(batch: Batch, start: int, stop: int) -> Batch:

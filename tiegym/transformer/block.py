@@ -8,6 +8,7 @@ Which weights a layer uses is decided elsewhere, by the tie vector of
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,8 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tiegym import compression as compressions
+from tiegym.compression import NO_COMPRESSION, Compression
 from tiegym.private import Private, parse
+from tiegym.transformer import compressed
 from tiegym.transformer.low_rank import LowRank, linear
+from tiegym.transformer.noise import Noise, attention_with_noise, drop
+from tiegym.transformer.tensor_train import draw_core
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Shape:
         n_embd: Width C of the residual stream.
         block_size: Context length T in tokens.
         private: What every layer keeps to itself, as in `TieConfig.private`.
+        quantize: How its shared matrices are rounded, as in `TieConfig.quantize`.
+        factorize: What stands for them, as in `TieConfig.factorize`.
     """
 
     vocab_size: int
@@ -38,6 +46,8 @@ class Shape:
     n_embd: int
     block_size: int
     private: str = "none"
+    quantize: str | None = None
+    factorize: str | None = None
 
     @property
     def private_parts(self) -> Private:
@@ -45,14 +55,24 @@ class Shape:
         return parse(self.private)
 
     @property
+    def compression(self) -> Compression:
+        """What `quantize` and `factorize` say."""
+        return compressions.parse(self.quantize, self.factorize)
+
+    def part_sizes(self, part: str = "block") -> dict[str, tuple[int, ...]]:
+        """The sizes of the weights that are kept of a block, or a part of one, by their names."""
+        dense = block_sizes(self.n_embd, part, norms=not self.private_parts.norms)
+        return compressed.compressed_sizes(dense, self.compression)
+
+    @property
     def block_params(self) -> int:
         """Parameters of one block: 12 C^2 + 13 C, of which private norms take 4 C."""
-        return 12 * self.n_embd**2 + (9 if self.private_parts.norms else 13) * self.n_embd
+        return sum(map(math.prod, self.part_sizes().values()))
 
     @property
     def attention_params(self) -> int:
         """Parameters of a block's attention part, its norm included: 4 C^2 + 6 C."""
-        return 4 * self.n_embd**2 + (4 if self.private_parts.norms else 6) * self.n_embd
+        return sum(map(math.prod, self.part_sizes("attention").values()))
 
     def params(self, n_independent: int, n_mlp: int | None = None) -> int:
         """Trainable parameters with that many independent layers; the head is the embedding.
@@ -122,41 +142,6 @@ PART_WEIGHTS: dict[str, tuple[str, ...]] = {
 """The names of the weights of each part of a layer. Norms belong to the part that they precede."""
 
 
-class Noise(NamedTuple):
-    """What dropout multiplies by in one block: 0, or 1 / (1 - p) with probability 1 - p.
-
-    A number instead of a tensor is p itself: PyTorch's own kernels then draw the noise, from its
-    global generator of the device.
-    """
-
-    attention: Tensor | float  # (B, heads, T, T), in float32 or wider
-    attention_out: Tensor | float  # (B, T, C)
-    mlp_out: Tensor | float  # (B, T, C)
-
-
-def draw_noise(
-    x: Tensor, n_head: int, dropout: float, generator: torch.Generator | None = None
-) -> Noise:
-    """The noise of one block.
-
-    Args:
-        x: The residual stream that it will work on, (B, T, C).
-        n_head: Attention heads.
-        dropout: Probability p.
-        generator: Of the device of `x`; None is PyTorch's global one.
-    """
-    batch, length, _ = x.shape
-    wide = torch.promote_types(x.dtype, torch.float32)
-    scores = torch.empty((batch, n_head, length, length), dtype=wide, device=x.device)
-    return Noise(*(noise_like(t, dropout, generator) for t in (scores, x, x)))
-
-
-def noise_like(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
-    """Noise of the shape of a tensor: what `torch.nn.functional.dropout` multiplies it by."""
-    noise = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    return noise.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
-
-
 def block(
     w: BlockWeights,
     x: Tensor,
@@ -200,25 +185,6 @@ def _add(x: Tensor, branch: Tensor, scale: Tensor | None) -> Tensor:
     return x + branch if scale is None else torch.addcmul(x, branch, scale)
 
 
-def drop(x: Tensor, noise: Tensor | float) -> Tensor:
-    """Dropout by noise that is there, or by a probability; see `Noise`."""
-    return F.dropout(x, noise) if isinstance(noise, float) else x * noise
-
-
-def attention_with_noise(q: Tensor, k: Tensor, v: Tensor, noise: Tensor) -> Tensor:
-    """Causal attention with dropout, (B, heads, T, C / heads) each; noise (B, heads, T, T).
-
-    PyTorch's fused kernels draw from its global generator and take no other. Step by step and bit
-    by bit this is what `torch.nn.functional.scaled_dot_product_attention` computes without them.
-    """
-    dtype, length = q.dtype, q.shape[2]
-    q, k, v = (t.to(noise.dtype) for t in (q, k, v))
-    scale = math.sqrt(1 / math.sqrt(q.shape[3]))  # of each side, which keeps the product small
-    future = torch.full((length, length), -math.inf, dtype=q.dtype, device=q.device).triu(1)
-    scores = (q * scale) @ (k.transpose(2, 3) * scale) + future
-    return ((torch.softmax(scores, 3) * noise) @ v).to(dtype)
-
-
 def block_sizes(n_embd: int, part: str = "block", norms: bool = True) -> dict[str, tuple[int, ...]]:
     """The sizes of the weights of a block, or a part of one, by their names in `BlockWeights`.
 
@@ -237,7 +203,10 @@ def block_sizes(n_embd: int, part: str = "block", norms: bool = True) -> dict[st
 
 
 class Block(nn.Module):
-    """The weights of one independent layer, or of one of its parts, named as in `BlockWeights`."""
+    """The weights of one independent layer, or of one of its parts, named as in `BlockWeights`.
+
+    Compressed ones are named as in `tiegym.transformer.compressed`.
+    """
 
     def __init__(
         self,
@@ -246,18 +215,28 @@ class Block(nn.Module):
         dtype: torch.dtype,
         part: str = "block",
         norms: bool = True,
+        compression: Compression = NO_COMPRESSION,
     ) -> None:
         """Allocates the weights without setting their values; arguments as in `block_sizes`."""
         super().__init__()
-        for name, size in block_sizes(n_embd, part, norms).items():
+        self.compression = compression
+        sizes = compressed.compressed_sizes(block_sizes(n_embd, part, norms), compression)
+        for name, size in sizes.items():
             self.register_parameter(
                 name, nn.Parameter(torch.empty(size, device=device, dtype=dtype))
             )
 
+    def used(self) -> dict[str, Tensor]:
+        """What a forward pass uses, by the names of `BlockWeights`.
+
+        The parameters themselves, or what is made of them where they are compressed.
+        """
+        return compressed.used(dict(self.named_parameters()), self.compression)
+
     @property
     def weights(self) -> BlockWeights:
-        """The parameters of a whole block themselves, not copies."""
-        return BlockWeights(**{**NO_NORMS, **dict(self.named_parameters())})
+        """The same of a whole block."""
+        return BlockWeights(**{**NO_NORMS, **self.used()})
 
     @torch.no_grad()
     def copy_(self, other: Block) -> Block:
@@ -265,6 +244,10 @@ class Block(nn.Module):
         for mine, its in zip(self.parameters(), other.parameters(), strict=True):
             mine.copy_(its)
         return self
+
+    def take_over(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over weights as they are kept, or as they are used, by name; in place."""
+        compressed.take_over(dict(self.named_parameters()), weights, self.compression)
 
     @torch.no_grad()
     def initialize(self, n_layer: int, generator: torch.Generator, uses: int = 1) -> None:
@@ -276,12 +259,15 @@ class Block(nn.Module):
             uses: n divides residual projections by sqrt(n) more; see `TieConfig.residual_scale`.
         """
         for name, p in self.named_parameters():
+            residual = name.startswith(("attention_out_weight", "mlp_out_weight"))
+            std = 0.02 / math.sqrt(2 * n_layer * uses if residual else 1)
             if p.ndim == 1:
                 p.fill_(1.0 if name.startswith("norm") and name.endswith("weight") else 0.0)
-            else:
-                residual = name in ("attention_out_weight", "mlp_out_weight")
-                by = math.sqrt(2 * n_layer * uses if residual else 1)
-                p.normal_(0, 0.02 / by, generator=generator)
+            elif p.ndim == 2:
+                p.normal_(0, std, generator=generator)
+            elif p.ndim == 3:
+                draw_core(p, std, generator)
+        compressed.set_log_steps(dict(self.named_parameters()), self.compression)
 
 
 def cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:

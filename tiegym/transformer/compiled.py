@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from tiegym.transformer.block import BlockWeights, Noise, PrivateWeights, block
+from tiegym.transformer.block import BlockWeights, PrivateWeights, block
+from tiegym.transformer.noise import Noise
 
 BlockFunction: TypeAlias = Callable[
     [BlockWeights, Tensor, int, Noise | None, PrivateWeights], Tensor

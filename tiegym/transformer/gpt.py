@@ -23,10 +23,9 @@ from tiegym.transformer.block import (
     BlockWeights,
     PrivateWeights,
     Shape,
-    drop,
-    noise_like,
 )
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
+from tiegym.transformer.noise import drop, noise_like
 from tiegym.transformer.private import PrivatePart
 from tiegym.transformer.run_block import Dropout, run_block, run_checkpointed
 from tiegym.transformer.sizes import parameter_sizes, part_name
@@ -106,11 +105,18 @@ class TiedTransformer(TiedModel):
         )
 
     def shared_weights(self, layer: int) -> BlockWeights:
-        """The weights that a layer shares, or could: the parameters of its root or roots."""
+        """The weights that a layer shares, or could: the parameters of its root or roots.
+
+        Where they are compressed, what a forward pass makes of them.
+        """
         weights = dict(NO_NORMS)
         for root in self._roots[layer :: self.shape.n_layer]:
-            weights |= dict(self.independent(root).named_parameters())
+            weights |= self.used_weights(root)
         return BlockWeights(**weights)
+
+    def used_weights(self, unit: int) -> dict[str, Tensor]:
+        """See `TiedModel`."""
+        return self.independent(unit).used()
 
     def private_part(self, layer: int) -> PrivatePart | None:
         """What a position keeps to itself, if anything is private."""
@@ -129,8 +135,8 @@ class TiedTransformer(TiedModel):
         """An uninitialised block, or part of one, of this transformer's size, device and dtype."""
         like = self.token_embedding
         part = part_name(unit, len(self._ties), self.shape.n_layer)
-        norms = not self.shape.private_parts.norms
-        return Block(self.shape.n_embd, like.device, like.dtype, part, norms)
+        norms, compression = not self.shape.private_parts.norms, self.shape.compression
+        return Block(self.shape.n_embd, like.device, like.dtype, part, norms, compression)
 
     def independent(self, unit: int) -> Block:
         """The weights of an independent layer, or unit.
@@ -222,7 +228,7 @@ class TiedTransformer(TiedModel):
             for unit in range(layer, len(self._roots), n_layer):
                 root = self._roots[unit]
                 if root not in own:
-                    own[root] = dict(self.independent(root).named_parameters())
+                    own[root] = self.used_weights(root)
                     if not self._checkpoints:  # cast once, however many layers use them
                         own[root] = {name: p.to(dtype) for name, p in own[root].items()}
                 if not (learns and self._learns(unit)):

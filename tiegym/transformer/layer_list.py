@@ -16,7 +16,8 @@ class LayerList:
     Attributes:
         path: Of the `nn.ModuleList` in the model.
         modules: The layers.
-        shared: Names of the parameters that all layers have: what a tie shares.
+        parts: Names of the parameters that all layers have: what a tie shares. Those of the layer,
+            or of its attention and of its MLP; see `tiegym.transformer.layer_parts`.
         private: For each layer, what stays its own whatever its ties: what not all layers have,
             such as the relative position bias of T5's first one, and norms where these are private.
         kinds: For each layer, its entry in `config.layer_types`, such as "sliding_attention"; only
@@ -25,7 +26,7 @@ class LayerList:
 
     path: str
     modules: list[nn.Module]
-    shared: tuple[str, ...]
+    parts: tuple[tuple[str, ...], ...]
     private: tuple[tuple[str, ...], ...]
     kinds: tuple[str, ...]
 
@@ -34,10 +35,21 @@ class LayerList:
         """How many."""
         return len(self.modules)
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of the parameters that all layers have, part by part."""
+        return tuple(name for part in self.parts for name in part)
+
     @cached_property
     def shared_names(self) -> list[tuple[str, ...]]:
-        """For each layer, the names in the model of the parameters that all layers have."""
-        return [tuple(f"{self.path}.{i}.{n}" for n in self.shared) for i in range(self.n_layer)]
+        """For each layer, or unit, the names in the model of what its ties share."""
+        layers = range(self.n_layer)
+        return [tuple(f"{self.path}.{i}.{n}" for n in part) for part in self.parts for i in layers]
+
+    @property
+    def unit_kinds(self) -> tuple[str, ...]:
+        """The kinds of all units: an MLP works alike whatever attention is before it."""
+        return self.kinds + ("",) * self.n_layer * (len(self.parts) - 1)
 
 
 def find_layers(model: nn.Module, private_norms: bool = False) -> LayerList:
@@ -77,7 +89,7 @@ def find_layers(model: nn.Module, private_norms: bool = False) -> LayerList:
         tuple(name for name, _ in layer.named_parameters() if name not in shared)
         for layer in layers
     )
-    return LayerList(path, layers, shared, private, _kinds(model, path, len(layers)))
+    return LayerList(path, layers, (shared,), private, _kinds(model, path, len(layers)))
 
 
 def _shared(layers: list[nn.Module]) -> tuple[str, ...]:
@@ -92,12 +104,17 @@ def _shared(layers: list[nn.Module]) -> tuple[str, ...]:
     return tuple(names) if 2 * common > largest else ()
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm: one of a class called so."""
+    return "Norm" in type(module).__name__
+
+
 def _norms(layer: nn.Module) -> set[str]:
-    """The names of the parameters of a layer's norms: of modules of a class called so."""
+    """The names of the parameters of a layer's norms."""
     return {
         f"{path}.{name}"
         for path, module in layer.named_modules()
-        if "Norm" in type(module).__name__
+        if is_norm(module)
         for name, _ in module.named_parameters(recurse=False)
     }
 

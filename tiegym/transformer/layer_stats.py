@@ -31,7 +31,7 @@ def sample_weights(model: TiedModel) -> Tensor:
 
     Of two parts: (2L, n), the attention's and then the MLPs', the shorter ones filled with zeros.
     """
-    samples = {root: _sample(model.independent(root)) for root in set(model.roots)}
+    samples = {root: _sample(model.used_weights(root)) for root in set(model.roots)}
     if model.n_parts > 1:
         longest = max(len(sample) for sample in samples.values())
         samples = {root: _filled(sample, longest) for root, sample in samples.items()}
@@ -101,8 +101,8 @@ def layer_similarity(model: TiedModel) -> npt.NDArray[np.float32]:
     return similarity if model.n_parts > 1 else similarity[0]
 
 
-def _sample(weights: Weights) -> Tensor:
-    return torch.cat([sampled(p) for p in weights.parameters() if p.ndim >= 2]).float()
+def _sample(weights: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([sampled(p) for p in weights.values() if p.ndim >= 2]).float()
 
 
 def sampled(matrix: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tiegym import ties as tie_vectors
 from tiegym.config_checks import MOST, MOST_LAYERS
+from tiegym.data.tasks.images import Standardisation
 from tiegym.library_models import SIZES, config_class, known_entries, library
 from tiegym.transformer.layer_list import find_layers
 from tiegym.transformer.library_model import AUTO, auto_class
@@ -103,10 +104,11 @@ def check_library_values(values: dict[str, Any], tensors: dict[str, Tensor]) -> 
     ties = values["ties"]
     if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
         raise ValueError(f"ties={ties!r:.80} is no list of integers")
-    tie_vectors.validate(ties, len(ties))
+    tie_vectors.validate(ties, len(ties))  # whose are those of parts, too: see below
     if values["tie_grad"] not in ("owner", "sum"):
         raise ValueError(f"tie_grad={values['tie_grad']!r:.80} is neither owner nor sum")
     _check_model(values["library"], n_layer=len(ties), n_tensors=len(tensors))
+    standardisation_of(values)
     model = _without_content(values, torch.float32)
     expected = {name: tuple(tensor.shape) for name, tensor in library_tensors(model).items()}
     have = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -119,6 +121,28 @@ def check_library_values(values: dict[str, Any], tensors: dict[str, Tensor]) -> 
     dtypes = {tensors[name].dtype for name, _ in model.named_parameters()}
     if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
         raise ValueError(f"its weights are of the types {sorted(map(str, dtypes))}, not of one")
+
+
+def standardisation_of(values: dict[str, Any]) -> Standardisation | None:
+    """How a file's images were standardised; None if it has none.
+
+    Raises:
+        ValueError: If what it says can't be.
+    """
+    images = values.get("images")
+    if images is None:
+        return None
+    if not isinstance(images, dict) or images.keys() != {"mean", "deviation"}:
+        raise ValueError("its images have other entries than mean and deviation")
+    for name, entries in images.items():
+        most = 255 if name == "mean" else 128  # the deviation of pixels half of which are 255
+        least = 0 if name == "mean" else 1e-6
+        good = isinstance(entries, list) and len(entries) in (1, 3)
+        if not good or any(type(x) is not float or not least <= x <= most for x in entries):
+            raise ValueError(f"the {name} of its images, {entries!r:.80}, can't be")
+    if len(images["mean"]) != len(images["deviation"]):
+        raise ValueError("its images have a mean and a deviation of other channels")
+    return Standardisation(tuple(images["mean"]), tuple(images["deviation"]))
 
 
 def _check_model(described: Any, n_layer: int, n_tensors: int) -> None:
@@ -181,7 +205,7 @@ def _without_content(values: dict[str, Any], dtype: torch.dtype) -> TiedPretrain
     except Exception as error:  # of many types: configurations and models check themselves
         raise ValueError(f"no model {name!r} can be made of its config: {error}") from error
     ties, n_layer = np.array(values["ties"]), find_layers(made).n_layer
-    if n_layer != len(ties):
+    if len(ties) not in (n_layer, 2 * n_layer):
         raise ValueError(f"it has {len(ties)} ties for {n_layer} layers")
     return TiedPretrainedModel(made, ties, tie_grad=values["tie_grad"])
 

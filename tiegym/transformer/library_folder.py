@@ -16,22 +16,26 @@ from torch import Tensor
 
 from tiegym.atomic_write import new_folder
 from tiegym.data.tasks.framed_tokenizer import framed_tokenizer
+from tiegym.data.tasks.images import Standardisation
 from tiegym.data.tokenization import Tokenizer
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.gpt2_export import export_gpt2
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.library_config import first_position
 from tiegym.transformer.library_file import head_of
-from tiegym.transformer.library_model import no_progress_bars
+from tiegym.transformer.library_weights import no_progress_bars
 from tiegym.transformer.pretrained import TiedPretrainedModel
 
 
 def export_folder(
-    model: TiedTransformer | TiedPretrainedModel, tokenizer: Tokenizer | None, folder: str | Path
+    model: TiedTransformer | TiedPretrainedModel,
+    tokenizer: Tokenizer | None,
+    folder: str | Path,
+    images: Standardisation | None = None,
 ) -> None:
     """Writes a model of either kind; see `export_gpt2` and `export_library_model`."""
     if isinstance(model, TiedPretrainedModel):
-        export_library_model(model, tokenizer, folder)
+        export_library_model(model, tokenizer, folder, images)
     else:
         assert tokenizer is not None  # ours reads nothing but text
         export_gpt2(model, tokenizer, folder)
@@ -39,14 +43,18 @@ def export_folder(
 
 @isolated
 def export_library_model(
-    model: TiedPretrainedModel, tokenizer: Tokenizer | None, folder: str | Path
+    model: TiedPretrainedModel,
+    tokenizer: Tokenizer | None,
+    folder: str | Path,
+    images: Standardisation | None = None,
 ) -> None:
-    """Writes what `save_pretrained` of the library does, and the tokenizer.
+    """Writes what `save_pretrained` of the library does, and the tokenizer or image processor.
 
     Args:
         model: The trained model.
         tokenizer: Its tokenizer; None for images.
         folder: Where to; made if it isn't there. It appears whole or not at all.
+        images: How its images were standardised; None for texts.
 
     Raises:
         FileExistsError: If the folder holds something.
@@ -60,13 +68,16 @@ def export_library_model(
         _write_json(path, json.loads(path.read_text()) | {"ties": model.ties.tolist()})
         if tokenizer is not None:
             _write_tokenizer(model, tokenizer, temporary, framed=head != "causal-lm")
+        if images is not None:
+            values = _image_processor(model, images)
+            _write_json(temporary / "preprocessor_config.json", values)
 
 
 def untied(model: TiedPretrainedModel) -> dict[str, Tensor]:
     """The state dict of the library's model, with a copy for each tied layer of what it uses."""
     tensors: dict[str, Tensor] = {n: t.detach() for n, t in model.library.state_dict().items()}
-    for layer, names in enumerate(model.layers.shared_names):
-        if model.roots[layer] != layer:
+    for unit, names in enumerate(model.layers.shared_names):
+        if model.roots[unit] != unit:
             tensors |= {name: tensors[name].clone() for name in names}
     return tensors
 
@@ -88,6 +99,26 @@ def _write_tokenizer(
         values |= {f"{role}_token": name for role, name in names.items()}
     inner.save(str(folder / "tokenizer.json"))
     _write_json(folder / "tokenizer_config.json", values)
+
+
+def _image_processor(model: TiedPretrainedModel, images: Standardisation) -> dict[str, Any]:
+    """The entries of an image processor that gives pictures the values on which a model trained.
+
+    The library first divides pixels by 255. Pictures of another size it resizes.
+    """
+    side = model.library.config.image_size
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_convert_rgb": len(images.mean) == 3,
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in images.mean],
+        "image_std": [value / 255 for value in images.deviation],
+    }
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

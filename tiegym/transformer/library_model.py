@@ -1,24 +1,29 @@
-"""Making models of `transformers`: their plan, without weights, and the models themselves."""
+"""Making models of `transformers`: their plan, without weights, and the models themselves.
+
+Weights of pretrained ones are read in `tiegym.transformer.library_weights`.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from tiegym.config import Merge, TieConfig
-from tiegym.data import hub
+from tiegym import parts
+from tiegym.config import TieConfig
 from tiegym.data.tasks.task import Task
-from tiegym.library_models import checked_file, library, pretrained_config
+from tiegym.library_models import (
+    library,
+)
 from tiegym.ties import Ties
 from tiegym.transformer.layer_list import LayerList, find_layers
+from tiegym.transformer.layer_parts import apart
 from tiegym.transformer.library_config import first_position, make_config
 from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.streams import lent
@@ -56,25 +61,35 @@ class Plan:
 
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
         """The sizes of all weights that exist with these ties, by their names."""
+        roots = parts.roots(ties, self.layers.n_layer)
         tied = {
             f"library.{name}"
-            for layer, names in enumerate(self.layers.shared_names)
-            if ties[layer] != layer
+            for unit, names in enumerate(self.layers.shared_names)
+            if roots[unit] != unit
             for name in names
         }
         return {name: size for name, size in self.sizes.items() if name not in tied}
 
-    def trainable(self, n_independent: int) -> tuple[int, int]:
-        """Numbers, and the tensors that hold them, that train with so many independent layers."""
+    def trainable(self, n_independent: int, n_mlp: int | None = None) -> tuple[int, int]:
+        """Numbers, and the tensors that hold them, that train with so many independent layers.
+
+        Args:
+            n_independent: Layers, or attention parts of layers.
+            n_mlp: MLP parts, if they share weights apart.
+        """
         inside = {f"library.{name}" for names in self.layers.shared_names for name in names}
-        one = {f"library.{name}" for name in self.layers.shared_names[0]} - self.constant
-        outside = self.sizes.keys() - inside - self.constant
+        found = self._count(self.sizes.keys() - inside)
+        counts = (n_independent, n_mlp or 0)[: len(self.layers.parts)]
+        for part, n in enumerate(counts):
+            first = self.layers.shared_names[part * self.layers.n_layer]
+            found += n * self._count({f"library.{name}" for name in first})
+        numbers, tensors = found.tolist()
+        return numbers, tensors
 
-        def count(names: set[str]) -> int:
-            return sum(int(np.prod(self.sizes[name])) for name in names)
-
-        numbers = count(outside) + n_independent * count(one)
-        return numbers, len(outside) + n_independent * len(one)
+    def _count(self, names: Set[str]) -> npt.NDArray[np.int64]:
+        """Numbers that train of parameters of these names, and tensors."""
+        sizes = [math.prod(self.sizes[name]) for name in names - self.constant]
+        return np.array([sum(sizes), len(sizes)], dtype=np.int64)
 
 
 def make_plan(config: TieConfig, task: Task) -> Plan:
@@ -82,7 +97,8 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
 
     Raises:
         ValueError: If the library can't make it, it has no list of equal layers or one of another
-            length than n_layer, or its positions are fewer than block_size.
+            length than n_layer, its positions are fewer than block_size, or its attention and MLP
+            can't be told apart where they are to be tied apart.
     """
     made = make_config(config, task)
     positions: int | None = getattr(made, "max_position_embeddings", None)
@@ -103,6 +119,8 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
             f"{positions - skipped} positions: lower it"
         )
     layers = find_layers(empty, config.private == "norms")
+    if config.n_parts > 1:
+        layers = apart(layers)
     if layers.n_layer != config.n_layer:
         raise ValueError(
             f"n_layer={config.n_layer}, but the list of layers of model={config.model!r}, "
@@ -142,7 +160,7 @@ def make_model(
 
     Args:
         plan: Of the model.
-        ties: Shape (L,).
+        ties: Shape (P L,).
         device: Where it lives.
         dtype: Of its weights.
         **arguments: Further ones of `TiedPretrainedModel`.
@@ -156,120 +174,3 @@ def make_model(
         )
     model.tie_weights()
     return TiedPretrainedModel(model, ties, **arguments).to(device)
-
-
-def read_pretrained(config: TieConfig, plan: Plan) -> dict[str, Tensor]:
-    """The weights of a pretrained model, of all layers, float32 on the CPU.
-
-    Args:
-        config: With a model hf:ID_OR_FOLDER.
-        plan: Made of it.
-
-    Returns:
-        By their names in a `TiedPretrainedModel`; output layers that it lacks are missing.
-
-    Raises:
-        FileNotFoundError: If a folder has no safetensors file.
-        OSError: If it can't be had.
-        ValueError: If the weights don't fit the configuration.
-    """
-    place = config.model.removeprefix("hf:")
-    folder = Path(place)
-    arguments: dict[str, Any] = {}
-    if folder.is_dir():
-        _check_files(folder)
-    else:
-        arguments["local_files_only"] = not hub.is_reachable()
-    theirs = pretrained_config(config.model)
-    for name in ("id2label", "label2id"):
-        if hasattr(plan.config, name):
-            setattr(theirs, name, getattr(plan.config, name))
-    try:
-        with lent(torch.Generator()), no_progress_bars():
-            model, info = auto_class(plan.head).from_pretrained(
-                place,
-                config=theirs,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **arguments,
-            )
-    except OSError as error:
-        raise OSError(f"the weights of model={config.model!r} can't be read: {error}") from error
-    except Exception as error:  # of many types, safetensors' own among them
-        raise ValueError(f"the weights of model={config.model!r} don't fit: {error}") from error
-    missing = set(info["missing_keys"])
-    inside = {name for names in plan.layers.shared_names for name in names}
-    if lost := sorted(missing & inside):
-        raise ValueError(
-            f"the weights of model={config.model!r} lack {len(lost)} of its layers' parameters, "
-            f"such as {lost[0]}: it isn't the model that its config.json describes"
-        )
-    weights = model.state_dict()
-    found = {f"library.{n}": weights[n] for n, _ in model.named_parameters() if n not in missing}
-    for name, weight in found.items():
-        size, rows = plan.sizes.get(name), theirs.get_text_config().vocab_size
-        grown = size is not None and (rows, *size[1:]) == weight.shape and size[0] > rows
-        if size != weight.shape and not grown:
-            raise ValueError(
-                f"the weights of model={config.model!r} don't fit: {name} is of size "
-                f"{tuple(weight.shape)}, but the configuration asks for {size}"
-            )
-    return found
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """A context in which the library draws none: whoever runs this draws their own."""
-    from transformers.utils import logging
-
-    drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if drawn:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _check_files(folder: Path) -> None:
-    """Checks that a folder has weights that can be read without running anything."""
-    if (folder / "adapter_config.json").exists():
-        raise ValueError(f"model='hf:{folder}' is an adapter: give the model with it merged in")
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        raise FileNotFoundError(
-            f"model='hf:{folder}' has no weights: there is no *.safetensors file in it"
-            + (", and pickled ones (*.bin) are never read: save it anew" if pickled else "")
-        )
-    for path in (*found, *folder.glob("*.safetensors.index.json")):
-        checked_file(folder, path.name)
-
-
-@torch.no_grad()
-def take_over(model: TiedPretrainedModel, source: Mapping[str, Tensor], merge: Merge) -> None:
-    """Gives a model pretrained weights, as far as there are some.
-
-    Args:
-        model: Initialised.
-        source: What `read_pretrained` returned.
-        merge: What a root gets that several layers use: "first" its own weights, those of the first
-            of them; "mean" the mean over all of them.
-    """
-    names, roots = model.layers.shared_names, model.roots
-    inside = {f"library.{name}": i for i, each in enumerate(names) for name in each}
-    for name, p in model.named_parameters():
-        if name not in source:
-            continue
-        if merge == "mean" and name in inside:
-            root = inside[name]
-            place = names[root].index(name.removeprefix("library."))
-            users = [i for i, r in enumerate(roots) if r == root]
-            each = [source[f"library.{names[i][place]}"] for i in users]
-            p.copy_(torch.stack(each).mean(0))
-        elif p.shape == source[name].shape:
-            p.copy_(source[name])
-        else:  # rows for tokens that the pretrained model doesn't have stay as they begin
-            p[: len(source[name])].copy_(source[name])

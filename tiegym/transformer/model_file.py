@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tiegym import compression as compressions
 from tiegym import parts
 from tiegym import private as private_parts
 from tiegym.config_checks import MOST, MOST_LAYERS
+from tiegym.data.tasks.images import Standardisation
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
@@ -27,9 +29,10 @@ from tiegym.transformer.library_file import (
     library_tensors,
     library_values,
     load_library_model,
+    standardisation_of,
 )
 from tiegym.transformer.pretrained import TiedPretrainedModel
-from tiegym.transformer.sizes import parameter_sizes
+from tiegym.transformer.small_form import full_form, small_form, stored_sizes
 from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -38,7 +41,10 @@ if TYPE_CHECKING:
 
 @isolated
 def export_model(
-    path: str | Path, model: TiedTransformer | TiedPretrainedModel, tokenizer: Tokenizer | None
+    path: str | Path,
+    model: TiedTransformer | TiedPretrainedModel,
+    tokenizer: Tokenizer | None,
+    images: Standardisation | None = None,
 ) -> None:
     """Writes a model for use without the environment: each weight once, ties, sizes, tokenizer.
 
@@ -46,18 +52,23 @@ def export_model(
         path: Of the file.
         model: One of the two kinds.
         tokenizer: What its tokens mean; None for images.
+        images: How these were standardised; None for texts.
 
     Raises:
         ValueError: If it is of the library `transformers`, and of no class that a task trains.
     """
     told = None if tokenizer is None else tokenizer.to_json()
+    tensors = exported_tensors(model)
     if isinstance(model, TiedPretrainedModel):
         values = library_values(model) | {"tokenizer": told}
-        write_tensors(path, "model", library_tensors(model), values)
+        if images is not None:
+            values["images"] = {"mean": images.mean, "deviation": images.deviation}
+        write_tensors(path, "model", tensors, values)
         return
     shape = dataclasses.asdict(model.shape)
-    if model.shape.private == "none":  # then the file is one that any version reads
-        del shape["private"]
+    for name, default in _LATER.items():  # without them the file is one that any version reads
+        if shape[name] == default:
+            del shape[name]
     values = {
         "shape": shape,
         "ties": model.ties.tolist(),
@@ -66,15 +77,20 @@ def export_model(
         "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
         "tokenizer": told,
     }
-    tensors = {name: p.detach() for name, p in model.named_parameters()}
     write_tensors(path, "model", tensors, values)
+
+
+@isolated
+def exported_tensors(model: TiedTransformer | TiedPretrainedModel) -> dict[str, Tensor]:
+    """The tensors of an exported model by name: each weight once, in its smallest exact form."""
+    return small_form(model) if isinstance(model, TiedTransformer) else library_tensors(model)
 
 
 @isolated
 def load_model(
     path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> TiedTransformer | TiedPretrainedModel:
-    """Loads an exported model, in evaluation mode.
+    """Loads an exported model, in evaluation mode; of quantised weights, the rounded ones.
 
     Our own gives logits (B, T, V) for tokens (B, T): `model(tokens)`. One of the library
     `transformers` takes and gives what the library's does: `model(input_ids=tokens).logits`.
@@ -95,16 +111,20 @@ def load_model(
     compute_dtype = dtype or _COMPUTE_DTYPES[values["compute_dtype"]]
     if "library" in values:
         return load_library_model(values, tensors, device, compute_dtype)
+    shape, ties = _read_shape(values["shape"]), np.array(values["ties"])
     model = TiedTransformer(
-        _read_shape(values["shape"]),
-        np.array(values["ties"]),
+        shape,
+        ties,
         tie_grad=values["tie_grad"],
         dropout=values["dropout"],
         device=device,
         dtype=tensors["token_embedding"].dtype,
         compute_dtype=compute_dtype,
     )
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(full_form(tensors, shape, ties))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
     return model.eval()
 
 
@@ -123,6 +143,12 @@ def load_gpt(path: str | Path) -> TiedTransformer:
         )
     return model
 
+
+_LATER: dict[str, Any] = {"private": "none", "quantize": None, "factorize": None}
+"""Entries of a shape that older versions didn't have, with what they stand for if not there."""
+
+_QUANTIZED_DTYPES = (torch.float32, torch.float64)
+"""Types in which an integer times a step, divided by that step, rounds to the integer again."""
 
 _COMPUTE_DTYPES = {
     "float32": torch.float32,
@@ -158,39 +184,46 @@ def _check_gpt(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
         raise ValueError(f"ties={ties!r} is no list of integers")
     n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
-    sizes = parameter_sizes(shape, parts.validate(ties, shape.n_layer, n_parts))
+    vector = parts.validate(ties, shape.n_layer, n_parts)
+    if (owners := parts.n_independent(vector, shape.n_layer)) > len(tensors):
+        raise ValueError(f"{len(tensors)} tensor(s) are no weights of {owners} layers")
+    dtype = tensors["token_embedding"].dtype
+    expected = stored_sizes(shape, vector, dtype)
     if values["tie_grad"] not in ("owner", "sum"):
         raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
     if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:
         raise ValueError(f"dropout={values['dropout']!r} is no number in [0, 1)")
     if not isinstance(values["tokenizer"], str):
         raise ValueError("its tokenizer is no text")
-    have = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wrong := [n for n in sizes.keys() | have.keys() if sizes.get(n) != have.get(n)]:
+    allowed = _QUANTIZED_DTYPES if shape.compression.bits else tuple(_COMPUTE_DTYPES.values())
+    if dtype not in allowed:
+        raise ValueError(f"its weights are of type {dtype}, and not of one of {allowed}")
+    have = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    if wrong := [n for n in expected.keys() | have.keys() if expected.get(n) != have.get(n)]:
         name = min(wrong)
         raise ValueError(
-            f"{len(wrong)} tensor(s) don't fit its sizes and ties: {name} is "
-            f"{have.get(name)}, but should be {sizes.get(name)}"
+            f"{len(wrong)} tensor(s) don't fit its sizes, ties and types: {name} is "
+            f"{have.get(name)}, but should be {expected.get(name)}"
         )
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    if len(dtypes) > 1 or not dtypes <= set(_COMPUTE_DTYPES.values()):
-        raise ValueError(f"its weights are of the types {sorted(map(str, dtypes))}, not of one")
 
 
 def _read_shape(values: Any) -> Shape:
     names = [field.name for field in dataclasses.fields(Shape)]
-    if not isinstance(values, dict) or sorted({"private": "", **values}) != sorted(names):
+    if not isinstance(values, dict) or sorted({**_LATER, **values}) != sorted(names):
         raise ValueError(f"its shape has other entries than {', '.join(names)}")
-    values = {"private": "none"} | values
-    private = values.pop("private")
+    values = {**_LATER, **values}
+    private, quantize, factorize = (values.pop(name) for name in _LATER)
     for name, value in values.items():
         most = MOST_LAYERS if name == "n_layer" else MOST
         if type(value) is not int or not 1 <= value <= most:
             raise ValueError(f"{name}={value!r} is no integer from 1 to {most}")
     if not isinstance(private, str) or str(private_parts.parse(private)) != private:
         raise ValueError(f"private={private!r} can't be")
-    shape = Shape(**values, private=private)
+    if not isinstance(quantize, str | None) or not isinstance(factorize, str | None):
+        raise ValueError(f"quantize={quantize!r:.80} or factorize={factorize!r:.80} can't be")
+    shape = Shape(**values, private=private, quantize=quantize, factorize=factorize)
     private_parts.check(shape.private_parts, shape.n_embd)
+    compressions.check(shape.compression, shape.n_embd)
     if shape.n_embd % shape.n_head:
         raise ValueError(f"n_embd={shape.n_embd} is not divisible by n_head={shape.n_head}")
     return shape
@@ -223,6 +256,18 @@ def read_tokenizer(path: str | Path) -> Tokenizer | None:
             f"{have}"
         )
     return tokenizer
+
+
+@isolated
+def read_standardisation(path: str | Path) -> Standardisation | None:
+    """How the images were standardised that an exported model saw; None if it saw none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or not an exported model.
+    """
+    _, values = read_tensors(path, "model", partial(_check_model, path))
+    return standardisation_of(values)
 
 
 MODEL_FILE = "model.safetensors"

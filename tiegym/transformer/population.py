@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tiegym.transformer.block import attention_with_noise, noise_like
 from tiegym.transformer.chunked_loss import chunked_cross_entropy
+from tiegym.transformer.noise import attention_with_noise, noise_like
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def first_order_changes(model: TiedModel, gradients: PositionGradients, cursor: 
     """
     result = torch.zeros(len(model.roots), device=model.device)
     part, layer = divmod(cursor, model.n_layer)
-    mine = dict(model.independent(model.roots[cursor]).named_parameters())
+    mine = model.used_weights(model.roots[cursor])
     targets = range(part * model.n_layer, part * model.n_layer + layer)
     by_root: dict[int, Tensor] = {model.roots[cursor]: result.new_zeros(())}
     if not gradients.whole:  # neither the unit nor one that follows it ran: see `depths`
@@ -162,7 +162,7 @@ def first_order_changes(model: TiedModel, gradients: PositionGradients, cursor: 
     for target in targets:
         root = model.roots[target]
         if root not in by_root:
-            its = dict(model.independent(root).named_parameters())
+            its = model.used_weights(root)
             by_root[root] = torch.stack(
                 [
                     (gradient.float() * (its[name].float() - mine[name].float())).sum()

@@ -16,23 +16,29 @@ import inspect
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tiegym import parts
 from tiegym.ties import Ties
 from tiegym.transformer.layer_list import find_layers
+from tiegym.transformer.layer_parts import apart
 from tiegym.transformer.streams import begin_stream, lent
 from tiegym.transformer.tied_model import TiedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Replacements: TypeAlias = dict[int, Sequence[Tensor]]
+"""By unit, what its module holds for a while instead of the parameters that it shares."""
+
 
 class LayerWeights:
-    """The weights of one independent layer, by their names in it."""
+    """The weights of one independent layer, or of one of its parts, by their names in it."""
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         """Holds these parameters themselves, not copies."""
@@ -75,7 +81,8 @@ class TiedPretrainedModel(TiedModel):
 
     Args:
         library: The library's model. It is taken over: the weights of tied layers go.
-        ties: The tie vector, shape (L,).
+        ties: The tie vector, shape (L,); or those of attention and MLP, (2L,), which are then what
+            is called a unit here. See `tiegym.parts`.
         tie_grad: As in `TiedModel`.
         compute_dtype: bfloat16 computes under `torch.autocast`, as is usual for such models; None
             is the dtype of the weights.
@@ -84,7 +91,8 @@ class TiedPretrainedModel(TiedModel):
         private_norms: Whether each layer keeps the weights of its norms to itself.
 
     Raises:
-        ValueError: If the model has no list of equal layers, or layers of two kinds are tied.
+        ValueError: If the model has no list of equal layers, their parts can't be told apart, or
+            layers of two kinds are tied.
     """
 
     def __init__(
@@ -98,6 +106,8 @@ class TiedPretrainedModel(TiedModel):
     ) -> None:
         """Lets all layers that a tie vector ties use the weights of their roots."""
         layers = find_layers(library, private_norms)
+        if len(ties) == 2 * layers.n_layer:
+            layers = apart(layers)
         super().__init__(layers.n_layer, ties, tie_grad)
         self.library = library
         self.layers = layers
@@ -105,9 +115,13 @@ class TiedPretrainedModel(TiedModel):
         self.compute_dtype = compute_dtype
         self.checkpoint_activations = checkpoint_activations
         self._may_cache = "use_cache" in inspect.signature(library.forward).parameters
-        self._places = [[_place(m, name) for name in layers.shared] for m in layers.modules]
+        self._places = [
+            [_place(module, name) for name in part]
+            for part in layers.parts
+            for module in layers.modules
+        ]
         self._own = {
-            unit: LayerWeights({n: layers.modules[unit].get_parameter(n) for n in layers.shared})
+            unit: LayerWeights({name: holder[key] for name, (holder, key) in self._named(unit)})
             for unit in sorted(set(self._roots))
         }
         self._forwards = [module.forward for module in layers.modules]
@@ -115,8 +129,16 @@ class TiedPretrainedModel(TiedModel):
             module.forward = partial(self._run, position)
         self._place(self._own)
 
+    def _named(self, unit: int) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
+        """The names in its layer of what a unit shares, and where its module keeps it."""
+        return zip(self.layers.parts[unit // self.n_layer], self._places[unit], strict=True)
+
+    def _units(self, position: int) -> range:
+        """The units of a layer."""
+        return range(position, len(self._roots), self.n_layer)
+
     def independent(self, unit: int) -> LayerWeights:
-        """The weights of an independent layer.
+        """The weights of an independent layer, or unit.
 
         Raises:
             KeyError: If it is tied: it has no weights of its own.
@@ -124,8 +146,9 @@ class TiedPretrainedModel(TiedModel):
         return self._own[unit]
 
     def new_block(self, unit: int = 0) -> LayerWeights:
-        """Uninitialised weights of a layer's sizes, device and dtypes."""
-        like = self._own[0].named_parameters()  # layer 0 is never tied
+        """Uninitialised weights of a layer's, or unit's, sizes, device and dtypes."""
+        first = unit - unit % self.n_layer  # of layer 0, which is never tied
+        like = self._own[first].named_parameters()
         return LayerWeights({name: nn.Parameter(torch.empty_like(p)) for name, p in like})
 
     def set_blocks(
@@ -140,18 +163,19 @@ class TiedPretrainedModel(TiedModel):
         super().set_blocks(ties, blocks, frozen)
 
     def _check_kinds(self, ties: Ties) -> None:
-        kinds = self.layers.kinds
-        for layer, target in enumerate(ties.tolist()):
-            if kinds[layer] != kinds[target]:
+        kinds, n_layer = self.layers.unit_kinds, self.layers.n_layer
+        for unit, target in enumerate(parts.forest(ties, n_layer).tolist()):
+            if kinds[unit] != kinds[target]:
                 raise ValueError(
-                    f"ties={ties.tolist()} ties layer {layer} ({kinds[layer]}) to layer {target} "
-                    f"({kinds[target]}): only layers of one kind can share weights"
+                    f"ties={ties.tolist()} ties layer {unit % n_layer} ({kinds[unit]}) to layer "
+                    f"{target % n_layer} ({kinds[target]}): only layers of one kind can share "
+                    "weights"
                 )
 
     def _place(self, blocks: dict[int, LayerWeights]) -> None:
         self._own = blocks
-        for position, places in enumerate(self._places):
-            weights = blocks[self._roots[position]].parameters()
+        for unit, places in enumerate(self._places):
+            weights = blocks[self._roots[unit]].parameters()
             for (holder, name), p in zip(places, weights, strict=True):
                 holder[name] = p
 
@@ -167,39 +191,41 @@ class TiedPretrainedModel(TiedModel):
 
     def _run(self, position: int, *args: Any, **kwargs: Any) -> Any:
         """What takes the place of a layer's `forward`."""
-        weights = self._constants(position)
+        weights = self._constants(position) if torch.is_grad_enabled() else {}
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():
             run = partial(self._with, position, weights)
             return checkpoint(run, *args, use_reentrant=False, **kwargs)
         return self._with(position, weights, *args, **kwargs)
 
-    def _with(self, position: int, weights: list[Tensor] | None, *args: Any, **kwargs: Any) -> Any:
+    def _with(self, position: int, weights: Replacements, *args: Any, **kwargs: Any) -> Any:
         """Runs the library's own forward pass of a layer, with other weights or its own."""
-        if weights is None:
+        if not weights:
             return self._forwards[position](*args, **kwargs)
-        with self._replaced(position, weights):
+        with self._replaced(weights):
             return self._forwards[position](*args, **kwargs)
 
-    def _constants(self, position: int) -> list[Tensor] | None:
-        """What a position uses instead of its root's parameters; None is those themselves."""
-        if not torch.is_grad_enabled():
-            return None
-        own, learns = self._own[self._roots[position]], self._learns(position)
-        if self.watch is not None:
-            used = {n: p if learns else p.detach() for n, p in own.named_parameters()}
-            return list(self.watch(position, used).values())
-        return None if learns else [p.detach() for p in own.parameters()]
+    def _constants(self, position: int) -> Replacements:
+        """What the units of a layer use instead of their roots' parameters, where it is others."""
+        found: Replacements = {}
+        for unit in self._units(position):
+            own, learns = self._own[self._roots[unit]], self._learns(unit)
+            if self.watch is not None:
+                used = {n: p if learns else p.detach() for n, p in own.named_parameters()}
+                found[unit] = list(self.watch(unit, used).values())
+            elif not learns:
+                found[unit] = [p.detach() for p in own.parameters()]
+        return found
 
     @contextmanager
-    def _replaced(self, position: int, weights: Sequence[Tensor]) -> Iterator[None]:
-        """A context in which a layer's module holds other tensors for parameters.
+    def _replaced(self, weights: Replacements) -> Iterator[None]:
+        """A context in which the modules of some units hold other tensors for parameters.
 
         As `torch.func.functional_call` does it, but with the places known beforehand.
         """
-        places = self._places[position]
+        places = [place for unit in weights for place in self._places[unit]]
         before = [holder[name] for holder, name in places]
         try:
-            for (holder, name), tensor in zip(places, weights, strict=True):
+            for (holder, name), tensor in zip(places, chain(*weights.values()), strict=True):
                 holder[name] = tensor
             yield
         finally:
@@ -220,12 +246,12 @@ class TiedPretrainedModel(TiedModel):
         with lent(begin_stream(generator, seed, 0)):
             _initialize(self.library, self.library, inside)
         for position, module in enumerate(self.layers.modules):
-            tied = self._roots[position] != position
-            if tied and not self.layers.private[position]:
+            units = self._units(position)
+            tied = [unit for unit in units if self._roots[unit] != unit]
+            if len(tied) == len(units) and not self.layers.private[position]:
                 continue
-            scratch = list(self.new_block().parameters()) if tied else None
-            context = nullcontext() if scratch is None else self._replaced(position, scratch)
-            with context, lent(begin_stream(generator, seed, 1 + position)):
+            scratch: Replacements = {u: list(self.new_block(u).parameters()) for u in tied}
+            with self._replaced(scratch), lent(begin_stream(generator, seed, 1 + position)):
                 _initialize(module, self._owner)
 
     @property

@@ -8,15 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from tiegym.transformer.block import (
-    BlockWeights,
-    Noise,
-    PrivateWeights,
-    block,
-    cast,
-    draw_noise,
-)
+from tiegym.transformer.block import BlockWeights, PrivateWeights, block, cast
 from tiegym.transformer.compiled import compiled_block
+from tiegym.transformer.noise import Noise, draw_noise
 from tiegym.transformer.private import cast_private
 
 

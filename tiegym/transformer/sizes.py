@@ -5,7 +5,7 @@ from __future__ import annotations
 from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
-from tiegym.transformer.block import Shape, block_sizes
+from tiegym.transformer.block import Shape
 from tiegym.transformer.private import private_sizes
 
 
@@ -25,9 +25,8 @@ def parameter_sizes(shape: Shape, ties: Ties) -> dict[str, tuple[int, ...]]:
     names, private = parts.unit_names(len(ties), shape.n_layer), shape.private_parts
     own = tie_vectors.independent_layers(parts.forest(ties, shape.n_layer))
     for unit in parts.by_layer(own, shape.n_layer):
-        part = part_name(unit, len(ties), shape.n_layer)
-        of_block = block_sizes(shape.n_embd, part, norms=not private.norms).items()
-        sizes |= {f"blocks.{names[unit]}.{name}": size for name, size in of_block}
+        of_part = shape.part_sizes(part_name(unit, len(ties), shape.n_layer)).items()
+        sizes |= {f"blocks.{names[unit]}.{name}": size for name, size in of_part}
     of_position = private_sizes(private, shape.n_embd).items()
     for layer in range(shape.n_layer):
         sizes |= {f"private.{layer}.{name}": size for name, size in of_position}

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,6 +146,7 @@ def _is_flat(value: Any, depth: int) -> bool:
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16} | {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
+    "I8": torch.int8,
     "U8": torch.uint8,
 }
 """What tiegym writes, by safetensors' names."""
@@ -158,12 +159,17 @@ def _without_content(path: Path, stored: Any) -> Tensor:
     return torch.empty(stored.get_shape(), dtype=dtype, device="meta")
 
 
-def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names, types, sizes and content of tensors, whatever files they came in."""
+    return _checksum("", tensors)
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -102,6 +102,13 @@ class TiedModel(nn.Module):
             KeyError: If it is tied: it has no weights of its own.
         """
 
+    def used_weights(self, unit: int) -> dict[str, Tensor]:
+        """What a forward pass uses of the weights of an independent layer, or unit, by name.
+
+        The parameters themselves, but where they are compressed.
+        """
+        return dict(self.independent(unit).named_parameters())
+
     @abstractmethod
     def new_block(self, unit: int = 0) -> Weights:
         """Uninitialised weights for a layer, or unit, of the right sizes, device and dtype."""

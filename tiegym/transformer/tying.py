@@ -22,7 +22,7 @@ from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.ties import Ties
 from tiegym.transformer import soft_ties
-from tiegym.transformer.block import Shape, block_sizes
+from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.private import private_sizes
 from tiegym.transformer.tied_model import TiedModel, Weights
@@ -177,6 +177,6 @@ def expected_state_bytes(
     private = shape.private_parts
     tensors = 4 + shape.n_layer * len(private_sizes(private, shape.n_embd))
     for part, n in (("attention", n_independent), ("mlp", n_mlp)):
-        tensors += n * len(block_sizes(shape.n_embd, part, norms=not private.norms))
+        tensors += n * len(shape.part_sizes(part))
     numbers = 4 * shape.params(n_independent, n_mlp)
     return numbers * dtype.itemsize + tensors * torch.float32.itemsize

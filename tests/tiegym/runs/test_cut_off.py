@@ -178,7 +178,7 @@ class ShortEpisodes(gymnasium.Env):
     def __init__(self):
         self.config = TieConfig(**SMALL)
         self.task = SimpleNamespace(sha256="c0ffee")
-        self.step_stats = {}
+        self.step_stats, self.weights_sha256 = {}, None
 
     def reset(self, *, seed=None, options=None):
         return 0, {}

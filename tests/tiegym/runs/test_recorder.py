@@ -31,7 +31,7 @@ class FakeTieEnv(gymnasium.Env):
     def __init__(self):
         self.config = Config()
         self.task = SimpleNamespace(sha256="c0ffee")
-        self.step_stats = {}
+        self.step_stats, self.weights_sha256 = {}, None
         self.iteration = 0
 
     def reset(self, *, seed=None, options=None):

@@ -67,6 +67,18 @@ def test_soft_tie_changes_compile_nothing_anew(counter, tie_grad, graphs):
         assert counter.frame_count - before == graphs
 
 
+@pytest.mark.parametrize("tie_grad", ["owner", "sum"])
+def test_compressed_weights_need_no_graph_more(counter, tie_grad):
+    """A block sees what is made of them, which are plain matrices."""
+    play(tie_grad=tie_grad, n_embd=24)
+    graphs = counter.frame_count
+    changes = {"quantize": "int4", "factorize": "tt:4", "tie_grad": tie_grad, "n_embd": 32}
+    env = tiegym.TieEnv(**SMALL | changes | {"max_iters": 4})
+    env.reset(seed=0)
+    assert play(**changes) == [env.step(action)[1] for action in (1, 0)]
+    assert counter.frame_count == 2 * graphs
+
+
 def test_where_pytorch_compiles_no_more_it_says_so(counter):
     with (
         torch._dynamo.config.patch(recompile_limit=1),

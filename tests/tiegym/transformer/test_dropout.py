@@ -9,8 +9,9 @@ import torch.nn.functional as F
 import tiegym
 from tests.tiegym.small import SMALL
 from tiegym import ties
-from tiegym.transformer.block import Block, Shape, block, draw_noise
+from tiegym.transformer.block import Block, Shape, block
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.noise import draw_noise
 
 SHAPE = Shape(vocab_size=23, n_layer=4, n_head=2, n_embd=16, block_size=8)
 

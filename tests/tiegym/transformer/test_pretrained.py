@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.tiegym.transformer.tiny import GENERATE, MODELS, batch, build
-from tiegym import ties
+from tiegym import parts
 from tiegym.transformer import tying
 from tiegym.transformer.layer_list import find_layers
 from tiegym.transformer.layer_stats import layer_stats, sample_weights
@@ -29,7 +29,9 @@ def tied(name, vector=None, **arguments):
 
 
 def within(library, vector):
-    return ties.within_kinds(np.array(vector), find_layers(library).kinds)
+    """The nearest ties that its kinds allow; an MLP's have none."""
+    kinds = find_layers(library).kinds + ("",) * (len(vector) - N_LAYER)
+    return parts.within_kinds(np.array(vector), kinds, N_LAYER)
 
 
 def copied_out(name, model):
@@ -42,12 +44,11 @@ def copied_out(name, model):
 def gradients_of(plain, model, tie_grad):
     """What a tied model's gradients must be, from those of each layer of the plain one."""
     expected = {name: p.grad for name, p in plain.named_parameters()}
-    path, shared, roots = model.layers.path, model.layers.shared, model.roots
+    names, roots = model.layers.shared_names, model.roots
     for root in set(roots) if tie_grad == "sum" else ():
-        users = [i for i, r in enumerate(roots) if r == root]
-        for name in shared:
-            each = [plain.get_parameter(f"{path}.{i}.{name}").grad for i in users]
-            expected[f"{path}.{root}.{name}"] = torch.stack(each).sum(0)
+        users = [names[unit] for unit, r in enumerate(roots) if r == root]
+        for name, *same in zip(names[root], *users, strict=True):
+            expected[name] = torch.stack([plain.get_parameter(n).grad for n in same]).sum(0)
     return expected
 
 
@@ -61,7 +62,12 @@ def assert_same_gradients(model, plain):
 @pytest.mark.parametrize("tie_grad", ["owner", "sum"])
 @pytest.mark.parametrize("name", MODELS)
 def test_training_under_changing_ties_equals_copied_out_weights(name, tie_grad):
-    model = tied(name, [0, 0, 1, 3], tie_grad=tie_grad)
+    train_under_changing_ties(name, [0, 0, 1, 3], tie_grad)
+
+
+def train_under_changing_ties(name, vector, tie_grad):
+    """Trains and changes ties at random; all of it must equal copied-out weights."""
+    model = tied(name, vector, tie_grad=tie_grad)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     rng = np.random.default_rng(sum(map(ord, name)))
     for step in range(3):
@@ -80,26 +86,27 @@ def test_training_under_changing_ties_equals_copied_out_weights(name, tie_grad):
             torch.testing.assert_close(model(**inputs).logits, evaluated.logits)
         before, old_roots = model.library.state_dict(), model.roots
         before = {key: value.clone() for key, value in before.items()}
-        vector = within(model.library, ties.sample(N_LAYER, rng))
-        tying.retie(model, optimizer, vector)
+        new = within(model.library, parts.sample(N_LAYER, model.n_parts, rng))
+        tying.retie(model, optimizer, new)
+        assert model.ties.tolist() == new.tolist()
         assert_weights_came_from_old_roots(model, before, old_roots)
-        assert_each_weight_exists_once(model, optimizer, ties.n_independent(vector))
+        assert_each_weight_exists_once(model, optimizer)
 
 
 def assert_weights_came_from_old_roots(model, before, old_roots):
-    after, path = model.library.state_dict(), model.layers.path
-    for layer, root in enumerate(model.roots):
-        for name in model.layers.shared:
-            kept = before[f"{path}.{old_roots[root]}.{name}"]
-            assert torch.equal(after[f"{path}.{layer}.{name}"], kept)
+    after, names = model.library.state_dict(), model.layers.shared_names
+    for unit, root in enumerate(model.roots):
+        for name, old in zip(names[unit], names[old_roots[root]], strict=True):
+            assert torch.equal(after[name], before[old])
 
 
-def assert_each_weight_exists_once(model, optimizer, n_independent):
+def assert_each_weight_exists_once(model, optimizer):
     path = f"library.{model.layers.path}."
     inside = [p for n, p in model.named_parameters() if n.startswith(path)]
     private = sum(map(len, model.layers.private))
     assert len({p.untyped_storage().data_ptr() for p in inside}) == len(inside)
-    assert len(inside) == n_independent * len(model.layers.shared) + private
+    own = [model.layers.parts[root // N_LAYER] for root in set(model.roots)]
+    assert len(inside) == sum(map(len, own)) + private
     every = list(model.parameters())
     assert set(optimizer.state) == set(every) == set(optimizer.param_groups[0]["params"])
     moments = [v for s in optimizer.state.values() for v in s.values()]
@@ -122,7 +129,7 @@ def test_private_norms_train_at_every_position(name, tie_grad):
         assert_same_gradients(model, plain)
         optimizer.step()
         tying.retie(model, optimizer, np.array([0, 1, 1, 0]))
-        assert_each_weight_exists_once(model, optimizer, 2)
+        assert_each_weight_exists_once(model, optimizer)
     norms = [p for n, p in model.named_parameters() if "orm" in n and model.layers.path in n]
     assert len(norms) == 2 * N_LAYER * (2 if name == "roberta" else 1)
     assert len({p.flatten()[0].item() for p in norms if p.detach().mean() > 0.5}) > N_LAYER

@@ -17,7 +17,7 @@ from tiegym.data.tasks.division import complete, deal
 from tiegym.data.tasks.image_files import LabelledImage, decode, read_folder, require_room
 from tiegym.data.tasks.labels import number_classes
 from tiegym.data.tasks.row_data import Rows
-from tiegym.data.tasks.task import Inputs, digest
+from tiegym.data.tasks.task import Inputs, Task, digest
 
 CIFAR10 = "uoft-cs/cifar10"
 """Where it is on the Hugging Face hub."""
@@ -96,6 +96,12 @@ class Standardisation:
             for of_channels in (self.mean, self.deviation)
         )
         return {"pixel_values": (values - mean) / deviation}
+
+
+def standardisation(task: Task) -> Standardisation | None:
+    """What makes a task's inputs of its images; None if it has none."""
+    found = getattr(task, "prepare", None)
+    return found if isinstance(found, Standardisation) else None
 
 
 def _standardisation(train: np.ndarray[Any, np.dtype[np.uint8]]) -> Standardisation:
