@@ -51,7 +51,7 @@ def _package_files() -> list[Path]:
 
 
 def _program_files(name: str) -> set[Path]:
-    """The program's module, what it has of its kind, of tables or of data sets, and they in turn."""
+    """The program's module, what it has of its kind, of tables and data sets, and they in turn."""
     packages = {"agents", "baselines", name.partition(".")[0]} - {"tiegym"}
     found: set[Path] = set()
     left = [name]
