@@ -34,12 +34,17 @@ class Options(RunOptions):
         parts.parse(self.pattern, self.env.n_layer, self.env.n_parts)
 
 
-def train(options: Options) -> Path:
-    """Trains under the pattern; returns the run folder."""
+def train(options: Options, program: str = "fixed") -> Path:
+    """Trains under the pattern; returns the run folder.
+
+    Args:
+        options: The program's.
+        program: What the run is named after, with the pattern behind it.
+    """
     env_config = dataclasses.replace(options.env, initial_ties=options.pattern)
     options = dataclasses.replace(options, env=env_config)
     ties = parts.parse(options.pattern, env_config.n_layer, env_config.n_parts)
-    with open_run(options, f"fixed-{options.pattern}") as env:
+    with open_run(options, f"{program}-{options.pattern}") as env:
         run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
     return env.folder
 

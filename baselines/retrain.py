@@ -93,11 +93,17 @@ def train(options: Options) -> Path:
     return env.folder
 
 
-def source_env(args: Sequence[str]) -> TieConfig | None:
-    """The environment of the run that `--run` names, for defaults; None where none is named."""
+def source_path(args: Sequence[str]) -> Path | None:
+    """What `--run` names on a command line; None where it isn't there."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--run", type=Path)
-    folder = first.parse_known_args(args)[0].run
+    path: Path | None = first.parse_known_args(args)[0].run
+    return path
+
+
+def source_env(args: Sequence[str]) -> TieConfig | None:
+    """The environment of the run that `--run` names, for defaults; None where none is named."""
+    folder = source_path(args)
     with input_errors():
         return None if folder is None else TieConfig(**read_source(folder).config["env"])
 

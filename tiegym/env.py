@@ -34,6 +34,7 @@ from tiegym.training.entry import entry
 from tiegym.training.load import load_data
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
 from tiegym.training.trainer import Trainer
+from tiegym.training.workload import Workload
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.layer_stats import layer_stats, sample_weights
 from tiegym.transformer.position_gradients import position_figures, positions_for
@@ -240,6 +241,24 @@ class TieEnv(Shown, Measured, Copies):
     def corpus(self) -> Corpus | None:
         """The text of language modelling; None for tasks whose data isn't one text."""
         return getattr(self.task, "text", None)
+
+    @property
+    def workload(self) -> Workload:
+        """What is trained on what, by the configuration.
+
+        Before the first step another may take its place, of the same corpus and sizes. Forks have
+        it, pickles don't; a checkpoint fits an environment that has the same.
+
+        Raises:
+            ValueError: If it is replaced when there is a model already.
+        """
+        return self._trainer.workload
+
+    @workload.setter
+    def workload(self, workload: Workload) -> None:
+        if self._trainer.built:
+            raise ValueError("workload can't be replaced any more: the model is built")
+        self._trainer.workload = workload
 
     @property
     def weights_sha256(self) -> str | None:

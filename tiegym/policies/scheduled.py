@@ -59,6 +59,12 @@ def share_then_unshare(n_layer: int, max_iters: int, at: float) -> Plan:
     ]
 
 
+def unshare_then_share(n_layer: int, max_iters: int, at: float) -> Plan:
+    """All layers independent, then all tied to the first one; arguments as above."""
+    first, second = share_then_unshare(n_layer, max_iters, at)
+    return [(first[0], second[1]), (second[0], first[1])]
+
+
 def progressive_split(n_layer: int, max_iters: int, by: float, until: int | None = None) -> Plan:
     """The largest group of neighbouring layers is split in halves at even intervals.
 

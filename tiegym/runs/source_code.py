@@ -11,6 +11,9 @@ from types import ModuleType
 _ROOMS = ("data", "transformer", "training", "runs", "policies")
 """Rooms of tiegym that decide a run, besides its own shelf; pictures, reports, analyses don't."""
 
+_FOLLOWED = ("tiegym.bench.", "tiegym.offline.")
+"""Modules that decide those runs alone whose programs have something of them."""
+
 
 @functools.cache
 def source_sha256(module: str) -> str:
@@ -44,11 +47,11 @@ def source_files(module: str) -> dict[str, str]:
 def _package_files() -> list[Path]:
     root = Path(__file__).parents[1]
     shelf = [path for path in root.glob("*.py") if path.name != "cli.py"]
-    return shelf + [path for room in _ROOMS for path in (root / room).glob("*.py")]
+    return shelf + [path for room in _ROOMS for path in (root / room).rglob("*.py")]
 
 
 def _program_files(name: str) -> set[Path]:
-    """The program's module, what it has from modules beside it or of tables, and they in turn."""
+    """The program's module, what it has of its kind, of tables and data sets, and they in turn."""
     packages = {"agents", "baselines", name.partition(".")[0]} - {"tiegym"}
     found: set[Path] = set()
     left = [name]
@@ -60,7 +63,7 @@ def _program_files(name: str) -> set[Path]:
         found.add(Path(file))
         for value in list(vars(module).values()):
             origin = value.__name__ if isinstance(value, ModuleType) else _origin(value)
-            if origin.partition(".")[0] in packages or origin.startswith("tiegym.bench."):
+            if origin.partition(".")[0] in packages or origin.startswith(_FOLLOWED):
                 left.append(origin)
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +39,10 @@ class GPTWorkload(Workload):
     """
 
     data: TokenData
+    kind: Callable[..., TiedTransformer] = TiedTransformer
+    """Makes the transformer."""
+    source: TiedTransformer | None
+    """That whose weights it begins with; None draws them."""
 
     def __init__(self, config: TieConfig, corpus: Corpus) -> None:
         """Copies the tokens to the device."""
@@ -46,18 +50,18 @@ class GPTWorkload(Workload):
         super().__init__(config, language_modeling(corpus, config.block_size))
         self.shape = transformer_shape(config, corpus)
         path = config.initial_weights
-        self._source = None if path is None else read_weights(path, self.shape, corpus.tokenizer)
+        self.source = None if path is None else read_weights(path, self.shape, corpus.tokenizer)
         self.data = TokenData(corpus, self.device)
 
     @property
     def given_weights(self) -> dict[str, Tensor] | None:
         """Those of `initial_weights`, each once."""
-        return None if self._source is None else dict(self._source.named_parameters())
+        return None if self.source is None else dict(self.source.named_parameters())
 
     def make(self, ties: Ties, dropout: torch.Generator) -> TiedTransformer:
         """See `Workload`."""
         config = self.config
-        model = TiedTransformer(
+        model = self.kind(
             self.shape,
             ties,
             tie_grad=config.tie_grad,
@@ -78,8 +82,8 @@ class GPTWorkload(Workload):
         """See `Workload`."""
         model, config = _ours(model), self.config
         model.initialize(seed, config.residual_scale)
-        if self._source is not None:
-            take_over(model, self._source)
+        if self.source is not None:
+            take_over(model, self.source)
         if config.init == "admin":
             inputs, _ = self.data.sample("train", config.batch_size, config.block_size, batches)
             balance_branches(model, inputs)

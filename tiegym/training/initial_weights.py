@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,3 +84,33 @@ def take_over(model: TiedTransformer, source: TiedTransformer) -> None:
                 p.copy_(own.get_parameter(name))
             elif name.startswith("norm"):
                 p.copy_(getattr(shared, name))
+
+
+@torch.no_grad()
+def stacked(source: TiedTransformer, layer: int) -> TiedTransformer:
+    """A transformer that applies one layer of another one at all of its positions.
+
+    What is outside of layers, and private to positions, stays as it is.
+
+    Args:
+        source: The other one.
+        layer: Which of its layers.
+
+    Raises:
+        ValueError: If it has no such layer.
+    """
+    if not 0 <= layer < source.n_layer:
+        raise ValueError(
+            f"layer={layer} must be one of the model's, from 0 to {source.n_layer - 1}"
+        )
+    ties = np.zeros(source.n_parts * source.n_layer, dtype=np.int64)
+    like = source.token_embedding
+    model = TiedTransformer(source.shape, ties, device=like.device, dtype=like.dtype)
+    theirs = dict(source.named_parameters())
+    for name, p in model.named_parameters():
+        if not name.startswith("blocks."):
+            p.copy_(theirs[name])
+    for unit in set(model.roots):
+        root = source.roots[unit // source.n_layer * source.n_layer + layer]
+        model.independent(unit).copy_(source.independent(root))
+    return model

@@ -1,6 +1,6 @@
 """Schedules: which tie vector holds when."""
 
-from tiegym.policies.scheduled import progressive_split, share_then_unshare
+from tiegym.policies.scheduled import progressive_split, share_then_unshare, unshare_then_share
 
 
 def as_lists(plan):
@@ -10,6 +10,10 @@ def as_lists(plan):
 def test_share_then_unshare_unties_all_layers_at_its_share():
     assert as_lists(share_then_unshare(4, 400, 0.1)) == [(0, [0, 0, 0, 0]), (40, [0, 1, 2, 3])]
     assert share_then_unshare(4, 100, 0.07)[1][0] == 7  # though 0.07 * 100 > 7 in floats
+
+
+def test_unshare_then_share_ties_all_layers_at_its_share():
+    assert as_lists(unshare_then_share(4, 400, 0.1)) == [(0, [0, 1, 2, 3]), (40, [0, 0, 0, 0])]
 
 
 def test_progressive_split_halves_the_largest_group_at_even_intervals():

@@ -1,0 +1,149 @@
+"""What the programs share that go on from a trained model, of which next to nothing trains on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from baselines.retrain import read_source, source_env, source_path, spent_iterations
+from tiegym import parts
+from tiegym.config import TieConfig
+from tiegym.policies.fixed import FixedTies
+from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.options import RunOptions
+from tiegym.runs.program import open_run
+from tiegym.runs.recorder import RecordRun
+from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.model_file import find_model, load_gpt
+
+
+@dataclass(frozen=True)
+class FrozenOptions(RunOptions):
+    """Options of a program that goes on from a trained model."""
+
+    run: Path | None = None
+    """The trained model, which must be given: the folder of a finished run that kept it (--export),
+    or a file that an environment exported."""
+
+
+def read_model(run: Path | None) -> tuple[Path, TiedTransformer]:
+    """The file of a trained model, and the model.
+
+    Raises:
+        InputError: If none is given, the run isn't finished, or kept no model or a damaged one.
+    """
+    if run is None or not run.is_file():
+        read_source(run)
+    assert run is not None
+    try:
+        file = find_model(run)
+        return file, load_gpt(file)
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
+def env_of(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
+    """The environment that goes on from a trained model, all layers of which are to be frozen.
+
+    Args:
+        run: See `FrozenOptions`.
+        env: What is asked for.
+        **changes: What else the program sets. `private` is that of the model if it isn't given.
+
+    Raises:
+        InputError: As `read_model`, or if the model has another number of layers, or the
+            environment doesn't go with what is set here.
+    """
+    file, model = read_model(run)
+    if model.shape.n_layer != env.n_layer:
+        raise InputError(
+            f"{run} is of {model.shape.n_layer} layers, but env.n_layer={env.n_layer}: "
+            "they must be the same"
+        )
+    values: dict[str, Any] = {
+        "private": model.shape.private,
+        "quantize": model.shape.quantize,
+        "factorize": model.shape.factorize,
+        "choices": "tie+freeze",
+        "tie_parts": "block" if model.n_parts == 1 else "attention+mlp",
+        "tie_change": "hard",
+        "init": "gpt2",
+        "residual_scale": "depth",
+        "action": "joint",
+        "embeddings": "frozen",
+        "initial_ties": tuple(model.ties.tolist()),
+        "initial_weights": str(file),
+    }
+    try:
+        return dataclasses.replace(env, **values | changes)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def env_beside(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
+    """`env_of` for a part that trains beside a frozen model, whose layers run one by one.
+
+    They are neither compiled nor computed again in a backward pass.
+
+    Args:
+        run: As of `env_of`.
+        env: As of `env_of`.
+        **changes: As of `env_of`.
+
+    Raises:
+        InputError: As `env_of`.
+    """
+    return env_of(run, env, compile=False, checkpoint_activations=False, **changes)
+
+
+def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
+    """`open_run`, whose record names the model and what it cost.
+
+    Args:
+        options: Their environment has the model's file as `initial_weights`.
+        program: As of `open_run`.
+
+    Raises:
+        InputError: As `open_run`.
+    """
+    assert options.run is not None
+    digest = hashlib.sha256(Path(str(options.env.initial_weights)).read_bytes()).hexdigest()
+    source: dict[str, Any] = {"run": options.run, "model_sha256": digest}
+    notes = {}
+    if not options.run.is_file():  # of a file nobody knows what made it, and at which cost
+        run = read_source(options.run)
+        source["program"] = run.config["program"]
+        notes["extra_iterations"] = spent_iterations(run)
+    env = open_run(options, program, protocol="pretrained", source=source)
+    env.note(**notes)
+    return env
+
+
+def all_frozen(env: gymnasium.Env[Any, Any], config: TieConfig) -> FixedTies:
+    """The policy that freezes all that has weights, from the first step on."""
+    ties = parts.parse(config.initial_ties, config.n_layer, config.n_parts)
+    return FixedTies(ties, env.action_space, ties == parts.layers(len(ties), config.n_layer))
+
+
+def model_env(args: Sequence[str]) -> TieConfig | None:
+    """What arguments of the environment default to on a command line with --run: the model's.
+
+    Of a file, which names neither corpus nor budget, they are the sizes.
+    """
+    given = source_path(args)
+    if given is None or not given.is_file():
+        return source_env(args)
+    with input_errors():
+        shape = read_model(given)[1].shape
+        return TieConfig(
+            n_layer=shape.n_layer,
+            n_head=shape.n_head,
+            n_embd=shape.n_embd,
+            block_size=shape.block_size,
+        )
