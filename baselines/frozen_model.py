@@ -18,6 +18,7 @@ from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run
+from tiegym.runs.ranks import refuse_ranks
 from tiegym.runs.recorder import RecordRun
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.model_file import find_model, load_gpt
@@ -110,8 +111,10 @@ def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
         program: As of `open_run`.
 
     Raises:
-        InputError: As `open_run`.
+        InputError: As `open_run`, and if torchrun has started several ranks.
     """
+    # Other ranks would make the environment's own trainer, and train the whole model.
+    refuse_ranks("it trains a part beside a frozen model")
     assert options.run is not None
     digest = hashlib.sha256(Path(str(options.env.initial_weights)).read_bytes()).hexdigest()
     source: dict[str, Any] = {"run": options.run, "model_sha256": digest}

@@ -9,11 +9,12 @@ import time
 import pytest
 
 from agents import evolution, lookahead, qlearning
-from baselines import compare, fixed
+from baselines import compare, fixed, frozen_model
 from tests.ranks import Started
 from tests.runs import facts
 from tests.tiegym.small import SMALL
 from tiegym.runs.folder import read_run
+from tiegym.runs.input_errors import InputError
 from tiegym.training.trainer import Trainer
 
 SIZES = SMALL | {"batch_size": 4}
@@ -147,7 +148,7 @@ def test_forks_and_searches_train_on_both_ranks(tmp_path):
     [
         (fixed, ["--env.batch-size=3"], "batch_size=3 can't be divided among 2 ranks"),
         (qlearning, ["--pretrain-runs=2", "--envs=2"], "a population is trained by one process"),
-        (compare, [], "run it with python"),
+        (compare, [], "it starts other processes itself: run it with python"),
     ],
 )
 def test_what_ranks_cannot_do_is_one_line(tmp_path, program, args, problem):
@@ -156,6 +157,13 @@ def test_what_ranks_cannot_do_is_one_line(tmp_path, program, args, problem):
     assert started.codes()[0] == 2
     assert problem in started.said(0)
     assert "Traceback" not in started.said(0) + started.said(1)
+
+
+def test_a_part_beside_a_frozen_model_is_trained_by_one_process(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "tests")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="it trains a part beside a frozen model: run it with"):
+        frozen_model.open_frozen(None, "ladder")
 
 
 def test_ranks_with_other_command_lines_are_refused(tmp_path):

@@ -26,15 +26,18 @@ def launcher() -> str:
     return f"torchrun {nodes}--nproc-per-node {here}"
 
 
-def refuse_ranks() -> None:
-    """For programs that are one process, which may start others itself.
+def refuse_ranks(reason: str = "it starts other processes itself") -> None:
+    """For programs that are one process.
+
+    Args:
+        reason: Why.
 
     Raises:
         InputError: If torchrun has started several ranks.
     """
     if n_ranks() > 1:
         raise InputError(
-            f"torchrun has started {n_ranks()} ranks of this program, but it is one process, and "
-            "starts others itself: run it with python. Programs that train one transformer, such "
-            "as agents.dqn and baselines.fixed, can have ranks"
+            f"torchrun has started {n_ranks()} ranks of this program, but it is one process, since "
+            f"{reason}: run it with python. Programs that train a whole transformer, such as "
+            "agents.dqn and baselines.fixed, can have ranks"
         )
