@@ -340,7 +340,7 @@ def test_a_checkpoint_asks_for_the_type_of_its_device_not_for_its_name(tmp_path,
     again = bare(device="auto", dtype="float32")
     again.load_checkpoint(tmp_path / "here.safetensors")
     assert again.step(3)[1] == env.step(3)[1]
-    monkeypatch.setattr(again._trainer, "device", torch.device("cuda:1"))
+    monkeypatch.setattr(again._trainer.workload, "device", torch.device("cuda:1"))
     with pytest.raises(ValueError, match=r"device \('cpu' there, 'cuda' here\)"):
         again.load_checkpoint(tmp_path / "here.safetensors")
 

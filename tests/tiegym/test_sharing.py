@@ -328,7 +328,7 @@ def test_an_export_of_parts_whose_ties_do_not_fit_is_refused(tmp_path):
     for ties in ([0, 0, 0, 0, 0, 0, 2, 0], [0, 0, 0, 0]):  # other ties than its weights are for
         env.model._ties = np.array(ties)
         env.export(tmp_path / "wrong.safetensors")
-        with pytest.raises(ValueError, match="don't fit its sizes and ties"):
+        with pytest.raises(ValueError, match="don't fit its sizes, ties and types"):
             tiegym.load_model(tmp_path / "wrong.safetensors")
 
 

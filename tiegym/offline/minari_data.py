@@ -8,6 +8,7 @@ numbers of known shapes, and what a data set says of an environment is checked a
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 from collections.abc import Mapping
@@ -60,7 +61,8 @@ def write_data_set(found: Trajectories, out: Path, made_by: str) -> None:
     out.mkdir(parents=True)
     try:
         observed, acted = found.spaces
-        spec = gymnasium.spec("TieEnv-v0")
+        # A copy: the registry's own is what gymnasium.make goes by.
+        spec = copy.copy(gymnasium.spec("TieEnv-v0"))
         spec.kwargs = plain(found.env)
         # Absolute: Minari measures the size of a data set at a wrong place else.
         place = out.absolute() / DATA

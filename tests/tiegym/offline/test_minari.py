@@ -4,6 +4,7 @@ import json
 import math
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -59,6 +60,7 @@ def test_runs_become_a_data_set_and_that_becomes_rows_again(runs, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     cli.main(["minari", str(runs), "--out", "tie-v0"])
     assert capsys.readouterr().out == "data set: tie-v0, 2 episodes of 12 steps\n"
+    assert gymnasium.spec("TieEnv-v0").kwargs == {}  # what gymnasium.make makes stays what it was
     found = read_data_set(tmp_path / "tie-v0")
     expected = [trajectories_of(read_run(f), math.log(256)) for f in sorted(runs.iterdir())]
     assert found.iterations == 2 * SMALL["max_iters"]
