@@ -3,6 +3,7 @@
     python -m baselines.results --wikitext data/wikitext-2
     python -m baselines.results --study sharing
     python -m baselines.results --study models
+    python -m baselines.results --study related
 
 Runs go into `runs_dir` and are kept: cut off, the command goes on where it stopped. The tables are
 put into the page between its markers, tables and pictures also into docs/results/. What was found
@@ -13,20 +14,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from baselines import cost_of_changing, cost_table
-from baselines.compare import read_row, run_policies
-from baselines.policies import ComparedPolicy, parse_policy
-from baselines.running import run_pairs
+from baselines import cost_of_changing, cost_table, related
+from baselines.compare import run_policies
+from baselines.continued import Continued
+from baselines.policies import parse_policy
 from baselines.running_options import RunningOptions
+from baselines.settings import DEEP, SMALL
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import judge, show, write
-from tiegym.analysis.rows import Row, make_row
+from tiegym.analysis.rows import Row
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
@@ -53,13 +54,13 @@ MORE_RUNS = "--pretrain-runs 48 --envs 16 --n-steps 10 --n-epochs 10"
 """Twelve times the decisions of 4 runs, on 16 transformers at a time, in 30 rollouts of 160."""
 SHARING = "sharing"
 """The study that compares no policies, but what changing ties costs them."""
+RELATED = "related"
+"""The study of the neighbours of layer tying, with a table and a setting of its own."""
 MODELS = {"gpt2": "stdlib", "llama": "stdlib", "bert": "stdlib", "vit": "digits"}
 """Types of the library `transformers`, one study each, with their data; `models` are all of them.
 BERT says which letters are masked, ViT classifies images."""
 ITERATIONS_OF_MODELS = 240
 """Four architectures in about an hour of two cores."""
-SMALL = TieConfig(n_embd=48, block_size=48, max_iters=400)
-"""Small enough for hundreds of runs on two cores."""
 
 
 @dataclass(frozen=True)
@@ -169,36 +170,21 @@ def run_study(study: Study, options: Options) -> list[Row]:
     there = dataclasses.replace(options, runs_dir=options.runs_dir / study.setting)
     env = env_of(study, options)
     rows = run_policies([parse_policy(text, env) for text in study.policies], seeds, there)
-    for label, command, source, place in _continued(study, env, options):
-        pairs = [
-            (parse_policy(f"{command} {shlex.quote(str(source.folder(place, seed)))}", env), seed)
-            for seed in seeds
-        ]
-        run_pairs(pairs, there)
-        runs = [read_row(policy, [seed], there.runs_dir).runs[0] for policy, seed in pairs]
-        rows.append(make_row(label, runs))
-    return rows
+    return rows + [each.run(env, seeds, there) for each in _continued(study, env, options)]
 
 
-def _continued(
-    study: Study, env: TieConfig, options: Options
-) -> Iterator[tuple[str, str, ComparedPolicy, Path]]:
-    """Policies of which each run begins with what another policy's run of the same seed found.
-
-    Yields:
-        A label, a command that lacks the run that it begins with, and that run's policy and place.
-    """
+def _continued(study: Study, env: TieConfig, options: Options) -> Iterator[Continued]:
     if study.transferred is not None:
         (source,) = (s for s in studies(options.pretrain_runs) if s.name == study.transferred)
         trained = parse_policy(
             f"pairwise --pretrain-runs {options.pretrain_runs}", env_of(source, options)
         )
         label = f"pairwise, trained at {source.n_layer} layers"
-        yield label, "pairwise --source", trained, options.runs_dir / source.setting
+        yield Continued(label, "pairwise --source", trained, options.runs_dir / source.setting)
     if study.retrained is not None:
         found = parse_policy(study.retrained, env)
         label = f"retrain, ties of {study.retrained}"
-        yield label, "retrain --run", found, options.runs_dir / study.setting
+        yield Continued(label, "retrain --run", found, options.runs_dir / study.setting)
 
 
 def env_of(study: Study, options: Options) -> TieConfig:
@@ -255,7 +241,7 @@ def chosen(options: Options) -> list[Study]:
         raise InputError(f"pretrain_runs={options.pretrain_runs} must be at least 1")
     every = studies(options.pretrain_runs)
     of_models = [study.name for study in every if study.model != "gpt"]
-    names = [*(study.name for study in every), "models", SHARING]
+    names = [*(study.name for study in every), "models", SHARING, RELATED]
     asked = [n for name in options.study for n in (of_models if name == "models" else [name])]
     if unknown := set(asked) - set(names):
         raise InputError(f"study={sorted(unknown)} is unknown: choose from {', '.join(names)}")
@@ -284,6 +270,21 @@ def run_sharing(options: Options) -> None:
     put_on_page(SHARING, f"{table}\n{shown}\n", options.page)
 
 
+def run_related(options: Options) -> None:
+    """Runs what is missing of the study `related`, and writes its table and its picture."""
+    there = dataclasses.replace(options, runs_dir=options.runs_dir / RELATED)
+    env = DEEP if options.env == SMALL else options.env
+    judged = judge(related.run(env, range(options.seeds or SEEDS), there))
+    folder = options.page.with_suffix("") / RELATED
+    write(judged, folder)
+    table = related.write(judged, folder)
+    say(
+        f"{table}\nall columns: {folder}/comparison.csv\npicture:     {folder}/stored.png",
+        sys.stdout,
+    )
+    put_on_page(RELATED, table, options.page)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
     options = read_command_line(Options, "baselines.results", __doc__, args=args)
@@ -296,6 +297,8 @@ def main(args: Sequence[str] | None = None) -> None:
             put_on_page(study.name, forms.markdown(judged.table, judged.setting), options.page)
         if not options.study or SHARING in options.study:
             run_sharing(options)
+        if not options.study or RELATED in options.study:
+            run_related(options)
 
 
 if __name__ == "__main__":

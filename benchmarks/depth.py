@@ -22,31 +22,13 @@ import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
+from baselines.settings import DEEP
 from benchmarks import timing
 from tiegym import TieEnv
 from tiegym.analysis.intervals import paired_difference
 from tiegym.config import TieConfig
 from tiegym.runs.json_files import append_line, read_lines
 from tiegym.training.one_thread import one_thread
-
-SETTING = TieConfig(
-    corpus="nested:5",
-    n_layer=4,
-    n_head=2,
-    n_embd=32,
-    block_size=16,
-    batch_size=48,
-    learning_rate=5e-3,
-    warmup_iters=100,
-    lr_decay="cosine",
-    max_iters=3000,
-    iters_per_step=300,
-    eval_batches=8,
-    test_tokens=30_000,
-    tie_grad="sum",
-    device="cpu",
-)
-"""The setting of docs/results.md."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,7 @@ class Options:
     """Runs of each cell: seeds 0, 1, ..."""
     out: Path = Path("runs/depth.jsonl")
     """A line for each run; those of the same setting that are there aren't run again."""
-    env: TieConfig = field(default_factory=lambda: SETTING)
+    env: TieConfig = field(default_factory=lambda: DEEP)
     """The setting; n_layer is that of the whole transformer."""
 
 

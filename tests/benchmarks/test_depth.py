@@ -37,5 +37,5 @@ def test_a_stopped_measurement_goes_on_and_another_setting_begins_anew(tmp_path,
 
 
 def test_the_setting_of_the_page_is_one_that_the_environment_takes():
-    assert depth.config_of("shallow:2", depth.SETTING).n_layer == 2
-    assert depth.config_of("cycle:2", depth.SETTING).initial_ties == "cycle:2"
+    assert depth.config_of("shallow:2", depth.DEEP).n_layer == 2
+    assert depth.config_of("cycle:2", depth.DEEP).initial_ties == "cycle:2"

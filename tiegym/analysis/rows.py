@@ -48,8 +48,12 @@ class Row:
     @property
     def bits_per_byte(self) -> float | None:
         """Mean of those of the test split; None where the task isn't to predict a text."""
-        has = all(groups.final(run).get("test_bits_per_byte") is not None for run in self.runs)
-        return self.mean("test_bits_per_byte") if has else None
+        return self.mean_if_all_have("test_bits_per_byte")
+
+    def mean_if_all_have(self, key: str) -> float | None:
+        """Its mean over seeds; None if a run hasn't got it, as those of older versions."""
+        has = all(is_number(groups.final(run).get(key)) for run in self.runs)
+        return self.mean(key) if has else None
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -54,6 +54,7 @@ def _figures(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "n_independent": row.mean("n_independent"),
         "trainable_params": row.mean("trainable_params"),
         "model_state_bytes": row.mean("model_state_bytes"),
+        "stored_bytes": row.mean_if_all_have("stored_bytes"),
         "seconds_per_iteration": row.seconds_per_iteration,
         "extra_iterations": row.extra_iterations,
     }

@@ -71,16 +71,26 @@ def plot_comparison(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     save_png(figure, path)
 
 
-def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
-    """Draws test perplexity against trainable parameters as a PNG file, written atomically.
+SIZES = {
+    "trainable_params": ("What a parameter buys", "trainable parameters, millions"),
+    "stored_bytes": ("What a byte on disk buys", "bytes of the trained model on disk, millions"),
+}
+"""What policies may be compared by: titles and labels of `plot_pareto`."""
+
+
+def plot_pareto(
+    rows: Sequence[PolicyRuns], path: str | Path, size: str = "trainable_params"
+) -> None:
+    """Draws test perplexity against a size as a PNG file, written atomically.
 
     A point is the mean of a policy over seeds, with the range of its runs; runs that diverged are
-    left out. The line is the Pareto front, the policies that no other beats with as few
-    parameters; these are named in the picture, too. Many policies are coloured by kind.
+    left out. The line is the Pareto front, the policies that no other beats at as little;
+    these are named in the picture, too. Many policies are coloured by kind.
 
     Args:
         rows: The policies, as for `plot_comparison`.
         path: Where to.
+        size: One of `SIZES`; all runs have it.
 
     Raises:
         ValueError: If no run is left to draw.
@@ -97,9 +107,9 @@ def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
         if not finals:
             continue
         perplexity = [float(final["test_perplexity"]) for final in finals]
-        millions = [float(final["trainable_params"]) / 1e6 for final in finals]
+        millions = [float(final[size]) / 1e6 for final in finals]
         # Of whole numbers, so that policies of one size have the same x to the last bit.
-        x = float(np.mean([final["trainable_params"] for final in finals])) / 1e6
+        x = float(np.mean([final[size] for final in finals])) / 1e6
         y = float(np.mean(perplexity))
         points[row.policy] = x, y
         every += perplexity
@@ -115,9 +125,10 @@ def plot_pareto(rows: Sequence[PolicyRuns], path: str | Path) -> None:
     axes.plot(*np.array(front).T, color=GREY, linewidth=1, linestyle="--", zorder=0)
     perplexity_axis(axes, "y", every)
     _name_front(axes, {name: point for name, point in points.items() if point in front})
-    axes.set_xlabel("trainable parameters, millions (mean at the end, and range over seeds)")
+    title, label = SIZES[size]
+    axes.set_xlabel(f"{label} (mean at the end, and range over seeds)")
     axes.set_ylabel("test perplexity (lower is better)")
-    axes.set_title("What a parameter buys; dashed: the Pareto front", loc="left", fontsize=11)
+    axes.set_title(f"{title}; dashed: the Pareto front", loc="left", fontsize=11)
     _legend_by_kind(figure, handles)
     tidy(axes)
     axes.grid(color=GREY, alpha=0.2, linewidth=0.8)

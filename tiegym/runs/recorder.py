@@ -141,7 +141,8 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._files.show(row, not replayed, self.env, self._episode, x)
         ended = bool(terminated or truncated)
         if ended:
-            self._episodes.append({**_values(info, ended), **self._episode.figures()})
+            figures = {**_values(info, ended), **_stored(self.env), **self._episode.figures()}
+            self._episodes.append(figures)
         self._write_summary_after_step(ended)
         return result
 
@@ -225,6 +226,12 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             last or (ended and self._files.summary_is_cheap(len(self._episodes)))
         ):
             self._files.write_summary(self._summary())
+
+
+def _stored(env: gymnasium.Env[Any, Any]) -> dict[str, int]:
+    """What the trained model takes on disk, of an environment that has one."""
+    method = getattr(env.unwrapped, "stored_bytes", None)
+    return {} if method is None else {"stored_bytes": method()}
 
 
 _NOT_OF_INFO = {

@@ -1,0 +1,47 @@
+"""Runs of which each begins with what another policy's run of the same seed has found."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from baselines.compare import read_row
+from baselines.policies import ComparedPolicy, parse_policy
+from baselines.running import run_pairs
+from baselines.running_options import RunningOptions
+from tiegym.analysis.rows import Row, make_row
+from tiegym.config import TieConfig
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A policy that needs a finished run.
+
+    Attributes:
+        label: Its name in the table.
+        command: The policy, but for the folder of that run, its last word.
+        source: Whose runs it begins with.
+        place: Where these are kept.
+    """
+
+    label: str
+    command: str
+    source: ComparedPolicy
+    place: Path
+
+    def run(self, env: TieConfig, seeds: Sequence[int], options: RunningOptions) -> Row:
+        """Runs what is missing, sources aside; returns the row.
+
+        Raises:
+            InputError: See `baselines.running.run_pairs`; or if a run is damaged.
+            RunsFailed: If a run fails.
+        """
+        pairs = []
+        for seed in seeds:
+            folder = shlex.quote(str(self.source.folder(self.place, seed)))
+            pairs.append((parse_policy(f"{self.command} {folder}", env), seed))
+        run_pairs(pairs, options)
+        runs = [read_row(policy, [seed], options.runs_dir).runs[0] for policy, seed in pairs]
+        return make_row(self.label, runs)

@@ -1,0 +1,42 @@
+"""The study of the neighbours of layer tying, at a tiny size."""
+
+import pytest
+
+from baselines import related, results
+from baselines.policies import parse_policy
+from baselines.results import Options
+from baselines.settings import DEEP
+from tests.tiegym.small import SMALL
+from tiegym.config import TieConfig
+
+
+def test_all_policies_of_the_study_are_known_and_of_its_size(tmp_path):
+    policies = [parse_policy(text, DEEP) for text in related.POLICIES]
+    assert len({policy.folder(tmp_path, 0) for policy in policies}) == len(policies)
+    assert {policy.options.env.n_layer for policy in policies} == {DEEP.n_layer}
+    sources = {each.source.folder(tmp_path, 0) for each in related.continued(DEEP, tmp_path)}
+    assert len(sources) == 2  # of the text before, and of the study's
+
+
+def test_the_study_has_a_table_of_what_each_takes_and_a_picture(tmp_path, monkeypatch, in_process):
+    few = ("independent", "tied --env.quantize int4", "tied", "recurrent-stacking --at 0.5")
+    monkeypatch.setattr(related, "POLICIES", few)
+    monkeypatch.setattr(related, "LEARNT_BEFORE", "synthetic:30000")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- related -->\n<!-- end -->\n")
+    env = TieConfig(**SMALL | {"max_iters": 4, "iters_per_step": 2})
+    options = Options(study=("related",), seeds=1, runs_dir=tmp_path / "runs", page=page, env=env)
+    monkeypatch.setattr(results, "read_command_line", lambda *args, **kwargs: options)
+    results.main([])
+    lines = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ")
+        for line in page.read_text().splitlines()
+        if line.startswith("| ")
+    }
+    assert {*few, "ladder, sequence:2 of synthetic:30000", "elastic-depth, sequence:2"} < set(lines)
+    stored = {name: cells[3] for name, cells in lines.items() if name in few}
+    size = {name: int(text.replace(",", "")) for name, text in stored.items()}
+    assert size["tied --env.quantize int4"] < size["tied"] < size["independent"]
+    assert size["recurrent-stacking --at 0.5"] == size["tied"]
+    assert float(lines["independent"][6]) == pytest.approx(1)
+    assert (tmp_path / "page" / "related" / "stored.png").stat().st_size > 10_000
