@@ -29,7 +29,7 @@ class Started:
         for process in self.processes:
             process.start()
 
-    def codes(self, seconds: float = 300) -> list[int | None]:
+    def codes(self, seconds: float = 120) -> list[int | None]:
         """The exit codes, after so long at most; a rank that goes on has None, and is killed."""
         for process in self.processes:
             process.join(seconds)

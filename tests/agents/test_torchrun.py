@@ -31,6 +31,13 @@ def on_two(program, folder, *args):
     return Started(lambda rank: program.main([*args]), folder)
 
 
+def run_on_two(program, folder, *args):
+    """The run of a program that must succeed on both ranks."""
+    started = on_two(program, folder, *arguments(folder, *args))
+    assert started.codes() == [0, 0], started.said(0) + started.said(1)
+    return read_run(folder / "run")
+
+
 def wait_for_rows(folder, n, seconds=60):
     path, until = folder / "steps.jsonl", time.monotonic() + seconds
     while not (path.exists() and path.read_bytes().count(b"\n") >= n):
@@ -123,20 +130,13 @@ def test_when_rank_0_is_killed_the_others_end(tmp_path):
 
 
 def test_forks_and_searches_train_on_both_ranks(tmp_path):
-    def both(rank):
-        lookahead.main(arguments(tmp_path, "--env.max-iters=4", "--env.initial-ties=0,1,0,0"))
-        evolution.main(
-            arguments(tmp_path, "--evaluations=3", "--population=2", "--sample=1", "--budget=2")
-        )
-
-    started = Started(both, tmp_path)
-    assert started.codes() == [0, 0], started.said(0) + started.said(1)
-    tried, found = read_run(tmp_path / "run"), read_run(tmp_path / "run-2")
-    assert tried.summary["extra_iterations"] > 4
+    searched = ["--evaluations=3", "--population=2", "--sample=1", "--budget=2"]
+    found = run_on_two(evolution, tmp_path / "evolution", *searched)
     assert found.summary["extra_iterations"] == 6
-    lookahead.main(
-        [*arguments(tmp_path / "one"), "--env.max-iters=4", "--env.initial-ties=0,1,0,0"]
-    )
+    tries = ["--env.max-iters=4", "--env.initial-ties=0,1,0,0"]
+    tried = run_on_two(lookahead, tmp_path / "lookahead", *tries)
+    assert tried.summary["extra_iterations"] > 4
+    lookahead.main([*arguments(tmp_path / "one"), *tries])
     one = read_run(tmp_path / "one" / "run")
     assert [row["ties"] for row in one.steps] == [row["ties"] for row in tried.steps]
     losses = [row["val_loss"] for row in tried.steps]
