@@ -37,6 +37,7 @@ def test_the_study_has_a_table_of_what_each_takes_and_a_picture(tmp_path, monkey
     stored = {name: cells[3] for name, cells in lines.items() if name in few}
     size = {name: int(text.replace(",", "")) for name, text in stored.items()}
     assert size["tied --env.quantize int4"] < size["tied"] < size["independent"]
+    assert size["tied"] == 4 * int(lines["tied"][2].replace(",", ""))  # float32, and all trains
     assert size["recurrent-stacking --at 0.5"] == size["tied"]
     assert float(lines["independent"][6]) == pytest.approx(1)
     assert (tmp_path / "page" / "related" / "stored.png").stat().st_size > 10_000
