@@ -48,4 +48,4 @@ MODELS: dict[str, dict[str, Any]] = {
     "vit": {"corpus": "digits", "max_iters": 240, **_INIT},
 }
 """Types of the library `transformers`, and in what each differs from `SMALL` (docs/results.md):
-what it takes to learn more than frequencies in about 20 seconds, with 60 decisions."""
+what it takes to learn more than frequencies in 60 decisions and few seconds."""
