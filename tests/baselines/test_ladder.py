@@ -56,11 +56,11 @@ def test_a_run_records_what_the_side_network_costs_and_gets_better(source, tmp_p
 def test_a_model_of_few_bits_stays_what_it_is(tmp_path):
     env = dataclasses.replace(ENV, quantize="int4", tie_parts="attention+mlp")
     model = TieEnv(**dataclasses.asdict(env))
-    model.reset(seed=0)
+    _, info = model.reset(seed=0)
     model.export(tmp_path / "model.safetensors")
     run = read_run(train(options_of(tmp_path / "model.safetensors", tmp_path / "runs")))
     assert run.config["env"]["quantize"] == "int4"
-    assert run.summary["final"]["stored_bytes"] == model.stored_bytes() + 4 * PART
+    assert run.summary["final"]["stored_bytes"] == info["stored_bytes"] + 4 * PART
 
 
 @pytest.mark.parametrize("steps", [1, 4])

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 import tiegym
+from tests.tiegym.exported import tensor_bytes
 from tests.tiegym.small import SMALL
 from tests.tiegym.test_fuzz import check_invariants
 from tiegym.transformer import tensor_file
@@ -38,12 +39,6 @@ def logits(model):
         return model.eval()(TOKENS)
 
 
-def stored(path):
-    """Bytes of the tensors in a file: what is behind its header."""
-    content = path.read_bytes()
-    return len(content) - 8 - int.from_bytes(content[:8], "little")
-
-
 @pytest.mark.parametrize("kind", ["int4", "both"])
 def test_every_copy_goes_on_to_the_same_bits(kind, tmp_path):
     env = begun(KINDS[kind], 3)
@@ -66,7 +61,7 @@ def test_an_exported_model_has_the_small_form_and_the_same_logits(kind, tmp_path
     env = begun(KINDS[kind], 4)
     info = env.step(np.array(ACTIONS[4]))[4]
     env.export(tmp_path / "m")
-    assert stored(tmp_path / "m") == info["stored_bytes"] == env.stored_bytes()
+    assert tensor_bytes(tmp_path / "m") == info["stored_bytes"]
     loaded = tiegym.load_model(tmp_path / "m")
     assert loaded.shape == env.model.shape
     assert torch.equal(logits(loaded), logits(env.model))
@@ -83,28 +78,15 @@ def test_the_small_form_is_as_small_as_it_is_said_to_be(tmp_path):
     sizes = {}
     for name, quantize in (("none", None), ("int8", "int8"), ("int4", "int4")):
         env = begun(SMALL | {"quantize": quantize}, 0)
-        env.step(1)
+        sizes[name] = env.step(1)[4]["stored_bytes"]
         env.export(tmp_path / name)
-        sizes[name] = stored(tmp_path / name)
-        assert sizes[name] == env.stored_bytes()
+        assert tensor_bytes(tmp_path / name) == sizes[name]
     steps = 2 * 4 * 4
     assert sizes == {
         "none": 4 * whole + 4 * matrices,
         "int8": 4 * whole + matrices + steps,
         "int4": 4 * whole + matrices // 2 + steps,
     }
-    assert "stored_bytes" not in tiegym.TieEnv(**SMALL).reset(seed=0)[1]
-
-
-def test_stored_bytes_are_those_of_other_models_too(tmp_path):
-    pytest.importorskip("transformers")
-    arguments = {"model": "llama", "n_layer": 3, "n_embd": 16, "n_head": 2, "max_iters": 4}
-    env = tiegym.TieEnv(**SMALL | arguments)
-    env.reset(seed=0)
-    before = env.stored_bytes()
-    env.step(1)
-    env.export(tmp_path / "m")
-    assert stored(tmp_path / "m") == env.stored_bytes() > before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -32,6 +32,7 @@ from tiegym.transformer.library_file import (
     standardisation_of,
 )
 from tiegym.transformer.pretrained import TiedPretrainedModel
+from tiegym.transformer.sizes import parameter_sizes
 from tiegym.transformer.small_form import full_form, small_form, stored_sizes
 from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
@@ -58,12 +59,11 @@ def export_model(
         ValueError: If it is of the library `transformers`, and of no class that a task trains.
     """
     told = None if tokenizer is None else tokenizer.to_json()
-    tensors = exported_tensors(model)
     if isinstance(model, TiedPretrainedModel):
         values = library_values(model) | {"tokenizer": told}
         if images is not None:
             values["images"] = {"mean": images.mean, "deviation": images.deviation}
-        write_tensors(path, "model", tensors, values)
+        write_tensors(path, "model", library_tensors(model), values)
         return
     shape = dataclasses.asdict(model.shape)
     for name, default in _LATER.items():  # without them the file is one that any version reads
@@ -77,13 +77,7 @@ def export_model(
         "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
         "tokenizer": told,
     }
-    write_tensors(path, "model", tensors, values)
-
-
-@isolated
-def exported_tensors(model: TiedTransformer | TiedPretrainedModel) -> dict[str, Tensor]:
-    """The tensors of an exported model by name: each weight once, in its smallest exact form."""
-    return small_form(model) if isinstance(model, TiedTransformer) else library_tensors(model)
+    write_tensors(path, "model", small_form(model), values)
 
 
 @isolated
@@ -188,7 +182,8 @@ def _check_gpt(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if (owners := parts.n_independent(vector, shape.n_layer)) > len(tensors):
         raise ValueError(f"{len(tensors)} tensor(s) are no weights of {owners} layers")
     dtype = tensors["token_embedding"].dtype
-    expected = stored_sizes(shape, vector, dtype)
+    sizes = parameter_sizes(shape, vector)
+    expected = stored_sizes(sizes, shape.compression.bits, dtype)
     if values["tie_grad"] not in ("owner", "sum"):
         raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
     if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:
