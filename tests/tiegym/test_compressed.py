@@ -2,7 +2,6 @@
 
 import json
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from safetensors import safe_open
 
 import tiegym
 from tests.tiegym.exported import tensor_bytes
+from tests.tiegym.playing import check_that_copies_go_on, play
 from tests.tiegym.small import SMALL
 from tests.tiegym.test_fuzz import check_invariants
 from tiegym.transformer import tensor_file
@@ -21,10 +21,6 @@ BOTH = QUANTIZED | TRAINS | {"private": "norms+lora:2", "dropout": 0.1, "grad_ac
 KINDS = {"int4": QUANTIZED, "int8": QUANTIZED | {"quantize": "int8"}, "tt": TRAINS, "both": BOTH}
 ACTIONS = [[1, 1, 3], [0, 2, 2], [1, 0, 3], [1, 1, 1], [0, 0, 0], [1, 2, 3]]
 TOKENS = torch.arange(32).view(2, 16)
-
-
-def play(env, actions):
-    return [env.step(np.array(action))[1] for action in actions]
 
 
 def begun(arguments, n_steps=0):
@@ -41,19 +37,7 @@ def logits(model):
 
 @pytest.mark.parametrize("kind", ["int4", "both"])
 def test_every_copy_goes_on_to_the_same_bits(kind, tmp_path):
-    env = begun(KINDS[kind], 3)
-    env.save_checkpoint(tmp_path / "here.safetensors")
-    loaded = tiegym.TieEnv(**KINDS[kind])
-    loaded.load_checkpoint(tmp_path / "here.safetensors")
-    snapshot = env.snapshot()
-    copies = [env.fork(), loaded, pickle.loads(pickle.dumps(env))]
-    expected = play(env, ACTIONS[3:])
-    for copy in copies:
-        assert play(copy, ACTIONS[3:]) == expected
-    env.restore(snapshot)
-    assert play(env, ACTIONS[3:]) == expected
-    env.reset(seed=0)
-    assert play(env, ACTIONS)[3:] == expected
+    check_that_copies_go_on(KINDS[kind], ACTIONS, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
