@@ -32,10 +32,11 @@ from tiegym import ties as tie_vectors
 from tiegym.bench.recorded import Recorded
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
+from tiegym.runs.begin import begin_run
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import Journal
 from tiegym.runs.json_files import append_line, plain
-from tiegym.runs.program import begin_run, open_run, run_policy, run_program
+from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.runs.progress import Progress
 from tiegym.runs.regular_files import open_to_write
 from tiegym.runs.same_run import check_corpus, check_weights

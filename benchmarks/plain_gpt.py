@@ -126,9 +126,10 @@ class PlainLoop:
         """Runs n iterations and leaves the last loss, in nats, in `loss`."""
         for _ in range(n):
             inputs, targets = self._batch()
+            # Before the forward pass: gradients beside its activations would raise the peak.
+            self.optimizer.zero_grad(set_to_none=True)
             with self.autocast:
                 loss = self.model(inputs, targets)
-            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()

@@ -89,7 +89,11 @@ def measured(options: Options, n: int, width: int) -> dict[str, list[float]]:
         "population": gymnasium.make_vec("TiePopulation-v0", num_envs=n, **arguments),
         "loop": gymnasium.make_vec(num_envs=n, vectorization_mode="sync", **vector),
         "processes": gymnasium.make_vec(
-            num_envs=options.processes, vectorization_mode="async", **vector
+            num_envs=options.processes,
+            vectorization_mode="async",
+            # A process that is forked after CUDA began can't use it.
+            vector_kwargs={"context": "spawn"},
+            **vector,
         ),
         "one": gymnasium.make(**vector),
     }

@@ -1,4 +1,4 @@
-"""What every program of agents/ and baselines/ shares: its run folder, its loop, its ends.
+"""What every program of agents/ and baselines/ shares: its environment, its loop, its ends.
 
 The options are in `tiegym.runs.options`.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,42 +15,24 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-import torch
 
 from tiegym.config import TieConfig
-from tiegym.runs import provenance
-from tiegym.runs.folder import FORMAT, is_finished, read_config, unique_run_folder
+from tiegym.runs.begin import FULL_DISK, AlreadyFinished, begin_run
+from tiegym.runs.folder import read_config
 from tiegym.runs.input_errors import InputError, input_errors
-from tiegym.runs.journal import Journal, remove_leftovers
-from tiegym.runs.json_files import plain, write_json
+from tiegym.runs.journal import Journal
 from tiegym.runs.live import ShowTies, WriteSample
 from tiegym.runs.messages import say
-from tiegym.runs.options import Options, RunOptions, module_name, parse_options
+from tiegym.runs.options import Options, RunOptions, parse_options
 from tiegym.runs.progress import ShowProgress
-from tiegym.runs.ranks import n_ranks
 from tiegym.runs.recorder import RecordRun
-from tiegym.runs.regular_files import check_folder
 from tiegym.runs.replay import Resumable
-from tiegym.runs.same_run import (
-    check_corpus,
-    check_options,
-    check_ranks,
-    check_tokenizer,
-    check_weights,
-)
+from tiegym.runs.same_run import check_corpus, check_tokenizer, check_weights
 from tiegym.runs.signals import Stopped
-from tiegym.runs.source_code import source_sha256
 from tiegym.runs.torchrun import process_group
 from tiegym.training.collectives import RankLost
 from tiegym.training.out_of_memory import OutOfMemory
 from tiegym.transformer.model_file import MODEL_FILE, ExportModel
-
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No space, no quota, or a file larger than it may be."""
-
-
-class UnusableFolder(OSError, InputError):
-    """A run folder can't be made or written where it was asked for."""
 
 
 class Policy(Protocol):
@@ -66,97 +47,6 @@ class Policy(Protocol):
     ) -> tuple[Any, Any]:
         """The action for an observation, and the policy's next hidden state."""
         ...
-
-
-def begin_run(options: RunOptions, program: str) -> Journal:
-    """Makes the folder of a run and its journal, or opens those of the run to resume.
-
-    For programs that do something before they have their environment; `open_run` does it for the
-    others. A resumed run gets as many of PyTorch's threads as it had: the bits depend on them.
-
-    Args:
-        options: The program's options; all of them are recorded.
-        program: What the run folder is named after, such as "qlearning".
-
-    Raises:
-        AlreadyFinished: If the run to resume is.
-        FileNotFoundError: If there is no run to resume.
-        BlockingIOError: If another process has it open.
-        InputError: If it had other options, a file of it is damaged or a link, or the folder
-            can't be written.
-        OSError: If the disk is full.
-    """
-    record = {
-        "format": FORMAT,
-        "program": program,
-        "module": module_name(type(options)),
-        "options": plain(options),
-        "versions": provenance.versions(),
-        "threads": torch.get_num_threads(),
-        "source_sha256": source_sha256(type(options).__module__),
-        **({"ranks": n_ranks()} if n_ranks() > 1 else {}),
-    }
-    try:
-        if options.resume is None:
-            return _begin(options, record)
-        return _go_on(options.resume, record)
-    except (FileNotFoundError, InputError):
-        raise
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise
-        where = options.runs_dir if options.resume is None else options.resume
-        raise UnusableFolder(
-            f"{where} can't be used for run folders: {error.strerror or error}. Choose another "
-            "with --runs-dir, or make it writable"
-        ) from error
-
-
-def _begin(options: RunOptions, record: dict[str, Any]) -> Journal:
-    name = options.name or f"{record['program']}-seed{options.seed}".replace(":", "-")
-    try:
-        folder = unique_run_folder(options.runs_dir, name)
-    except FileNotFoundError as error:  # a link to nowhere, say
-        raise UnusableFolder(f"{options.runs_dir} can't be made: {error.strerror}") from error
-    journal = None
-    try:
-        journal = Journal(folder, module=record["module"])
-        write_json(folder / "config.json", record)
-    except BaseException:  # it holds no run yet
-        if journal is not None:
-            journal.close()
-        shutil.rmtree(folder)
-        raise
-    return journal
-
-
-def _go_on(folder: Path, record: dict[str, Any]) -> Journal:
-    config = read_config(folder)
-    check_folder(folder)
-    if is_finished(folder):
-        remove_leftovers(folder)
-        raise AlreadyFinished(folder)
-    check_options(folder, config, record)
-    check_ranks(folder, config.get("ranks", 1), n_ranks())
-    journal = Journal(folder, resume=True, module=record["module"])
-    if is_finished(folder):  # by the process that had it open until now
-        journal.close()
-        raise AlreadyFinished(folder)
-    if "threads" in config:
-        torch.set_num_threads(config["threads"])
-    return journal
-
-
-class AlreadyFinished(ValueError):
-    """A run that is to be resumed has nothing left to do.
-
-    Args:
-        folder: Of the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder} is finished already: there is nothing to resume")
-        self.folder = folder
 
 
 def open_run(

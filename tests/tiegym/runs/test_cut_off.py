@@ -24,11 +24,12 @@ from baselines import random_tying
 from tests.runs import facts
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.runs import program, regular_files, run_files
+from tiegym.runs import begin, program, regular_files, run_files
+from tiegym.runs.begin import AlreadyFinished
 from tiegym.runs.folder import read_run
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import whole_lines, write_json
-from tiegym.runs.program import AlreadyFinished, open_run
+from tiegym.runs.program import open_run
 from tiegym.runs.progress import Progress
 from tiegym.runs.recorder import RecordRun
 
@@ -340,7 +341,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, caps
     def fails(path, value):
         raise OSError(error, os.strerror(error), str(path))
 
-    monkeypatch.setattr(program, "write_json", fails)
+    monkeypatch.setattr(begin, "write_json", fails)
     status = "1" if error == errno.ENOSPC else "2"
     with pytest.raises(SystemExit, match=status):
         random_tying.main(arguments)

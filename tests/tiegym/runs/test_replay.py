@@ -31,11 +31,12 @@ from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 from tiegym.runs import json_files
+from tiegym.runs.begin import AlreadyFinished
 from tiegym.runs.commands import python_command
 from tiegym.runs.journal import recorded_steps
 from tiegym.runs.json_files import append_line, write_json
 from tiegym.runs.options import parse_options
-from tiegym.runs.program import AlreadyFinished, open_run
+from tiegym.runs.program import open_run
 from tiegym.runs.recorder import read_run
 from tiegym.runs.replay import decode, encode
 from tiegym.training.trainer import Trainer

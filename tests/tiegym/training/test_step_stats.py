@@ -46,9 +46,10 @@ def test_a_gpus_peak_is_its_allocators_and_starts_anew_each_step():
     env = TieEnv(**SMALL | {"device": "cuda"})
     env.reset(seed=0)
     env.step(1)
+    before = env.step_stats["peak_allocated_bytes"]  # with the matrix library's workspace
     held = torch.ones(2**26, dtype=torch.uint8, device="cuda")
     env.step(1)
-    assert env.step_stats["peak_allocated_bytes"] >= held.nbytes
+    assert env.step_stats["peak_allocated_bytes"] >= before + held.nbytes / 2
     del held
     env.step(1)
-    assert env.step_stats["peak_allocated_bytes"] < 2**26
+    assert env.step_stats["peak_allocated_bytes"] < before + 2**25
