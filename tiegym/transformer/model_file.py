@@ -1,4 +1,4 @@
-"""Exported models: files that load without the environment, and runs that leave one.
+"""Exported models: files that load without the environment, and where runs keep them.
 
 What such a file looks like is in `tiegym.transformer.tensor_file`.
 """
@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
@@ -267,28 +266,6 @@ def read_standardisation(path: str | Path) -> Standardisation | None:
 
 MODEL_FILE = "model.safetensors"
 """The exported model in a run folder."""
-
-
-class ExportModel(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Exports the model at the end of each episode; that of a later one takes its place.
-
-    The end is the moment for it: whatever steps an environment may reset it at once.
-
-    Args:
-        env: A TieEnv, wrapped or not.
-        path: Where to.
-    """
-
-    def __init__(self, env: gymnasium.Env[Any, Any], path: str | Path) -> None:
-        super().__init__(env)
-        self.path = Path(path)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps; after the last step of an episode, also exports."""
-        result = self.env.step(action)
-        if result[2] or result[3]:
-            self.env.unwrapped.export(self.path)  # type: ignore[attr-defined]
-        return result
 
 
 def find_model(path: Path) -> Path:
