@@ -22,7 +22,7 @@ import tyro
 
 from baselines.ray_options import address_of
 from baselines.regret_table import DRAWN, Report, make_report, markdown, write_csv
-from baselines.results import LEARNING
+from baselines.studies import LEARNING
 from baselines.table_learning import Learner, learn_missing, parse_learner
 from tiegym.atomic_write import write_bytes
 from tiegym.bench.recorded import load_tree, real_config

@@ -13,7 +13,6 @@ stands around the markers, written by hand.
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,45 +21,25 @@ from pathlib import Path
 from baselines import cost_of_changing, cost_table, related
 from baselines.compare import run_policies
 from baselines.continued import Continued
+from baselines.page import put_on_page
 from baselines.policies import parse_policy
 from baselines.running_options import RunningOptions
 from baselines.settings import DEEP, SMALL
+from baselines.studies import Study, studies
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import judge, show, write
 from tiegym.analysis.rows import Row
-from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.messages import say
 from tiegym.runs.processes import long_work
 
-IN_STUDIES = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
-"""The agents that learn in the run as well as beforehand."""
-LEARNING = (*IN_STUDIES, "decision_s4")
-"""All agents that learn, on tables too."""
-FIXED = (
-    *("independent", "tied", "cycle:2", "cycle:3", "sequence:2", "sequence:3"),
-    *("cycle-rev:2", "sandwich", "middle-cycle:2"),
-)
-"""The patterns of the literature, of 1 to 4 independent layers and of all."""
-NULLS = ("random", "random-fixed", "random-raw")
-"""Random tying, a random vector that is kept, and uniform draws over the raw actions."""
-SCHEDULES = tuple(
-    f"schedules --schedule {name}" for name in ("share-then-unshare", "progressive-split")
-)
 SEEDS = 5
-MORE_RUNS = "--pretrain-runs 48 --envs 16 --n-steps 10 --n-epochs 10"
-"""Twelve times the decisions of 4 runs, on 16 transformers at a time, in 30 rollouts of 160."""
 SHARING = "sharing"
 """The study that compares no policies, but what changing ties costs them."""
 RELATED = "related"
 """The study of the neighbours of layer tying, with a table and a setting of its own."""
-MODELS = {"gpt2": "stdlib", "llama": "stdlib", "bert": "stdlib", "vit": "digits"}
-"""Types of the library `transformers`, one study each, with their data; `models` are all of them.
-BERT says which letters are masked, ViT classifies images."""
-ITERATIONS_OF_MODELS = 240
-"""Four architectures in about an hour of two cores."""
 
 
 @dataclass(frozen=True)
@@ -82,86 +61,7 @@ class Options(RunningOptions):
     """Gets the tables; pictures go into a folder of the same name beside it."""
     env: TieConfig = field(default_factory=lambda: SMALL)
     """The environment, but for its corpus and number of layers; of the studies of models also
-    their model and their iterations."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """One comparison, and where it stands on the page."""
-
-    name: str
-    corpus: str
-    n_layer: int
-    policies: tuple[str, ...]
-    retrained: str | None = None
-    """Policy whose final ties are trained from scratch, each seed's with the same seed."""
-    transferred: str | None = None
-    """Study whose pretrained pairwise agents decide here without learning, each seed's with the
-    same seed."""
-    model: str = "gpt"
-    """As in `TieConfig`."""
-    iterations: int | None = None
-    """In place of those of the options."""
-
-    @property
-    def setting(self) -> str:
-        """Studies of the same setting share their runs."""
-        model = "" if self.model == "gpt" else f"{self.model}-"
-        return f"{model}{self.corpus}-{self.n_layer}"
-
-
-def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
-    """What every study has besides the policies that it is about, as many layers as it has.
-
-    The three null models; a pattern of each size, since an agent may end at any, and is compared
-    with the best one of its own; and untied transformers with fewer layers, which a user would
-    take for the same number of parameters.
-
-    Args:
-        n_layer: Layers L.
-        options: Of all of them but the untied ones, such as " --env.tie-grad sum".
-    """
-    sizes = (*FIXED, *(f"cycle:{m}" for m in range(4, n_layer)))
-    shallow = (f"shallow:{m}" for m in range(1, 2 * n_layer // 3 + 1))
-    return (*(f"{policy}{options}" for policy in (*NULLS, *sizes)), *shallow)
-
-
-def studies(pretrain_runs: int) -> list[Study]:
-    """All of them, in the order in which they are run."""
-    few = f"--pretrain-runs {pretrain_runs}"
-    pretrained = tuple(f"{agent} {few}" for agent in IN_STUDIES)
-    rewards = ("neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params --env.param-cost 0.2")
-    clip = "qlearning --env.reward neg_ppl --reward-clip 10"
-    searches = ("lookahead", "evolution --evaluations 12")
-    main_policies = (*IN_STUDIES, *pretrained, *searches, *SCHEDULES, *yardsticks(6))
-    six, twelve = ((*IN_STUDIES, *SCHEDULES, *yardsticks(n)) for n in (6, 12))
-    of_rewards = tuple(f"{a} --env.reward {r}" for a in ("qlearning", "dqn") for r in rewards)
-    of_clips = ("qlearning --env.reward neg_ppl", clip, f"{clip} --bootstrap same-layer")
-    more = (f"{a} {runs}" for a in ("ppo", "maskable_ppo") for runs in (few, MORE_RUNS))
-    gradients = dict.fromkeys(
-        policy
-        for gradient in ("", " --env.tie-grad sum")
-        for policy in (f"qlearning{gradient}", *yardsticks(6, gradient))
-    )
-    return [
-        Study("main", "stdlib", 6, main_policies, retrained="qlearning"),
-        Study("wikitext-6", "wikitext", 6, six),
-        Study("rewards", "stdlib", 6, (*of_rewards, *yardsticks(6))),
-        Study("clip", "stdlib", 6, (*of_clips, *yardsticks(6))),
-        Study("tie-grad", "stdlib", 6, tuple(gradients)),
-        Study("pretraining", "stdlib", 6, (*more, *yardsticks(6))),
-        Study("stdlib-12", "stdlib", 12, twelve, transferred="main"),
-        Study("wikitext-12", "wikitext", 12, twelve),
-        *_of_models(),
-    ]
-
-
-def _of_models() -> Iterator[Study]:
-    """The study `main` again with other architectures: the paper's agent, and one that masks."""
-    policies = ("qlearning", "maskable_ppo", *yardsticks(6))
-    for model, corpus in MODELS.items():
-        name = f"models-{model}"
-        yield Study(name, corpus, 6, policies, model=model, iterations=ITERATIONS_OF_MODELS)
+    what `baselines.settings.MODELS` says."""
 
 
 def run_study(study: Study, options: Options) -> list[Row]:
@@ -190,43 +90,8 @@ def _continued(study: Study, env: TieConfig, options: Options) -> Iterator[Conti
 def env_of(study: Study, options: Options) -> TieConfig:
     """The environment of a study."""
     corpus = str(options.wikitext) if study.corpus == "wikitext" else study.corpus
-    return dataclasses.replace(
-        options.env,
-        model=study.model,
-        corpus=corpus,
-        n_layer=study.n_layer,
-        max_iters=study.iterations or options.env.max_iters,
-    )
-
-
-def put_between_markers(page: str, name: str, text: str) -> str:
-    """The page with the text between `<!-- name -->` and `<!-- end -->`.
-
-    Raises:
-        ValueError: If the page has no such markers.
-    """
-    pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
-    result, count = re.subn(
-        pattern, lambda m: f"{m[1]}\n{text}\n{m[2]}", page, count=1, flags=re.DOTALL
-    )
-    if not count:
-        raise ValueError(
-            f"the page has no place for {name!r}: put '<!-- {name} -->' and '<!-- end -->' on "
-            "lines of their own where the table belongs"
-        )
-    return result
-
-
-def put_on_page(name: str, table: str, page: Path) -> None:
-    """Writes the table of a study into the page; how to read it the page says once.
-
-    Raises:
-        InputError: If the page can't be read, or has no place for it.
-    """
-    try:
-        write_bytes(page, put_between_markers(page.read_text(), name, table).encode())
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
+    settings = {"corpus": corpus, "n_layer": study.n_layer, **study.env}
+    return dataclasses.replace(options.env, model=study.model, **settings)
 
 
 def chosen(options: Options) -> list[Study]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiegym.config import TieConfig
 
 SMALL = TieConfig(n_embd=48, block_size=48, max_iters=400)
@@ -25,3 +27,25 @@ DEEP = TieConfig(
     device="cpu",
 )
 """In which four untied layers are clearly better than two, and these than one (docs/results.md)."""
+
+_INIT: dict[str, Any] = {"model_config": '{"initializer_range": 0.08}'}
+"""Of types of `transformers`: their default is 0.02, made for a width of 768. The same share of
+1 / sqrt(width) is 0.02 * sqrt(768 / 48) = 0.08 here. With 0.02, BERT had learnt letter frequencies
+and no more after 240 iterations, and ViT of 6 layers had guessed."""
+
+MODELS: dict[str, dict[str, Any]] = {
+    "gpt2": {"corpus": "stdlib", "max_iters": 240, **_INIT},
+    "llama": {"corpus": "stdlib", "max_iters": 240, **_INIT},
+    "bert": {
+        "corpus": "nested:2",
+        "block_size": 16,
+        "batch_size": 32,
+        "max_iters": 480,
+        "iters_per_step": 8,
+        "test_tokens": 30_000,
+        **_INIT,
+    },
+    "vit": {"corpus": "digits", "max_iters": 240, **_INIT},
+}
+"""Types of the library `transformers`, and in what each differs from `SMALL` (docs/results.md):
+what it takes to learn more than frequencies in 60 decisions and few seconds."""

@@ -25,7 +25,7 @@ from agents.agent_options import AgentOptions
 from agents.tabulated import TablePolicy, learn_on_table
 from baselines.policies import OF_THE_COMPARISON
 from baselines.ray_options import address_of
-from baselines.results import LEARNING
+from baselines.studies import LEARNING
 from tiegym.bench.environment import TieBench
 from tiegym.bench.regret import play
 from tiegym.bench.table import SPLITS, Table, load_table

@@ -21,8 +21,8 @@ from baselines.cost_of_changing import (
     run,
 )
 from baselines.policies import parse_policy
-from baselines.results import SMALL as STUDIED
 from baselines.running_options import RunningOptions
+from baselines.settings import SMALL as STUDIED
 from tests.tiegym.analysis.made_up import make_row
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig

@@ -1,42 +1,14 @@
-"""The evidence's studies: what they hold, that they run, and where their tables go."""
+"""The evidence's studies: that they run, and where their tables go."""
 
 import pytest
 
 from baselines import results
-from baselines.policies import parse_policy
-from baselines.results import Options, Study, put_between_markers, run_study, studies
+from baselines.results import Options, run_study
+from baselines.studies import Study, studies
 from tests.tiegym.small import SMALL
-from tiegym import ties
 from tiegym.config import TieConfig
-from tiegym.runs.input_errors import InputError
 
 ENV = TieConfig(**SMALL)
-
-
-def test_every_study_holds_its_yardsticks_and_its_policies_are_known(tmp_path):
-    options = Options(env=ENV, wikitext=tmp_path)
-    for study in studies(4):
-        env = results.env_of(study, options)
-        policies = [parse_policy(text, env) for text in study.policies]
-        assert len(set(study.policies)) == len(study.policies)
-        assert {policy.options.env.n_layer for policy in policies} == {study.n_layer}
-        assert {"random", "random-fixed", "random-raw"} <= set(study.policies)
-        half = study.n_layer // 2
-        assert {f"shallow:{m}" for m in (1, 2, half)} <= set(study.policies)
-        patterns = [p.options.pattern for p in policies if p.module == "baselines.fixed"]
-        sizes = {ties.n_independent(ties.parse(p, study.n_layer)) for p in patterns}
-        assert sizes == set(range(1, study.n_layer + 1))  # wherever an agent ends
-
-
-def test_the_studies_of_models_are_one_for_each_architecture():
-    chosen = results.chosen(Options(study=("models",), env=ENV))
-    found = {s.model: results.env_of(s, Options(env=ENV)) for s in chosen}
-    assert list(found) == ["gpt2", "llama", "bert", "vit"]
-    tasks = [env.task for env in found.values()]
-    assert tasks[:2] == ["language-modeling"] * 2
-    assert tasks[2:] == ["masked-language-modeling", "image-classification"]
-    assert {(env.max_iters, env.n_embd) for env in found.values()} == {(240, ENV.n_embd)}
-    assert len({study.setting for study in studies(4)}) == 4 + 4  # of our own, and these
 
 
 def test_a_study_of_another_architecture_makes_a_table(tmp_path, monkeypatch, in_process):
@@ -101,13 +73,6 @@ def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
     assert said.count("\n") == 1
 
 
-def test_a_page_without_a_place_for_the_table_is_an_input_error(tmp_path):
-    (tmp_path / "page.md").write_text("# No markers")
-    for page in (tmp_path / "page.md", tmp_path / "nowhere.md"):
-        with pytest.raises(InputError, match=r"no place for 'main'|No such file"):
-            results.put_on_page("main", "| table |", page)
-
-
 def test_the_study_of_sharing_is_run_and_put_on_the_page(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("<!-- sharing -->\nnothing yet\n<!-- end -->\n")
@@ -127,14 +92,3 @@ def test_the_study_of_sharing_is_run_and_put_on_the_page(tmp_path, monkeypatch):
     assert "nothing yet" not in text
     results.main(f"--study sharing --page {page} --runs-dir {tmp_path} --seeds 12".split())
     assert asked[1][4] == range(12)
-
-
-def test_a_table_takes_the_place_of_the_last_one():
-    page = "# Title\n<!-- a -->\nold\n<!-- end -->\ntext\n<!-- b -->\n<!-- end -->\n"
-    once = put_between_markers(page, "a", "| new |\n")
-    assert (
-        once == "# Title\n<!-- a -->\n\n| new |\n\n<!-- end -->\ntext\n<!-- b -->\n<!-- end -->\n"
-    )
-    assert put_between_markers(once, "a", "| new |\n") == once
-    with pytest.raises(ValueError, match="no place for 'c'"):
-        put_between_markers(page, "c", "x")

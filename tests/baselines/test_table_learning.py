@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from baselines import table_learning
-from baselines.results import LEARNING
+from baselines.studies import LEARNING
 from baselines.table_learning import learn, learn_missing, parse_learner
 from tests.baselines.tables import DECISIONS, made_table
 from tiegym.bench.recorded import real_config

@@ -5,22 +5,16 @@ What such a file looks like is in `tiegym.transformer.tensor_file`.
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tiegym import compression as compressions
-from tiegym import parts
-from tiegym import private as private_parts
-from tiegym.config_checks import MOST, MOST_LAYERS
 from tiegym.data.tasks.images import Standardisation
-from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.gpt_file import COMPUTE_DTYPES, check_gpt, gpt_of, gpt_values
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.library_file import (
     check_library_values,
@@ -31,8 +25,7 @@ from tiegym.transformer.library_file import (
     standardisation_of,
 )
 from tiegym.transformer.pretrained import TiedPretrainedModel
-from tiegym.transformer.sizes import parameter_sizes
-from tiegym.transformer.small_form import full_form, small_form, stored_sizes
+from tiegym.transformer.small_form import small_form
 from tiegym.transformer.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -64,18 +57,7 @@ def export_model(
             values["images"] = {"mean": images.mean, "deviation": images.deviation}
         write_tensors(path, "model", library_tensors(model), values)
         return
-    shape = dataclasses.asdict(model.shape)
-    for name, default in _LATER.items():  # without them the file is one that any version reads
-        if shape[name] == default:
-            del shape[name]
-    values = {
-        "shape": shape,
-        "ties": model.ties.tolist(),
-        "tie_grad": model.tie_grad,
-        "dropout": model.dropout,
-        "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
-        "tokenizer": told,
-    }
+    values = gpt_values(model) | {"tokenizer": told}
     write_tensors(path, "model", small_form(model), values)
 
 
@@ -101,24 +83,13 @@ def load_model(
         ImportError: If the model is of a library that isn't installed.
     """
     tensors, values = read_tensors(path, "model", partial(_check_model, path))
-    compute_dtype = dtype or _COMPUTE_DTYPES[values["compute_dtype"]]
+    compute_dtype = dtype or COMPUTE_DTYPES[values["compute_dtype"]]
     if "library" in values:
         return load_library_model(values, tensors, device, compute_dtype)
-    shape, ties = _read_shape(values["shape"]), np.array(values["ties"])
-    model = TiedTransformer(
-        shape,
-        ties,
-        tie_grad=values["tie_grad"],
-        dropout=values["dropout"],
-        device=device,
-        dtype=tensors["token_embedding"].dtype,
-        compute_dtype=compute_dtype,
-    )
     try:
-        model.load_state_dict(full_form(tensors, shape, ties))
+        return gpt_of(values, tensors, device, compute_dtype)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}") from error
-    return model.eval()
 
 
 def load_gpt(path: str | Path) -> TiedTransformer:
@@ -137,90 +108,25 @@ def load_gpt(path: str | Path) -> TiedTransformer:
     return model
 
 
-_LATER: dict[str, Any] = {"private": "none", "quantize": None, "factorize": None}
-"""Entries of a shape that older versions didn't have, with what they stand for if not there."""
-
-_QUANTIZED_DTYPES = (torch.float32, torch.float64)
-"""Types in which an integer times a step, divided by that step, rounds to the integer again."""
-
-_COMPUTE_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-    "float16": torch.float16,
-}
-
-
 def _check_model(path: str | Path, values: Any, tensors: dict[str, Tensor]) -> None:
     """Checks each value of an exported model, and that its tensors are those that they ask for."""
     try:
         if not isinstance(values, dict):
             raise ValueError("its values are no dictionary")
-        if values["compute_dtype"] not in list(_COMPUTE_DTYPES):
+        if values["compute_dtype"] not in list(COMPUTE_DTYPES):
             raise ValueError(
-                f"compute_dtype={values['compute_dtype']!r} is none of {', '.join(_COMPUTE_DTYPES)}"
+                f"compute_dtype={values['compute_dtype']!r} is none of {', '.join(COMPUTE_DTYPES)}"
             )
         if "library" in values:
             if not isinstance(values["tokenizer"], str | None):
                 raise ValueError("its tokenizer is no text")
             check_library_values(values, tensors)
         else:
-            _check_gpt(values, tensors)
+            check_gpt(values, tensors)
     except KeyError as error:
         raise ValueError(f"{str(path)!r} is damaged: it has no {error}") from error
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}") from error
-
-
-def _check_gpt(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    shape, ties = _read_shape(values["shape"]), values["ties"]
-    if not isinstance(ties, list) or any(type(entry) is not int for entry in ties):
-        raise ValueError(f"ties={ties!r} is no list of integers")
-    n_parts = 2 if len(ties) == 2 * shape.n_layer else 1
-    vector = parts.validate(ties, shape.n_layer, n_parts)
-    if (owners := parts.n_independent(vector, shape.n_layer)) > len(tensors):
-        raise ValueError(f"{len(tensors)} tensor(s) are no weights of {owners} layers")
-    dtype = tensors["token_embedding"].dtype
-    sizes = parameter_sizes(shape, vector)
-    expected = stored_sizes(sizes, shape.compression.bits, dtype)
-    if values["tie_grad"] not in ("owner", "sum"):
-        raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
-    if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:
-        raise ValueError(f"dropout={values['dropout']!r} is no number in [0, 1)")
-    if not isinstance(values["tokenizer"], str):
-        raise ValueError("its tokenizer is no text")
-    allowed = _QUANTIZED_DTYPES if shape.compression.bits else tuple(_COMPUTE_DTYPES.values())
-    if dtype not in allowed:
-        raise ValueError(f"its weights are of type {dtype}, and not of one of {allowed}")
-    have = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    if wrong := [n for n in expected.keys() | have.keys() if expected.get(n) != have.get(n)]:
-        name = min(wrong)
-        raise ValueError(
-            f"{len(wrong)} tensor(s) don't fit its sizes, ties and types: {name} is "
-            f"{have.get(name)}, but should be {expected.get(name)}"
-        )
-
-
-def _read_shape(values: Any) -> Shape:
-    names = [field.name for field in dataclasses.fields(Shape)]
-    if not isinstance(values, dict) or sorted({**_LATER, **values}) != sorted(names):
-        raise ValueError(f"its shape has other entries than {', '.join(names)}")
-    values = {**_LATER, **values}
-    private, quantize, factorize = (values.pop(name) for name in _LATER)
-    for name, value in values.items():
-        most = MOST_LAYERS if name == "n_layer" else MOST
-        if type(value) is not int or not 1 <= value <= most:
-            raise ValueError(f"{name}={value!r} is no integer from 1 to {most}")
-    if not isinstance(private, str) or str(private_parts.parse(private)) != private:
-        raise ValueError(f"private={private!r} can't be")
-    if not isinstance(quantize, str | None) or not isinstance(factorize, str | None):
-        raise ValueError(f"quantize={quantize!r:.80} or factorize={factorize!r:.80} can't be")
-    shape = Shape(**values, private=private, quantize=quantize, factorize=factorize)
-    private_parts.check(shape.private_parts, shape.n_embd)
-    compressions.check(shape.compression, shape.n_embd)
-    if shape.n_embd % shape.n_head:
-        raise ValueError(f"n_embd={shape.n_embd} is not divisible by n_head={shape.n_head}")
-    return shape
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
