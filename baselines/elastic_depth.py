@@ -18,7 +18,6 @@ of the model.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import sys
@@ -29,10 +28,10 @@ from typing import Any
 
 import gymnasium
 
-from baselines.frozen_model import FrozenOptions, all_frozen, env_beside, model_env, open_frozen
+from baselines.frozen_model import FrozenOptions, env_beside, model_env, train_frozen
 from tiegym.analysis.forms import write_csv
 from tiegym.pictures.depth_curve import plot_depth_curve
-from tiegym.runs.program import run_policy, run_program
+from tiegym.runs.program import run_program
 from tiegym.runs.recorder import RecordRun
 from tiegym.runs.replay import innermost
 from tiegym.training.frozen_workload import FrozenWorkload
@@ -144,7 +143,6 @@ def train(options: Options) -> Path:
         InputError: If the run isn't finished, kept no model, or its model doesn't fit.
     """
     config = env_beside(options.run, options.env, dropout=0.0)
-    options = dataclasses.replace(options, env=config)
     kind = functools.partial(
         ElasticTransformer,
         least=options.least,
@@ -153,13 +151,8 @@ def train(options: Options) -> Path:
         router_loss=options.router_loss,
         threshold=options.threshold,
     )
-    with open_frozen(options, "elastic-depth") as env:
-        trained: Any = env.unwrapped
-        workload = FrozenWorkload(trained.workload, kind)
-        trained.workload = workload
-        env.note(part_bytes=workload.part_bytes)
-        run_policy(DepthCurve(env), all_frozen(env, config), options.seed, options.steps)
-    return env.folder
+    beside = functools.partial(FrozenWorkload, kind=kind)
+    return train_frozen(options, config, "elastic-depth", beside, DepthCurve)
 
 
 def write_curve(rows: Sequence[dict[str, Any]], folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.options import RunOptions
-from tiegym.runs.program import open_run
+from tiegym.runs.program import open_run, run_policy
 from tiegym.runs.ranks import refuse_ranks
 from tiegym.runs.recorder import RecordRun
+from tiegym.training.frozen_workload import FrozenWorkload
+from tiegym.training.gpt_workload import GPTWorkload
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.model_file import find_model, load_gpt
 
@@ -126,6 +128,39 @@ def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
     env = open_run(options, program, protocol="pretrained", source=source)
     env.note(**notes)
     return env
+
+
+def train_frozen(
+    options: FrozenOptions,
+    config: TieConfig,
+    program: str,
+    beside: Callable[[GPTWorkload], FrozenWorkload] | None = None,
+    wrapper: Callable[[RecordRun], gymnasium.Env[Any, Any]] = lambda env: env,
+) -> Path:
+    """Runs a program with all frozen that has weights, from the first step on.
+
+    Args:
+        options: The program's.
+        config: Its environment: what `env_of` or `env_beside` returned.
+        program: As of `open_run`.
+        beside: Puts a part that trains beside the frozen model; None adds nothing.
+        wrapper: Of the run, within which it is stepped.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: As `open_frozen`.
+        ValueError: As `beside`.
+    """
+    options = dataclasses.replace(options, env=config)
+    with open_frozen(options, program) as env:
+        if beside is not None:
+            inside: Any = env.unwrapped
+            inside.workload = workload = beside(inside.workload)
+            env.note(part_bytes=workload.part_bytes)
+        run_policy(wrapper(env), all_frozen(env, config), options.seed, options.steps)
+    return env.folder
 
 
 def all_frozen(env: gymnasium.Env[Any, Any], config: TieConfig) -> FixedTies:

@@ -15,17 +15,15 @@ env.checkpoint-activations are off, and ties, private parts and weights are thos
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from baselines.frozen_model import FrozenOptions, all_frozen, env_beside, model_env, open_frozen
+from baselines.frozen_model import FrozenOptions, env_beside, model_env, train_frozen
 from tiegym.runs.input_errors import InputError
-from tiegym.runs.program import run_policy, run_program
+from tiegym.runs.program import run_program
 from tiegym.training.frozen_workload import FrozenWorkload
 from tiegym.transformer.fisher_start import start_from_backbone
 from tiegym.transformer.ladder import LadderTransformer, side_width
@@ -67,20 +65,17 @@ def train(options: Options) -> Path:
         InputError: If the run isn't finished, kept no model, or its model doesn't fit.
     """
     config = env_beside(options.run, options.env)
-    options = dataclasses.replace(options, env=config)
     try:
         side_width(config.n_embd, config.n_head, options.reduction)
     except ValueError as error:
         raise InputError(str(error)) from error
-    with open_frozen(options, "ladder") as env:
-        trained: Any = env.unwrapped
-        start = start_from_backbone if options.fisher_samples else None
-        kind = functools.partial(LadderTransformer, reduction=options.reduction)
-        workload = FrozenWorkload(trained.workload, kind, start, options.fisher_samples)
-        trained.workload = workload
-        env.note(part_bytes=workload.part_bytes)
-        run_policy(env, all_frozen(env, config), options.seed, options.steps)
-    return env.folder
+    beside = functools.partial(
+        FrozenWorkload,
+        kind=functools.partial(LadderTransformer, reduction=options.reduction),
+        start=start_from_backbone if options.fisher_samples else None,
+        n_samples=options.fisher_samples,
+    )
+    return train_frozen(options, config, "ladder", beside)
 
 
 def main(args: Sequence[str] | None = None) -> None:

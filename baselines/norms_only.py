@@ -16,14 +16,13 @@ ties and weights at the start are those of the model.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.frozen_model import FrozenOptions, all_frozen, env_of, model_env, open_frozen
-from tiegym.runs.program import run_policy, run_program
+from baselines.frozen_model import FrozenOptions, env_of, model_env, train_frozen
+from tiegym.runs.program import run_program
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,7 @@ def train(options: Options) -> Path:
         InputError: If the run isn't finished, kept no model, or its model doesn't fit.
     """
     config = env_of(options.run, options.env, private="norms")
-    options = dataclasses.replace(options, env=config)
-    with open_frozen(options, "norms-only") as env:
-        run_policy(env, all_frozen(env, config), options.seed, options.steps)
-    return env.folder
+    return train_frozen(options, config, "norms-only")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -92,6 +92,8 @@ def run(env: TieConfig, seeds: Sequence[int], options: RunningOptions) -> list[R
 def write(judged: Judged, folder: Path) -> str:
     """Writes related.md and stored.png into a folder; returns the table, in Markdown.
 
+    Older runs don't say what their models take on disk, and aren't in the picture.
+
     Raises:
         InputError: If the folder can't be written.
     """
@@ -102,7 +104,8 @@ def write(judged: Judged, folder: Path) -> str:
     text = "\n".join([judged.setting, "", *(f"| {line} |" for line in lines)]) + "\n"
     try:
         write_bytes(folder / "related.md", text.encode())
-        plot_pareto(judged.rows, folder / "stored.png", size="stored_bytes")
+        if sized := [r for r in judged.rows if r.mean_if_all_have("stored_bytes") is not None]:
+            plot_pareto(sized, folder / "stored.png", size="stored_bytes")
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error}") from error
     return text
@@ -115,7 +118,9 @@ def _cells(f: Mapping[str, Any], peak: int | None, base: float | None) -> list[s
         f"{four_digits(f['test_perplexity'])} [{four_digits(f['low'])}, {four_digits(f['high'])}]"
         if f["low"] is not None
         else four_digits(f["test_perplexity"]),
-        *(f"{f[key]:,.0f}" for key in ("trainable_params", "stored_bytes", "model_state_bytes")),
+        f"{f['trainable_params']:,.0f}",
+        "" if f["stored_bytes"] is None else f"{f['stored_bytes']:,.0f}",
+        f"{f['model_state_bytes']:,.0f}",
         "" if peak is None else f"{peak:,}",
         "" if None in (seconds, base) else f"{seconds / base:.2f}",
         f"{f['extra_iterations']:,.0f}",

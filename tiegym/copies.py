@@ -109,22 +109,14 @@ class Copies(gymnasium.Env[Any, Any]):
             FileExistsError: If the folder holds something.
             ValueError: If `to` is something else.
         """
-        model, task = self._model(), self._trainer.workload.task
+        model, task = self._started_trainer().model, self._trainer.workload.task
+        assert isinstance(model, TiedTransformer | TiedPretrainedModel)  # there are no others
         if to == "tiegym":
             model_file.export_model(path, model, task.tokenizer, standardisation(task))
         elif to == "hf":
             export_folder(model, task.tokenizer, path, standardisation(task))
         else:
             raise ValueError(f"to={to!r} is unknown: choose tiegym (one file) or hf (a folder)")
-
-    @entry
-    def stored_bytes(self) -> int:
-        """Bytes of the tensors in the file that `export` writes, each weight once.
-
-        They have their smallest exact form there; see `tiegym.transformer.small_form`. The header
-        with sizes and tokenizer is not counted.
-        """
-        return sum(tensor.nbytes for tensor in model_file.exported_tensors(self._model()).values())
 
     @entry
     def load_checkpoint(self, path: str | Path) -> None:
@@ -143,11 +135,6 @@ class Copies(gymnasium.Env[Any, Any]):
             path, "checkpoint", lambda values, empty: self._check(Snapshot(empty, values), what)
         )
         self._take_over(Snapshot(tensors, values), what)
-
-    def _model(self) -> TiedTransformer | TiedPretrainedModel:
-        model = self._started_trainer().model
-        assert isinstance(model, TiedTransformer | TiedPretrainedModel)  # there are no others
-        return model
 
     def _take_over(self, snapshot: Snapshot, what: str) -> None:
         """Checks everything, then goes on from a copy."""

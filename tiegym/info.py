@@ -12,7 +12,6 @@ from tiegym.actions import Actions
 from tiegym.config import TieConfig
 from tiegym.data.tasks.task import Task
 from tiegym.episode import Episode
-from tiegym.training.gpt_workload import GPTWorkload
 from tiegym.training.trainer import Trainer
 from tiegym.transformer import tying
 
@@ -63,6 +62,7 @@ def episode_info(
         "n_independent": parts.n_independent(ties, config.n_layer),
         "trainable_params": trainer.trainable_params(*trained),
         "model_state_bytes": state_bytes,
+        "stored_bytes": trainer.workload.stored_bytes(ties),
         "iteration": episode.iteration,
         "tokens": episode.iteration * config.batch_size * trainer.workload.rows_as_tokens,
         "diverged": episode.diverged,
@@ -73,9 +73,6 @@ def episode_info(
     }
     if config.action != "joint":
         info["action_mask"] = actions.mask(episode.unit(config.n_layer)).astype(np.int8)
-    if config.compression:
-        assert isinstance(trainer.workload, GPTWorkload)  # no other model is compressed
-        info["stored_bytes"] = trainer.workload.stored_bytes(ties)
     if config.choices == "tie+freeze":
         info["frozen"] = np.array(episode.frozen, dtype=np.bool_)
     return info

@@ -6,13 +6,12 @@ import math
 
 import pytest
 
-from baselines import elastic_depth, fixed
+from baselines import elastic_depth, fixed, frozen_model
 from baselines.elastic_depth import THRESHOLDS, Options, train
 from baselines.policies import parse_policy
-from tests.runs import facts
+from tests.baselines.cut_off import check_that_it_goes_on
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.runs.program import run_policy
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL | {"learning_rate": 1e-2})
@@ -66,22 +65,9 @@ def test_a_run_ends_with_the_curve_from_the_model_itself_to_less_depth(source, t
 
 def test_it_goes_on_to_the_same_bits_after_it_was_cut_off(source, tmp_path, monkeypatch):
     monkeypatch.setattr(elastic_depth, "THRESHOLDS", (0.0, 0.5))
-    options = options_of(source, tmp_path / "a", checkpoint_every_steps=1)
-    whole = facts(train(options))
-
-    class Killed(BaseException):
-        pass
-
-    def killed(env, policy, seed, steps):
-        run_policy(env, policy, seed, steps)  # after the curve, before the end of the run
-        raise Killed
-
-    options = dataclasses.replace(options, runs_dir=tmp_path / "b", name="run")
-    monkeypatch.setattr(elastic_depth, "run_policy", killed)
-    with pytest.raises(Killed):
-        train(options)
-    monkeypatch.setattr(elastic_depth, "run_policy", run_policy)
-    assert facts(train(dataclasses.replace(options, resume=tmp_path / "b" / "run"))) == whole
+    options = options_of(source, tmp_path, checkpoint_every_steps=1)
+    after_the_curve = options.steps  # and before the end of the run
+    check_that_it_goes_on(train, options, monkeypatch, frozen_model, after_the_curve)
 
 
 def test_it_is_an_arm_of_a_comparison(source):

@@ -5,14 +5,13 @@ import json
 
 import pytest
 
-from baselines import fixed, ladder
+from baselines import fixed, frozen_model
 from baselines.ladder import Options, main, train
 from baselines.policies import parse_policy
-from tests.runs import facts
+from tests.baselines.cut_off import check_that_it_goes_on
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv
 from tiegym.config import TieConfig
-from tiegym.runs.program import run_policy
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL | {"learning_rate": 1e-2})
@@ -56,32 +55,18 @@ def test_a_run_records_what_the_side_network_costs_and_gets_better(source, tmp_p
 def test_a_model_of_few_bits_stays_what_it_is(tmp_path):
     env = dataclasses.replace(ENV, quantize="int4", tie_parts="attention+mlp")
     model = TieEnv(**dataclasses.asdict(env))
-    model.reset(seed=0)
+    _, info = model.reset(seed=0)
     model.export(tmp_path / "model.safetensors")
     run = read_run(train(options_of(tmp_path / "model.safetensors", tmp_path / "runs")))
     assert run.config["env"]["quantize"] == "int4"
-    assert run.summary["final"]["stored_bytes"] == model.stored_bytes() + 4 * PART
+    assert run.summary["final"]["stored_bytes"] == info["stored_bytes"] + 4 * PART
 
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_it_goes_on_to_the_same_bits_after_it_was_cut_off(source, tmp_path, monkeypatch, steps):
     env = dataclasses.replace(ENV, dropout=0.1)
-    options = options_of(source, tmp_path / "a", env=env, checkpoint_every_steps=1)
-    whole = facts(train(options))
-
-    class Killed(BaseException):
-        pass
-
-    def killed(env, policy, seed, _):
-        run_policy(env, policy, seed, steps)
-        raise Killed
-
-    options = dataclasses.replace(options, runs_dir=tmp_path / "b", name="run")
-    monkeypatch.setattr(ladder, "run_policy", killed)
-    with pytest.raises(Killed):
-        train(options)
-    monkeypatch.undo()
-    assert facts(train(dataclasses.replace(options, resume=tmp_path / "b" / "run"))) == whole
+    options = options_of(source, tmp_path, env=env, checkpoint_every_steps=1)
+    check_that_it_goes_on(train, options, monkeypatch, frozen_model, steps)
 
 
 def test_the_start_decides_where_it_begins(source, tmp_path):

@@ -8,10 +8,9 @@ import pytest
 from baselines import layer_consistency
 from baselines.layer_consistency import Options, drawn_depths, main, train
 from baselines.policies import parse_policy
-from tests.runs import facts
+from tests.baselines.cut_off import check_that_it_goes_on
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.runs.program import run_policy
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
@@ -65,22 +64,8 @@ def test_training_at_all_depths_helps_the_shallow_ones(tmp_path):
 
 @pytest.mark.parametrize("steps", [4, 6])
 def test_it_goes_on_to_the_same_bits_after_it_was_cut_off(tmp_path, monkeypatch, steps):
-    options = Options(runs_dir=tmp_path / "a", quiet=True, env=ENV, checkpoint_every_steps=1)
-    whole = facts(train(options))
-
-    class Killed(BaseException):
-        pass
-
-    def killed(env, policy, seed, _):
-        run_policy(env, policy, seed, steps)
-        raise Killed
-
-    options = dataclasses.replace(options, runs_dir=tmp_path / "b", name="run")
-    monkeypatch.setattr(layer_consistency, "run_policy", killed)
-    with pytest.raises(Killed):
-        train(options)
-    monkeypatch.undo()
-    assert facts(train(dataclasses.replace(options, resume=tmp_path / "b" / "run"))) == whole
+    options = Options(runs_dir=tmp_path, quiet=True, env=ENV, checkpoint_every_steps=1)
+    check_that_it_goes_on(train, options, monkeypatch, layer_consistency, steps)
 
 
 def test_it_is_an_arm_of_a_comparison():

@@ -6,15 +6,14 @@ import shutil
 import pytest
 import torch
 
-from baselines import fixed, norms_only
+from baselines import fixed, frozen_model
 from baselines.norms_only import Options, main, train
 from baselines.policies import parse_policy
-from tests.runs import facts
+from tests.baselines.cut_off import check_that_it_goes_on
 from tests.tiegym.small import SMALL
 from tiegym import load_model
 from tiegym.config import TieConfig
 from tiegym.runs.input_errors import InputError
-from tiegym.runs.program import run_policy
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
@@ -101,22 +100,8 @@ def test_the_record_names_the_source_and_its_price(sources, tmp_path):
 
 
 def test_it_goes_on_to_the_same_bits_after_it_was_cut_off(sources, tmp_path, monkeypatch):
-    options = options_of(sources["block"], tmp_path / "a", checkpoint_every_steps=1)
-    whole = facts(train(options))
-
-    class Killed(BaseException):
-        pass
-
-    def killed(env, policy, seed, _):
-        run_policy(env, policy, seed, 4)
-        raise Killed
-
-    options = dataclasses.replace(options, runs_dir=tmp_path / "b", name="run")
-    monkeypatch.setattr(norms_only, "run_policy", killed)
-    with pytest.raises(Killed):
-        train(options)
-    monkeypatch.undo()
-    assert facts(train(dataclasses.replace(options, resume=tmp_path / "b" / "run"))) == whole
+    options = options_of(sources["block"], tmp_path, checkpoint_every_steps=1)
+    check_that_it_goes_on(train, options, monkeypatch, frozen_model, 4)
 
 
 def test_it_is_an_arm_of_a_comparison_and_takes_its_environment(sources):

@@ -8,10 +8,9 @@ import pytest
 from baselines import progressive_freeze
 from baselines.policies import parse_policy
 from baselines.progressive_freeze import Options, main, train
-from tests.runs import facts
+from tests.baselines.cut_off import check_that_it_goes_on
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
-from tiegym.runs.program import run_policy
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
@@ -61,23 +60,9 @@ def test_autofreeze_freezes_from_the_bottom_up_but_not_the_last_layer(tmp_path, 
 
 def test_autofreeze_goes_on_to_the_same_bits_after_it_was_cut_off(tmp_path, monkeypatch):
     options = Options(
-        runs_dir=tmp_path / "a", quiet=True, env=ENV, rule="autofreeze", checkpoint_every_steps=1
+        runs_dir=tmp_path, quiet=True, env=ENV, rule="autofreeze", checkpoint_every_steps=1
     )
-    whole = facts(train(options))
-
-    class Killed(BaseException):
-        pass
-
-    def killed_after_four(env, policy, seed, steps):
-        run_policy(env, policy, seed, 4)
-        raise Killed
-
-    options = dataclasses.replace(options, runs_dir=tmp_path / "b", name="run")
-    monkeypatch.setattr(progressive_freeze, "run_policy", killed_after_four)
-    with pytest.raises(Killed):
-        train(options)
-    monkeypatch.undo()
-    assert facts(train(dataclasses.replace(options, resume=tmp_path / "b" / "run"))) == whole
+    check_that_it_goes_on(train, options, monkeypatch, progressive_freeze, 4)
 
 
 def test_both_rules_are_arms_of_a_comparison():

@@ -9,11 +9,10 @@ import torch
 from baselines import fixed, recurrent_stacking
 from baselines.policies import parse_policy
 from baselines.recurrent_stacking import Options, train
-from tests.runs import facts
+from tests.baselines.cut_off import check_that_it_goes_on
 from tests.tiegym.small import SMALL
 from tiegym import load_model
 from tiegym.config import TieConfig
-from tiegym.runs.program import run_policy
 from tiegym.runs.recorder import read_run
 from tiegym.training.initial_weights import stacked
 from tiegym.transformer.block import Shape
@@ -82,22 +81,8 @@ def test_without_one_it_is_untied_at_first_and_then_stacked(tmp_path):
 
 
 def test_it_goes_on_to_the_same_bits_after_it_was_cut_off(source, tmp_path, monkeypatch):
-    options = options_of(tmp_path / "a", run=source, layer=1, checkpoint_every_steps=1)
-    whole = facts(train(options))
-
-    class Killed(BaseException):
-        pass
-
-    def killed(env, policy, seed, _):
-        run_policy(env, policy, seed, 2)
-        raise Killed
-
-    options = dataclasses.replace(options, runs_dir=tmp_path / "b", name="run")
-    monkeypatch.setattr(recurrent_stacking, "run_policy", killed)
-    with pytest.raises(Killed):
-        train(options)
-    monkeypatch.undo()
-    assert facts(train(dataclasses.replace(options, resume=tmp_path / "b" / "run"))) == whole
+    options = options_of(tmp_path, run=source, layer=1, checkpoint_every_steps=1)
+    check_that_it_goes_on(train, options, monkeypatch, recurrent_stacking, 2)
 
 
 def test_it_is_an_arm_of_a_comparison(source):

@@ -6,7 +6,9 @@ from baselines import related, results
 from baselines.policies import parse_policy
 from baselines.results import Options
 from baselines.settings import DEEP
+from tests.tiegym.analysis.made_up import make_row
 from tests.tiegym.small import SMALL
+from tiegym.analysis.comparison import judge
 from tiegym.config import TieConfig
 
 
@@ -41,3 +43,20 @@ def test_the_study_has_a_table_of_what_each_takes_and_a_picture(tmp_path, monkey
     assert size["recurrent-stacking --at 0.5"] == size["tied"]
     assert float(lines["independent"][6]) == pytest.approx(1)
     assert (tmp_path / "page" / "related" / "stored.png").stat().st_size > 10_000
+
+
+def test_runs_of_older_versions_which_say_no_bytes_on_disk_are_in_the_table_alone(tmp_path):
+    rows = [
+        make_row([2.0, 2.1, 2.2], policy, "fixed", n_independent=n)
+        for n, policy in ((2, "independent"), (1, "tied"))
+    ]
+    for name in ("older", "both"):
+        (tmp_path / name).mkdir()
+    related.write(judge(rows), tmp_path / "older")
+    assert [path.name for path in (tmp_path / "older").iterdir()] == ["related.md"]
+    for run in rows[0].runs:
+        run.summary["final"]["stored_bytes"] = 80
+    text = related.write(judge(rows), tmp_path / "both")
+    stored = {line.split(" | ")[0]: line.split(" | ")[3] for line in text.splitlines()[2:]}
+    assert (stored["| independent"], stored["| tied"]) == ("80", "")
+    assert (tmp_path / "both" / "stored.png").exists()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.tiegym.runs_of_models import MIXED
+from tests.tiegym.playing import MIXED
 from tests.tiegym.small import SMALL
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -10,6 +9,8 @@ import torch
 from safetensors import safe_open
 
 import tiegym
+from tests.tiegym.exported import tensor_bytes
+from tests.tiegym.playing import check_that_copies_go_on, play
 from tests.tiegym.small import SMALL
 from tests.tiegym.test_fuzz import check_invariants
 from tiegym.transformer import tensor_file
@@ -20,10 +21,6 @@ BOTH = QUANTIZED | TRAINS | {"private": "norms+lora:2", "dropout": 0.1, "grad_ac
 KINDS = {"int4": QUANTIZED, "int8": QUANTIZED | {"quantize": "int8"}, "tt": TRAINS, "both": BOTH}
 ACTIONS = [[1, 1, 3], [0, 2, 2], [1, 0, 3], [1, 1, 1], [0, 0, 0], [1, 2, 3]]
 TOKENS = torch.arange(32).view(2, 16)
-
-
-def play(env, actions):
-    return [env.step(np.array(action))[1] for action in actions]
 
 
 def begun(arguments, n_steps=0):
@@ -38,27 +35,9 @@ def logits(model):
         return model.eval()(TOKENS)
 
 
-def stored(path):
-    """Bytes of the tensors in a file: what is behind its header."""
-    content = path.read_bytes()
-    return len(content) - 8 - int.from_bytes(content[:8], "little")
-
-
 @pytest.mark.parametrize("kind", ["int4", "both"])
 def test_every_copy_goes_on_to_the_same_bits(kind, tmp_path):
-    env = begun(KINDS[kind], 3)
-    env.save_checkpoint(tmp_path / "here.safetensors")
-    loaded = tiegym.TieEnv(**KINDS[kind])
-    loaded.load_checkpoint(tmp_path / "here.safetensors")
-    snapshot = env.snapshot()
-    copies = [env.fork(), loaded, pickle.loads(pickle.dumps(env))]
-    expected = play(env, ACTIONS[3:])
-    for copy in copies:
-        assert play(copy, ACTIONS[3:]) == expected
-    env.restore(snapshot)
-    assert play(env, ACTIONS[3:]) == expected
-    env.reset(seed=0)
-    assert play(env, ACTIONS)[3:] == expected
+    check_that_copies_go_on(KINDS[kind], ACTIONS, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +45,7 @@ def test_an_exported_model_has_the_small_form_and_the_same_logits(kind, tmp_path
     env = begun(KINDS[kind], 4)
     info = env.step(np.array(ACTIONS[4]))[4]
     env.export(tmp_path / "m")
-    assert stored(tmp_path / "m") == info["stored_bytes"] == env.stored_bytes()
+    assert tensor_bytes(tmp_path / "m") == info["stored_bytes"]
     loaded = tiegym.load_model(tmp_path / "m")
     assert loaded.shape == env.model.shape
     assert torch.equal(logits(loaded), logits(env.model))
@@ -83,28 +62,15 @@ def test_the_small_form_is_as_small_as_it_is_said_to_be(tmp_path):
     sizes = {}
     for name, quantize in (("none", None), ("int8", "int8"), ("int4", "int4")):
         env = begun(SMALL | {"quantize": quantize}, 0)
-        env.step(1)
+        sizes[name] = env.step(1)[4]["stored_bytes"]
         env.export(tmp_path / name)
-        sizes[name] = stored(tmp_path / name)
-        assert sizes[name] == env.stored_bytes()
+        assert tensor_bytes(tmp_path / name) == sizes[name]
     steps = 2 * 4 * 4
     assert sizes == {
         "none": 4 * whole + 4 * matrices,
         "int8": 4 * whole + matrices + steps,
         "int4": 4 * whole + matrices // 2 + steps,
     }
-    assert "stored_bytes" not in tiegym.TieEnv(**SMALL).reset(seed=0)[1]
-
-
-def test_stored_bytes_are_those_of_other_models_too(tmp_path):
-    pytest.importorskip("transformers")
-    arguments = {"model": "llama", "n_layer": 3, "n_embd": 16, "n_head": 2, "max_iters": 4}
-    env = tiegym.TieEnv(**SMALL | arguments)
-    env.reset(seed=0)
-    before = env.stored_bytes()
-    env.step(1)
-    env.export(tmp_path / "m")
-    assert stored(tmp_path / "m") == env.stored_bytes() > before
 
 
 @pytest.mark.parametrize("kind", KINDS)

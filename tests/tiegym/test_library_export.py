@@ -9,6 +9,7 @@ import transformers
 from safetensors import safe_open
 
 import tiegym
+from tests.tiegym.exported import tensor_bytes
 from tests.tiegym.small import SMALL
 from tests.tiegym.transformer.tiny import MODELS
 from tiegym import cli
@@ -113,6 +114,7 @@ def test_both_forms_of_an_exported_model_compute_the_same(name, data, tmp_path):
         assert torch.equal(mine, theirs)
     each_once = sum(p.numel() for p in model.parameters())
     assert sum(stored(tmp_path / "m.safetensors").values()) == each_once
+    assert tensor_bytes(tmp_path / "m.safetensors") == env._info()["stored_bytes"]
     assert sum(p.numel() for p in loaded.parameters()) == each_once
 
     env.export(tmp_path / "hf", to="hf")
@@ -124,6 +126,25 @@ def test_both_forms_of_an_exported_model_compute_the_same(name, data, tmp_path):
     tied = model.n_layer - len(set(model.roots))
     copies = tied * sum(p.numel() for p in model.independent(0).parameters())
     assert sum(stored(tmp_path / "hf/model.safetensors").values()) == each_once + copies
+
+
+EXPERTS = {
+    **{"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
+    **{"first_k_dense_replace": 0, "moe_intermediate_size": 8, "q_lora_rank": 8},
+    **{"kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8},
+}
+
+
+@pytest.mark.parametrize("private", ["none", "norms"])
+def test_stored_bytes_count_buffers_and_weights_of_another_type(private, tmp_path):
+    given = {"model": "deepseek_v3", "model_config": json.dumps(EXPERTS), "dtype": "bfloat16"}
+    env = tiegym.TieEnv(**SMALL | given, initial_ties="cycle:2", private=private)
+    _, info = env.reset(seed=0)
+    assert len({p.dtype for p in env.model.parameters()}) == 2
+    env.export(tmp_path / "m.safetensors")
+    assert tensor_bytes(tmp_path / "m.safetensors") == info["stored_bytes"]
+    buffers = [name for name in stored(tmp_path / "m.safetensors") if name.endswith("_bias")]
+    assert len(buffers) == env.config.n_layer  # each position has its own, tied or not
 
 
 @pytest.mark.parametrize("name", ["llama", "roberta"])

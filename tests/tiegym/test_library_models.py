@@ -11,7 +11,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import tiegym
-from tests.tiegym.runs_of_models import MIXED, play
+from tests.tiegym.playing import MIXED, check_state_bytes, check_that_copies_go_on, play
 from tests.tiegym.small import SMALL
 from tests.tiegym.transformer.tiny import MODELS
 
@@ -20,24 +20,9 @@ ACTIONS = [1, 0, 3, 1, 2, 0]
 
 @pytest.mark.parametrize("model", MODELS)
 def test_copies_of_a_run_go_on_exactly(model, arguments, tmp_path):
-    env = tiegym.TieEnv(**arguments(model), initial_ties="cycle:2")
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    env.reset(seed=3)
-    play(env, ACTIONS[:2])
-    env.save_checkpoint(tmp_path / "x.safetensors")
-    snapshot, fork = env.snapshot(), env.fork()
-    first = play(env, ACTIONS[2:])
-    assert play(fork, ACTIONS[2:]) == first
-    other = tiegym.TieEnv(**arguments(model), initial_ties="cycle:2")
-    other.load_checkpoint(tmp_path / "x.safetensors")
-    assert play(other, ACTIONS[2:]) == first
-    env.restore(snapshot)
-    assert play(env, ACTIONS[2:]) == first
-    for mine, its in zip(env.model.parameters(), other.model.parameters(), strict=True):
-        assert torch.equal(mine, its)
-    other.reset(seed=3)
-    assert play(other, ACTIONS)[2:] == first
+    check_that_copies_go_on(arguments(model, initial_ties="cycle:2"), ACTIONS, tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -49,13 +34,7 @@ def test_the_model_s_state_is_that_of_the_weights_that_exist(model, arguments):
     for action in (None, 0, 4, 1, 4):  # 4 freezes
         if action is not None:
             *_, info = env.step(action)
-        weights = list(env.model.parameters())
-        trained = [p for p in weights if p.requires_grad]
-        still = sum(p.numel() for p in weights if not p.requires_grad)
-        numbers = sum(p.numel() for p in trained)
-        assert info["trainable_params"] == numbers
-        assert info["model_state_bytes"] == 16 * numbers + 4 * len(trained) + 4 * still
-        frozen.append(still)
+        frozen.append(check_state_bytes(env, info))
     assert frozen[0] == frozen[1] == 0 < frozen[2] == frozen[3] < frozen[4]
 
 

@@ -9,7 +9,7 @@ import transformers
 from gymnasium.utils.env_checker import check_env
 
 import tiegym
-from tests.tiegym.runs_of_models import play
+from tests.tiegym.playing import check_state_bytes, check_that_copies_go_on
 from tests.tiegym.small import SMALL
 from tests.tiegym.test_pretrained_models import pretrained, save
 
@@ -20,20 +20,7 @@ ACTIONS = [1, 0, 0, 2, 3, 1, 0]
 
 def test_copies_of_a_run_go_on_exactly(arguments, tmp_path):
     given = arguments("llama", initial_ties="cycle:2", max_iters=14, **PARTS)
-    env = tiegym.TieEnv(**given)
-    env.reset(seed=3)
-    play(env, ACTIONS[:3])
-    env.save_checkpoint(tmp_path / "x.safetensors")
-    fork, snapshot = env.fork(), env.snapshot()
-    first = play(env, ACTIONS[3:])
-    assert play(fork, ACTIONS[3:]) == first
-    other = tiegym.TieEnv(**given)
-    other.load_checkpoint(tmp_path / "x.safetensors")
-    assert play(other, ACTIONS[3:]) == first
-    env.restore(snapshot)
-    assert play(env, ACTIONS[3:]) == first
-    for mine, its in zip(env.model.parameters(), other.model.parameters(), strict=True):
-        assert torch.equal(mine, its)
+    check_that_copies_go_on(given, ACTIONS, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma3_text", "t5"])
@@ -42,12 +29,7 @@ def test_bytes_and_parameters_are_those_that_exist(name, arguments):
     env = tiegym.TieEnv(**given)
     _, info = env.reset(seed=0)
     for action in (0, 0, 1, 0, 0, 4, None):  # 4 freezes; the second MLP, in the end
-        weights = list(env.model.parameters())
-        trained = [p for p in weights if p.requires_grad]
-        still = sum(p.numel() for p in weights if not p.requires_grad)
-        numbers = sum(p.numel() for p in trained)
-        assert info["trainable_params"] == numbers
-        assert info["model_state_bytes"] == 16 * numbers + 4 * len(trained) + 4 * still
+        check_state_bytes(env, info)
         if action is not None:
             *_, info = env.step(action)
 

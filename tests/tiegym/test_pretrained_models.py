@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import tiegym
-from tests.tiegym.runs_of_models import play
+from tests.tiegym.playing import play
 from tests.tiegym.small import SMALL
 from tests.tiegym.transformer.tiny import MODELS
 from tiegym.library_models import checked_file

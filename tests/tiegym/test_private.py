@@ -1,12 +1,11 @@
 """Environments with private parts, soft changes and another start: state, files and refusals."""
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
 
 import tiegym
+from tests.tiegym.playing import check_that_copies_go_on, play
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
 
@@ -18,10 +17,6 @@ EVERYTHING = {
 ACTIONS = [[1, 1, 3], [0, 2, 2], [1, 0, 3], [1, 1, 1], [0, 0, 0], [1, 2, 3]]
 
 
-def play(env, actions):
-    return [env.step(np.array(action))[1] for action in actions]
-
-
 @pytest.fixture
 def env():
     made = tiegym.TieEnv(**EVERYTHING)
@@ -29,21 +24,8 @@ def env():
     return made
 
 
-def test_every_copy_goes_on_to_the_same_bits(env, tmp_path):
-    play(env, ACTIONS[:3])
-    env.save_checkpoint(tmp_path / "here.safetensors")
-    loaded = tiegym.TieEnv(**EVERYTHING)
-    loaded.load_checkpoint(tmp_path / "here.safetensors")
-    snapshot = env.snapshot()
-    copies = [env.fork(), loaded, pickle.loads(pickle.dumps(env))]
-    expected = play(env, ACTIONS[3:])
-    for copy in copies:
-        assert play(copy, ACTIONS[3:]) == expected
-    env.restore(snapshot)
-    assert play(env, ACTIONS[3:]) == expected
-    env.reset(seed=0)
-    again = play(env, ACTIONS)
-    assert again[3:] == expected
+def test_every_copy_goes_on_to_the_same_bits(tmp_path):
+    check_that_copies_go_on(EVERYTHING, ACTIONS, tmp_path)
 
 
 def test_parts_and_freezing_go_with_private_parts_to_the_same_bits(tmp_path):
@@ -52,8 +34,7 @@ def test_parts_and_freezing_go_with_private_parts_to_the_same_bits(tmp_path):
     env.reset(seed=0)
     env.action_space.seed(1)
     actions = [env.action_space.sample() for _ in range(6)]
-    for action in actions[:3]:
-        env.step(action)
+    play(env, actions[:3])
     env.save_checkpoint(tmp_path / "here.safetensors")
     loaded = tiegym.TieEnv(**arguments)
     loaded.load_checkpoint(tmp_path / "here.safetensors")

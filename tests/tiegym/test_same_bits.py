@@ -15,6 +15,9 @@ import torch
 import tiegym
 from tests.tiegym.small import SMALL
 
+LATER = ("stored_bytes",)
+"""Keys of info that it didn't have then: they must be there, and are left out of what is pinned."""
+
 RECORDED_ON = ("2.13.0", "AVX512")
 """PyTorch's version and the processor's kind, which decide the last bits of a sum."""
 
@@ -39,11 +42,17 @@ def digest(*values):
     return result.hexdigest()[:16]
 
 
+def without_later(info):
+    assert info.keys() >= {*LATER}
+    return {key: value for key, value in info.items() if key not in LATER}
+
+
 def recorded(case):
     """What can be told of a whole episode: exact facts, bits, and losses to six digits."""
     changes, actions = CASES[case]
     env = tiegym.TieEnv(**SMALL | changes)
     observation, info = env.reset(seed=3)
+    info = without_later(info)
     facts = [repr(env.action_space), repr(env.observation_space), list(info), [*observation]]
     bits, losses = [digest(observation, info)], []
     for action in actions:
@@ -51,7 +60,7 @@ def recorded(case):
         facts += [info["ties"].tolist(), info["n_independent"], info["trainable_params"]]
         facts += [info["model_state_bytes"], env.action_masks().tolist(), terminated]
         facts += [int(observation["layer"]), info["iteration"]]
-        bits.append(digest(observation, reward, info))
+        bits.append(digest(observation, reward, without_later(info)))
         losses.append(info["val_loss"])
     names = [name for name, _ in env.model.named_parameters()]
     bits += [digest(p.detach().numpy()) for p in env.model.parameters()]

@@ -21,7 +21,10 @@ from tiegym.bench.values import independent_share, node_rewards
 from tiegym.config import Reward, TieConfig, default_arguments
 from tiegym.spaces import make_observation_space
 
-COUNTS = ("n_independent", "trainable_params", "model_state_bytes", "iteration", "tokens")
+COUNTS = (
+    *("n_independent", "trainable_params", "model_state_bytes", "stored_bytes"),
+    *("iteration", "tokens"),
+)
 """The entries of info that the node decides alone, and that are plain integers."""
 
 _LN2 = math.log(2)
@@ -86,13 +89,15 @@ class Recorded:
         by_run = {"loss": losses.clip(0, config.divergence_loss), "layer_stats": stats}
         iteration = np.minimum(tree.depth * config.iters_per_step, config.max_iters)
         independent = np.rint(independent_share(tree) * n).astype(np.int64)
+        params = np.array(facts["params"])[independent - 1]  # all weights: none is frozen
         columns = {
             "ties": tree.ties.astype(spaces["ties"].dtype),
             "layer": tree.layer,
             "budget": (iteration / config.max_iters).astype(np.float32)[:, None],
             "n_independent": independent,
-            "trainable_params": np.array(facts["params"])[independent - 1],
+            "trainable_params": params,
             "model_state_bytes": np.array(facts["model_state_bytes"])[independent - 1],
+            "stored_bytes": params * np.float32().itemsize,  # as tables are made
             "iteration": iteration,
             "tokens": iteration * config.batch_size * config.block_size,
             "action_mask": (np.arange(n) <= tree.layer[:, None]).astype(np.int8),

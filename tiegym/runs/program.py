@@ -18,6 +18,7 @@ import numpy as np
 
 from tiegym.config import TieConfig
 from tiegym.runs.begin import FULL_DISK, AlreadyFinished, begin_run
+from tiegym.runs.export_model import ExportModel
 from tiegym.runs.folder import read_config
 from tiegym.runs.input_errors import InputError, input_errors
 from tiegym.runs.journal import Journal
@@ -32,7 +33,7 @@ from tiegym.runs.signals import Stopped
 from tiegym.runs.torchrun import process_group
 from tiegym.training.collectives import RankLost
 from tiegym.training.out_of_memory import OutOfMemory
-from tiegym.transformer.model_file import MODEL_FILE, ExportModel
+from tiegym.transformer.model_file import MODEL_FILE
 
 
 class Policy(Protocol):

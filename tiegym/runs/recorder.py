@@ -141,8 +141,7 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._files.show(row, not replayed, self.env, self._episode, x)
         ended = bool(terminated or truncated)
         if ended:
-            figures = {**_values(info, ended), **_stored(self.env, info), **self._episode.figures()}
-            self._episodes.append(figures)
+            self._episodes.append({**_values(info, ended), **self._episode.figures()})
         self._write_summary_after_step(ended)
         return result
 
@@ -226,12 +225,6 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
             last or (ended and self._files.summary_is_cheap(len(self._episodes)))
         ):
             self._files.write_summary(self._summary())
-
-
-def _stored(env: gymnasium.Env[Any, Any], info: dict[str, Any]) -> dict[str, int]:
-    """What the trained model takes on disk, if its sizes say so: a replayed step has no model."""
-    sizes = getattr(getattr(env.unwrapped, "workload", None), "stored_bytes", None)
-    return {} if sizes is None else {"stored_bytes": sizes(info["ties"])}
 
 
 _NOT_OF_INFO = {

@@ -80,10 +80,6 @@ class FrozenWorkload(GPTWorkload):
         numbers = sum(map(math.prod, held)) + 3 * self.trainable_params(n_independent)
         return numbers * self.dtype.itemsize + len(self._part) * torch.float32.itemsize
 
-    def stored_bytes(self, ties: Ties) -> int:
-        """Bytes of the tensors of the frozen model, as it is exported, and of the part."""
-        return super().stored_bytes(ties) + self.part_bytes
-
     @property
     def part_bytes(self) -> int:
         """Bytes of the weights of the part alone: what one more of them takes beside the model."""

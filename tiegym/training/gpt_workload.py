@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -20,7 +21,7 @@ from tiegym.transformer import tying
 from tiegym.transformer.admin import balance_branches
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.sizes import parameter_sizes
-from tiegym.transformer.small_form import stored_bytes
+from tiegym.transformer.small_form import stored_sizes
 from tiegym.transformer.tied_model import TiedModel
 
 _EMBEDDINGS = ("token_embedding", "position_embedding")
@@ -123,8 +124,10 @@ class GPTWorkload(Workload):
         return parameter_sizes(self.shape, ties)
 
     def stored_bytes(self, ties: Ties) -> int:
-        """Bytes of the tensors of an exported model with these ties, without building it."""
-        return stored_bytes(self.shape, ties, self.dtype)
+        """See `Workload`."""
+        bits = self.shape.compression.bits
+        stored = stored_sizes(self.parameter_sizes(ties), bits, self.dtype).values()
+        return sum(math.prod(size) * dtype.itemsize for size, dtype in stored)
 
     def without_moments(self, ties: Ties, frozen: Sequence[bool] | None = None) -> set[str]:
         """See `Workload`."""

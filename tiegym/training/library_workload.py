@@ -38,7 +38,7 @@ class LibraryWorkload(Workload):
         """Copies the data to the device; the weights of a pretrained model are read now."""
         super().__init__(config, task)
         check_uniform_loss(config, task.uniform_loss)
-        self.plan = make_plan(config, task)
+        self.plan = make_plan(config, task, self.dtype)
         two = getattr(self.plan.config, "type_vocab_size", 0) > 1
         self._ignored = () if two else ("token_type_ids",)
         kinds = self.plan.layers.unit_kinds
@@ -106,6 +106,10 @@ class LibraryWorkload(Workload):
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
         """See `Workload`."""
         return self.plan.parameter_sizes(ties)
+
+    def stored_bytes(self, ties: Ties) -> int:
+        """See `Workload`."""
+        return self.plan.stored_bytes(ties)
 
     def without_moments(self, ties: Ties, frozen: Sequence[bool] | None = None) -> set[str]:
         """See `Workload`."""

@@ -122,6 +122,17 @@ class Workload(ABC):
         """The sizes of all weights of the transformer by their names, without building it."""
 
     @abstractmethod
+    def stored_bytes(self, ties: Ties) -> int:
+        """Bytes of the tensors in the file that `TieEnv.export` writes with these ties.
+
+        Each weight is there once, in its smallest exact form, and so are buffers that are saved.
+        Found from sizes, without building the transformer.
+
+        Args:
+            ties: Shape (P L,).
+        """
+
+    @abstractmethod
     def without_moments(self, ties: Ties, frozen: Sequence[bool] | None = None) -> set[str]:
         """Names of the weights that don't train with these ties.
 

@@ -18,6 +18,7 @@ from tiegym import private as private_parts
 from tiegym.config_checks import MOST, MOST_LAYERS
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
+from tiegym.transformer.sizes import parameter_sizes
 from tiegym.transformer.small_form import full_form, stored_sizes
 
 _LATER: dict[str, Any] = {"private": "none", "quantize": None, "factorize": None}
@@ -90,7 +91,8 @@ def check_gpt(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if (owners := parts.n_independent(vector, shape.n_layer)) > len(tensors):
         raise ValueError(f"{len(tensors)} tensor(s) are no weights of {owners} layers")
     dtype = tensors["token_embedding"].dtype
-    expected = stored_sizes(shape, vector, dtype)
+    sizes = parameter_sizes(shape, vector)
+    expected = stored_sizes(sizes, shape.compression.bits, dtype)
     if values["tie_grad"] not in ("owner", "sum"):
         raise ValueError(f"tie_grad={values['tie_grad']!r} is neither owner nor sum")
     if type(values["dropout"]) not in (int, float) or not 0 <= values["dropout"] < 1:

@@ -21,7 +21,7 @@ from tiegym.config_checks import MOST, MOST_LAYERS
 from tiegym.data.tasks.images import Standardisation
 from tiegym.library_models import SIZES, config_class, known_entries, library
 from tiegym.transformer.layer_list import find_layers
-from tiegym.transformer.library_model import AUTO, auto_class
+from tiegym.transformer.library_model import AUTO, auto_class, saved_buffers
 from tiegym.transformer.pretrained import LayerWeights, TiedPretrainedModel
 from tiegym.transformer.streams import lent
 
@@ -80,13 +80,7 @@ def head_of(model: PreTrainedModel) -> str:
 def library_tensors(model: TiedPretrainedModel) -> dict[str, Tensor]:
     """The weights that exist, each once, and what else belongs to the model's state."""
     tensors = {name: p.detach() for name, p in model.named_parameters()}
-    return tensors | _buffers(model)
-
-
-def _buffers(model: TiedPretrainedModel) -> dict[str, Tensor]:
-    """Those that a state dict has."""
-    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return {name: value for name, value in model.state_dict().items() if name not in weights}
+    return tensors | saved_buffers(model)
 
 
 def check_library_values(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:

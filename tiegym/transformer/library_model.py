@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from tiegym import parts
 from tiegym.config import TieConfig
@@ -50,6 +51,7 @@ class Plan:
         head: The output layer, as a `Task` names it.
         layers: Where its layers are.
         sizes: Of all parameters of an untied model, by their names in a `TiedPretrainedModel`.
+        nbytes: Of the same, and of the buffers that are saved with them.
         constant: Names of those that the library never trains, such as fixed positions.
     """
 
@@ -57,18 +59,28 @@ class Plan:
     head: str
     layers: LayerList
     sizes: dict[str, tuple[int, ...]]
+    nbytes: dict[str, int]
     constant: frozenset[str]
 
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
         """The sizes of all weights that exist with these ties, by their names."""
+        gone = self._gone(ties)
+        return {name: size for name, size in self.sizes.items() if name not in gone}
+
+    def stored_bytes(self, ties: Ties) -> int:
+        """Bytes of all weights that exist with these ties, and of the buffers beside them."""
+        gone = self._gone(ties)
+        return sum(nbytes for name, nbytes in self.nbytes.items() if name not in gone)
+
+    def _gone(self, ties: Ties) -> set[str]:
+        """The names of the weights that don't exist with these ties."""
         roots = parts.roots(ties, self.layers.n_layer)
-        tied = {
+        return {
             f"library.{name}"
             for unit, names in enumerate(self.layers.shared_names)
             if roots[unit] != unit
             for name in names
         }
-        return {name: size for name, size in self.sizes.items() if name not in tied}
 
     def trainable(self, n_independent: int, n_mlp: int | None = None) -> tuple[int, int]:
         """Numbers, and the tensors that hold them, that train with so many independent layers.
@@ -92,8 +104,13 @@ class Plan:
         return np.array([sum(sizes), len(sizes)], dtype=np.int64)
 
 
-def make_plan(config: TieConfig, task: Task) -> Plan:
+def make_plan(config: TieConfig, task: Task, dtype: torch.dtype) -> Plan:
     """Plans the model of an environment's arguments; makes no weights.
+
+    Args:
+        config: The arguments.
+        task: What the model learns.
+        dtype: Of its weights, but for those that the library keeps in another.
 
     Raises:
         ValueError: If the library can't make it, it has no list of equal layers or one of another
@@ -108,11 +125,11 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
     ):  # room for types whose positions begin behind the padding token's number
         positions += 1 + (made.pad_token_id or 0)
         made.max_position_embeddings = positions
-    empty = _empty(config, made, task.head)
+    empty = _empty(config, made, task.head, dtype)
     skipped = first_position(empty, made)
     if fresh and positions is not None and not skipped:
         positions = made.max_position_embeddings = config.block_size
-        empty = _empty(config, made, task.head)
+        empty = _empty(config, made, task.head, dtype)
     if task.block_size and positions is not None and positions - skipped < task.block_size:
         raise ValueError(
             f"block_size={config.block_size} is longer than model={config.model!r}, which has "
@@ -129,15 +146,23 @@ def make_plan(config: TieConfig, task: Task) -> Plan:
     weights = {f"library.{name}": p for name, p in empty.named_parameters()}
     sizes = {name: tuple(p.shape) for name, p in weights.items()}
     constant = frozenset(name for name, p in weights.items() if not p.requires_grad)
-    return Plan(made, task.head, layers, sizes, constant)
+    nbytes = {name: p.nbytes for name, p in weights.items()}
+    nbytes |= {f"library.{name}": b.nbytes for name, b in saved_buffers(empty).items()}
+    return Plan(made, task.head, layers, sizes, nbytes, constant)
 
 
-def _empty(config: TieConfig, made: Any, head: str) -> PreTrainedModel:
+def saved_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a model's state dict has, by name."""
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {name: value for name, value in model.state_dict().items() if name not in weights}
+
+
+def _empty(config: TieConfig, made: Any, head: str, dtype: torch.dtype) -> PreTrainedModel:
     """A model without content."""
     try:
         with torch.device("meta"):
             model: PreTrainedModel = auto_class(head).from_config(
-                copy.deepcopy(made), dtype=torch.float32, trust_remote_code=False
+                copy.deepcopy(made), dtype=dtype, trust_remote_code=False
             )
     except Exception as error:  # of many types: the models check themselves
         raise ValueError(f"model={config.model!r} can't be made: {error}") from error

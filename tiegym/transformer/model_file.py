@@ -1,4 +1,4 @@
-"""Exported models: files that load without the environment, and runs that leave one.
+"""Exported models: files that load without the environment, and where runs keep them.
 
 What such a file looks like is in `tiegym.transformer.tensor_file`.
 """
@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import torch
 from torch import Tensor
 
@@ -52,21 +51,14 @@ def export_model(
         ValueError: If it is of the library `transformers`, and of no class that a task trains.
     """
     told = None if tokenizer is None else tokenizer.to_json()
-    tensors = exported_tensors(model)
     if isinstance(model, TiedPretrainedModel):
         values = library_values(model) | {"tokenizer": told}
         if images is not None:
             values["images"] = {"mean": images.mean, "deviation": images.deviation}
-        write_tensors(path, "model", tensors, values)
+        write_tensors(path, "model", library_tensors(model), values)
         return
     values = gpt_values(model) | {"tokenizer": told}
-    write_tensors(path, "model", tensors, values)
-
-
-@isolated
-def exported_tensors(model: TiedTransformer | TiedPretrainedModel) -> dict[str, Tensor]:
-    """The tensors of an exported model by name: each weight once, in its smallest exact form."""
-    return small_form(model) if isinstance(model, TiedTransformer) else library_tensors(model)
+    write_tensors(path, "model", small_form(model), values)
 
 
 @isolated
@@ -180,28 +172,6 @@ def read_standardisation(path: str | Path) -> Standardisation | None:
 
 MODEL_FILE = "model.safetensors"
 """The exported model in a run folder."""
-
-
-class ExportModel(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Exports the model at the end of each episode; that of a later one takes its place.
-
-    The end is the moment for it: whatever steps an environment may reset it at once.
-
-    Args:
-        env: A TieEnv, wrapped or not.
-        path: Where to.
-    """
-
-    def __init__(self, env: gymnasium.Env[Any, Any], path: str | Path) -> None:
-        super().__init__(env)
-        self.path = Path(path)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps; after the last step of an episode, also exports."""
-        result = self.env.step(action)
-        if result[2] or result[3]:
-            self.env.unwrapped.export(self.path)  # type: ignore[attr-defined]
-        return result
 
 
 def find_model(path: Path) -> Path:

@@ -20,30 +20,22 @@ from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.quantize import bounds, codes, packed, unpacked
 from tiegym.transformer.sizes import parameter_sizes
 
-Stored = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
-
-def stored_sizes(shape: Shape, ties: Ties, dtype: torch.dtype) -> Stored:
+def stored_sizes(
+    sizes: Mapping[str, tuple[int, ...]], bits: int, dtype: torch.dtype
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Size and dtype of each stored tensor by name.
 
     Args:
-        shape: The transformer's sizes.
-        ties: Its ties, (L,) or of two parts (2L,).
-        dtype: Of its weights.
+        sizes: Of the parameters by name, as of `tiegym.transformer.sizes.parameter_sizes`.
+        bits: Of each number of what is quantised: 8 or 4; 0 if nothing is.
+        dtype: Of the parameters.
     """
-    sizes = parameter_sizes(shape, ties)
-    stored: Stored = {name: (size, dtype) for name, size in sizes.items()}
+    stored = {name: (size, dtype) for name, size in sizes.items()}
     for name in _quantized(sizes):
         half = (math.ceil(math.prod(sizes[name]) / 2),)
-        eight = shape.compression.bits == 8
-        stored[name] = (sizes[name], torch.int8) if eight else (half, torch.uint8)
+        stored[name] = (sizes[name], torch.int8) if bits == 8 else (half, torch.uint8)
     return stored
-
-
-def stored_bytes(shape: Shape, ties: Ties, dtype: torch.dtype) -> int:
-    """Bytes of all stored tensors; arguments as of `stored_sizes`."""
-    stored = stored_sizes(shape, ties, dtype).values()
-    return sum(math.prod(size) * kind.itemsize for size, kind in stored)
 
 
 def small_form(model: TiedTransformer) -> dict[str, Tensor]:
