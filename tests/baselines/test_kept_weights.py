@@ -3,7 +3,7 @@
 import pytest
 
 from baselines import compare
-from tests.tiegym.runs.test_same_weights import change
+from tests.tiegym.runs.test_same_inputs import change
 from tests.tiegym.small import SMALL
 from tests.tiegym.test_pretrained_models import save
 

@@ -90,6 +90,13 @@ def test_layers_of_two_kinds_are_never_tied(arguments):
         tiegym.TieEnv(**arguments("gemma3_text", initial_ties=(0, 0, 0, 1)))
 
 
+def test_a_type_whose_configuration_has_no_padding_token_trains(arguments):
+    env = tiegym.TieEnv(**arguments("rwkv"))
+    assert not hasattr(env.workload.plan.config, "pad_token_id")
+    env.reset(seed=0)
+    play(env, [1, 0])
+
+
 def test_sizes_keep_the_proportions_of_the_type(arguments):
     env = tiegym.TieEnv(**arguments("gemma3_text", n_embd=24, n_head=4))
     env.reset(seed=0)

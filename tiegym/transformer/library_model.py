@@ -123,7 +123,7 @@ def make_plan(config: TieConfig, task: Task, dtype: torch.dtype) -> Plan:
     if (
         fresh and positions is not None
     ):  # room for types whose positions begin behind the padding token's number
-        positions += 1 + (made.pad_token_id or 0)
+        positions += 1 + (getattr(made, "pad_token_id", None) or 0)
         made.max_position_embeddings = positions
     empty = _empty(config, made, task.head, dtype)
     skipped = first_position(empty, made)

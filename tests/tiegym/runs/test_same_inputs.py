@@ -38,12 +38,18 @@ def resume(run):
 
 def refusal(run, capsys):
     """The one line that says why a run can't go on."""
+    capsys.readouterr()  # what the library drew while it wrote
     capsys.readouterr()  # what was drawn before
     with pytest.raises(SystemExit) as end:
         resume(run)
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     return line
+
+
+def change(model, folder):
+    with_other_values = {name: value + 1 for name, value in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=with_other_values)
 
 
 def test_a_run_does_not_go_on_with_other_weights_under_the_same_name(tmp_path, monkeypatch, capsys):
@@ -53,8 +59,7 @@ def test_a_run_does_not_go_on_with_other_weights_under_the_same_name(tmp_path, m
     began = read_config(run)
     assert len(began["weights_sha256"]) == 64
     assert began["versions"]["transformers"] is not None
-    with_other_values = {name: value + 1 for name, value in model.state_dict().items()}
-    model.save_pretrained(folder, state_dict=with_other_values)
+    change(model, folder)
     assert "can only go on with the weights that it began with" in refusal(run, capsys)
     model.save_pretrained(folder)
     resume(run)
