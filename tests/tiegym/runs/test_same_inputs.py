@@ -38,7 +38,6 @@ def resume(run):
 
 def refusal(run, capsys):
     """The one line that says why a run can't go on."""
-    capsys.readouterr()  # what the library drew while it wrote
     capsys.readouterr()  # what was drawn before
     with pytest.raises(SystemExit) as end:
         resume(run)
