@@ -77,6 +77,7 @@ def env_of(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
         "tie_parts": "block" if model.n_parts == 1 else "attention+mlp",
         "tie_change": "hard",
         "init": "gpt2",
+        "init_std": 0.02,
         "residual_scale": "depth",
         "action": "joint",
         "embeddings": "frozen",

@@ -22,6 +22,7 @@ from tiegym.config import TieConfig
 from tiegym.pictures.comparison import plot_pareto
 from tiegym.runs.input_errors import InputError
 
+SEEDS = 10
 LEARNT_BEFORE = "nested:4"
 """The text of models that are trained before the run: the study's own with one look-up less."""
 
@@ -66,7 +67,7 @@ def continued(env: TieConfig, place: Path) -> Iterator[Continued]:
     before = dataclasses.replace(env, corpus=LEARNT_BEFORE)
     learnt = parse_policy("sequence:2 --export", before)
     for label, command in (
-        ("all of it", "sequence:2 --env.initial-weights"),
+        ("all of it", "sequence:2 --env.init-std 0.02 --env.initial-weights"),
         ("ladder", "ladder --reduction 4 --run"),
         ("norms-only", "norms-only --run"),
     ):

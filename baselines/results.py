@@ -51,8 +51,8 @@ class Options(RunningOptions):
     study: tuple[str, ...] = ()
     """Names of studies; none are all. models are those of other architectures."""
     seeds: int | None = None
-    """Runs of each policy: seeds 0, 1, ...; None is 5, and 10 of the study sharing, which takes at
-    least 8."""
+    """Runs of each policy: seeds 0, 1, ...; None is 5, and 10 of the studies related and sharing,
+    which takes at least 8."""
     pretrain_runs: int = 4
     """Runs over which an agent learns in the pretrained protocol."""
     runs_dir: Path = Path("runs/results")
@@ -139,7 +139,7 @@ def run_related(options: Options) -> None:
     """Runs what is missing of the study `related`, and writes its table and its picture."""
     there = dataclasses.replace(options, runs_dir=options.runs_dir / RELATED)
     env = DEEP if options.env == SMALL else options.env
-    judged = judge(related.run(env, range(options.seeds or SEEDS), there))
+    judged = judge(related.run(env, range(options.seeds or related.SEEDS), there))
     folder = options.page.with_suffix("") / RELATED
     write(judged, folder)
     table = related.write(judged, folder)

@@ -97,6 +97,10 @@ class TieConfig:
     init: Init = "gpt2"
     """gpt2; or admin: on a first batch all residual branches are scaled to the embedding's
     variance; needs private=scales."""
+    init_std: float = 0.02
+    """Standard deviation of initial weights (residual projections have less, see residual_scale).
+    GPT-2's was made for its width of 768; as large a share of 1 / sqrt(n_embd) is
+    0.55 / sqrt(n_embd), 0.1 at a width of 32."""
     residual_scale: ResidualScale = "depth"
     """depth: initial residual projections are divided by sqrt(2 L); group: by sqrt(2 L n), where
     n layers use them at the start."""
@@ -239,7 +243,8 @@ def default_arguments() -> dict[str, Any]:
 def arguments_since_0_1() -> dict[str, Any]:
     """The defaults of the fields that 0.1 didn't have: what its records mean by not naming them."""
     later = {"warmup_iters", "lr_decay", "choices", "tie_parts"}
-    later |= {"grad_accum", "private", "tie_change", "init", "residual_scale", "features"}
+    later |= {"grad_accum", "private", "tie_change", "init", "init_std", "residual_scale"}
+    later |= {"features"}
     later |= {"initial_weights", "embeddings", "model", "model_config", "task", "merge"}
     later |= {"quantize", "factorize"}
     return {name: value for name, value in default_arguments().items() if name in later}

@@ -26,6 +26,7 @@ MOST_WEIGHTS = 2**50
 OF_OUR_GPT = {
     "tie_change": "hard",
     "init": "gpt2",
+    "init_std": 0.02,
     "residual_scale": "depth",
     "initial_weights": None,
     "quantize": None,
@@ -129,7 +130,7 @@ def check(config: Any) -> None:
     compressions.check(config.compression, config.n_embd, config.tie_change, config.dtype)
     layer_features.check(config.feature_names, config.tie_grad, config.action)
     drawn = config.initial_weights is None
-    for name, default in (("init", "gpt2"), ("residual_scale", "depth")):
+    for name, default in (("init", "gpt2"), ("init_std", 0.02), ("residual_scale", "depth")):
         alone = f"{default!r} with initial_weights, which take the place of what it would set"
         require(config, name, drawn or getattr(config, name) == default, alone)
     if config.param_cost and not config.reward.endswith("ppl_params"):
@@ -199,7 +200,8 @@ def _check_training(config: Any) -> None:
             "each micro-batch gets an equal share of the sequences"
         )
     require(config, "dropout", 0 <= config.dropout < 1, "in [0, 1)")
-    require(config, "learning_rate", config.learning_rate > 0, "positive")
+    for name in ("learning_rate", "init_std"):
+        require(config, name, getattr(config, name) > 0, "positive")
     require(
         config,
         "warmup_iters",

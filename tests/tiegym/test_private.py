@@ -126,6 +126,8 @@ def test_private_parts_that_mean_nothing_are_refused(private):
         ({"tie_change": "gentle"}, "tie_change='gentle' is unknown: choose one of hard, soft"),
         ({"init": "admin", "private": "norms"}, "init='admin'.*private='norms'.*add scales"),
         ({"init": "zero"}, "init='zero' is unknown"),
+        ({"init_std": 0.0}, "init_std=0.0 must be positive"),
+        ({"init_std": float("nan")}, "init_std=nan must be"),
         ({"residual_scale": "n"}, "residual_scale='n' is unknown"),
         ({"grad_accum": 3}, "batch_size=2 is not divisible by grad_accum=3"),
         ({"grad_accum": 0}, "grad_accum=0 must be at least 1"),

@@ -145,7 +145,8 @@ diverged."""
 TRAINING = (
     *("learning_rate", "weight_decay", "grad_clip", "dropout"),
     *("iters_per_step", "tie_grad", "tie_parts", "choices"),
-    *("warmup_iters", "lr_decay", "private", "tie_change", "init", "residual_scale"),
+    *("warmup_iters", "lr_decay", "private", "tie_change"),
+    *("init", "init_std", "residual_scale"),
     *("initial_weights", "embeddings", "merge", "quantize", "factorize"),
 )
 """Arguments that a policy may have of its own: a tied transformer may need another learning rate

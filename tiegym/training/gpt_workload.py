@@ -82,7 +82,7 @@ class GPTWorkload(Workload):
     def begin(self, model: TiedModel, seed: int, batches: torch.Generator) -> None:
         """See `Workload`."""
         model, config = _ours(model), self.config
-        model.initialize(seed, config.residual_scale)
+        model.initialize(seed, config.residual_scale, config.init_std)
         if self.source is not None:
             take_over(model, self.source)
         if config.init == "admin":

@@ -250,23 +250,26 @@ class Block(nn.Module):
         compressed.take_over(dict(self.named_parameters()), weights, self.compression)
 
     @torch.no_grad()
-    def initialize(self, n_layer: int, generator: torch.Generator, uses: int = 1) -> None:
-        """GPT-2's initial values: normal(0, 0.02), residual projections over sqrt(2L).
+    def initialize(
+        self, n_layer: int, generator: torch.Generator, uses: int = 1, std: float = 0.02
+    ) -> None:
+        """GPT-2's initial values: normal(0, std), residual projections over sqrt(2L).
 
         Args:
             n_layer: Layers L.
             generator: Where they are drawn from.
             uses: n divides residual projections by sqrt(n) more; see `TieConfig.residual_scale`.
+            std: Standard deviation; GPT-2's is 0.02.
         """
         for name, p in self.named_parameters():
             residual = name.startswith(("attention_out_weight", "mlp_out_weight"))
-            std = 0.02 / math.sqrt(2 * n_layer * uses if residual else 1)
+            own = std / math.sqrt(2 * n_layer * uses if residual else 1)
             if p.ndim == 1:
                 p.fill_(1.0 if name.startswith("norm") and name.endswith("weight") else 0.0)
             elif p.ndim == 2:
-                p.normal_(0, std, generator=generator)
+                p.normal_(0, own, generator=generator)
             elif p.ndim == 3:
-                draw_core(p, std, generator)
+                draw_core(p, own, generator)
         compressed.set_log_steps(dict(self.named_parameters()), self.compression)
 
 

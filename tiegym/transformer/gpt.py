@@ -153,7 +153,9 @@ class TiedTransformer(TiedModel):
         self.blocks = nn.ModuleDict({self._names[unit]: blocks[unit] for unit in units})
 
     @torch.no_grad()
-    def initialize(self, seed: int, residual_scale: Literal["depth", "group"] = "depth") -> None:
+    def initialize(
+        self, seed: int, residual_scale: Literal["depth", "group"] = "depth", std: float = 0.02
+    ) -> None:
         """Sets all weights in place, from generators for each layer.
 
         A layer's initial values depend on the seed and its number alone, not on the ties, nor on
@@ -165,21 +167,23 @@ class TiedTransformer(TiedModel):
             seed: Not negative.
             residual_scale: "group" divides residual projections by sqrt(n) more, n the number of
                 positions that use them: the one thing that then depends on the ties.
+            std: Standard deviation of weights, but for residual projections. Private ones are at
+                their neutral values, whatever it is.
         """
         generator = torch.Generator(self.token_embedding.device)
 
         begin_stream(generator, seed, 0)
-        self.token_embedding.normal_(0, 0.02, generator=generator)
-        self.position_embedding.normal_(0, 0.02, generator=generator)
+        self.token_embedding.normal_(0, std, generator=generator)
+        self.position_embedding.normal_(0, std, generator=generator)
         self.final_norm_weight.fill_(1.0)
         self.final_norm_bias.fill_(0.0)
         for unit in sorted(set(self._roots)):
             part, layer = divmod(unit, self.shape.n_layer)
             begin_stream(generator, seed, 1 + layer)
             if part:  # its draws follow those of the attention, as in a whole block
-                self.new_block(layer).initialize(self.shape.n_layer, generator)
+                self.new_block(layer).initialize(self.n_layer, generator)
             uses = self._roots.count(unit) if residual_scale == "group" else 1
-            self.independent(unit).initialize(self.shape.n_layer, generator, uses)
+            self.independent(unit).initialize(self.n_layer, generator, uses, std)
         for layer, own in enumerate(self.private):
             assert isinstance(own, PrivatePart)
             begin_stream(generator, seed, 1 + layer, 1)

@@ -87,6 +87,7 @@ def test_the_seed_decides_all_but_the_weights(files):
         ({"initial_weights": "nowhere"}, FileNotFoundError, "there is no such run folder or file"),
         ({"initial_weights": 3}, ValueError, "initial_weights=3 must be of type str or NoneType"),
         ({"private": "scales", "init": "admin"}, ValueError, "init='admin' must be 'gpt2' with"),
+        ({"init_std": 0.1}, ValueError, "init_std=0.1 must be 0.02 with initial_weights"),
         ({"residual_scale": "group"}, ValueError, "residual_scale='group' must be 'depth' with"),
         ({"embeddings": "none"}, ValueError, "embeddings='none' is unknown"),
     ],

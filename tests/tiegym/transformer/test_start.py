@@ -32,6 +32,18 @@ def test_residual_projections_start_by_how_many_positions_use_them(pattern, uses
         assert all(torch.equal(p, its[name]) for name, p in group.named_parameters())
 
 
+@pytest.mark.parametrize("compression", [{}, {"quantize": "int8"}, {"factorize": "tt:4"}])
+def test_a_standard_deviation_scales_all_that_is_drawn(compression):
+    plain, wide = make("cycle:2", **compression), make("cycle:2", **compression)
+    wide.initialize(0, std=0.1)
+    for name in ("token_embedding", "position_embedding"):
+        torch.testing.assert_close(wide.get_parameter(name), 5 * plain.get_parameter(name))
+    for layer in (0, 1):
+        its = plain.used_weights(layer)
+        for name, weight in wide.used_weights(layer).items():
+            torch.testing.assert_close(weight, (5 if weight.ndim == 2 else 1) * its[name])
+
+
 @pytest.mark.parametrize("pattern", ["tied", "cycle:2", "independent"])
 def test_admin_gives_every_branch_the_variance_of_the_embedding(pattern):
     model = make(pattern, private="norms+scales+lora:2")
