@@ -38,6 +38,32 @@ PRETRAIN_RUNS = 4
 PRETRAINED = tuple(
     f"{agent} --pretrain-runs {PRETRAIN_RUNS}" for agent in ("dqn", "maskable_ppo", "pairwise")
 )
+SOFT = " --env.private lora:4 --env.tie-change soft"
+"""What removes the cost of changing ties (docs/results.md)."""
+STEPS = (
+    "",
+    " --env.reward delta_log_ppl",
+    " --env.features moved+similarity+gradient+agreement+taylor",
+    SOFT,
+    f" --pretrain-runs {PRETRAIN_RUNS}",
+)
+LADDER = tuple(f"maskable_ppo{''.join(STEPS[: n + 1])}" for n in range(len(STEPS)))
+"""One agent, with one help more in each: credit for each decision alone, first-order costs of
+ties, ties that cost nothing to change, and runs to learn from."""
+OF_THE_PAPER = (
+    "tied",
+    "cycle:2",
+    "sequence:2",
+    "cycle:3",
+    "sequence:3",
+    "sandwich",
+    "middle-cycle:2",
+)
+"""What the paper's agent is compared with under its own gradients."""
+IN_THE_LONG_RUN = (
+    *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "sandwich", "middle-cycle:2"),
+    *("shallow:1", "shallow:2", "shallow:3", *NULLS, "qlearning", "maskable_ppo", "ppo"),
+)
 OF_MODELS = (
     *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "cycle:3"),
     *("shallow:1", "shallow:2", "shallow:3", "random", "random-fixed"),
@@ -104,7 +130,7 @@ def shallower(n_layer: int) -> tuple[str, ...]:
 
 def studies() -> list[Study]:
     """All of them, in the order in which they are run."""
-    return [*_depth(), *_main(), *_of_models()]
+    return [*_depth(), *_main(), *_further(), *_of_models()]
 
 
 def _of(text: str, n_layer: int) -> dict[str, Any]:
@@ -121,7 +147,7 @@ def _depth() -> Iterator[Study]:
 
 
 def _main() -> Iterator[Study]:
-    """Every policy at 6 and 12 layers, those that matter for longer, and the best at 24."""
+    """Every policy at 6 and 12 layers of both texts."""
     for n_layer in (6, 12):
         for text in TEXTS:
             first = (text, n_layer) == ("stdlib", 6)
@@ -139,6 +165,18 @@ def _main() -> Iterator[Study]:
                 retrained="qlearning" if first else None,
                 transferred=None if first else "stdlib-6",
             )
+
+
+def _further() -> Iterator[Study]:
+    """What each help is worth to an agent, the paper's gradients, and three times the budget."""
+    setting = _of("wikitext", 6)
+    soft = (f"{policy}{SOFT}" for policy in (*PATTERNS[6], "random", "random-fixed"))
+    ladder = (*LADDER, *soft, *PATTERNS[6], *NULLS, *shallower(6))
+    yield Study("ladder", MAIN, setting, ladder, rates=RATES)
+    owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *OF_THE_PAPER, *NULLS))
+    yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)
+    longer = {**setting, "max_iters": 6000, "iters_per_step": 60}
+    yield Study("long", MAIN, longer, IN_THE_LONG_RUN, rates=RATES)
 
 
 def _of_models() -> Iterator[Study]:
