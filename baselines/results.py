@@ -69,10 +69,10 @@ def run_study(study: Study, options: Options) -> list[Row]:
     there = _place(study, options)
     policies = policies_of(study, options)
     rows = run_policies(policies, seeds, there)
+    env = env_of(study, options)
     for each in _continued(study, policies, options):
-        env = dataclasses.replace(
-            env_of(study, options), learning_rate=each.source.options.env.learning_rate
-        )
+        if study.rates:
+            env = dataclasses.replace(env, learning_rate=each.source.options.env.learning_rate)
         rows.append(each.run(env, seeds, there))
     return rows
 
@@ -124,7 +124,7 @@ def chosen(options: Options) -> list[Study]:
     every = studies()
     groups = {
         group: [study.name for study in every if study.name.startswith(f"{group}-")]
-        for group in ("depth", "models")
+        for group in ("depth", "models", "transfer")
     }
     names = [*(study.name for study in every), *groups, SHARING, RELATED]
     asked = [n for name in options.study for n in groups.get(name, [name])]

@@ -26,9 +26,8 @@ PATTERNS = {
     ),
     12: (
         *("independent", "tied", "cycle:2", "sequence:2", "cycle:3", "sequence:3", "sandwich"),
-        *("cycle:4", "sequence:4", "middle-cycle:2", "cycle:5", "cycle:6", "sequence:6"),
+        *("middle-cycle:2", "sequence:4", "cycle:5", "sequence:6"),
     ),
-    24: ("independent", "tied", "cycle:2", "sequence:2", "cycle:3", "sequence:3", "sandwich"),
 }
 """Patterns of the literature, by number of layers: one of each size at which a policy may end."""
 SCHEDULES = tuple(
@@ -152,7 +151,8 @@ def _main() -> Iterator[Study]:
         for text in TEXTS:
             first = (text, n_layer) == ("stdlib", 6)
             policies = (
-                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS, *IN_STUDIES),
+                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS),
+                *(IN_STUDIES if n_layer == 6 else ("qlearning", "maskable_ppo")),
                 *(SCHEDULES if n_layer == 6 else ()),
                 *(PRETRAINED if first else ()),
             )
@@ -163,12 +163,11 @@ def _main() -> Iterator[Study]:
                 policies,
                 rates=RATES,
                 retrained="qlearning" if first else None,
-                transferred=None if first else "stdlib-6",
             )
 
 
 def _further() -> Iterator[Study]:
-    """What each help is worth to an agent, the paper's gradients, and three times the budget."""
+    """What helps an agent, the paper's gradients, three times the budget, and transfer."""
     setting = _of("wikitext", 6)
     soft = (f"{policy}{SOFT}" for policy in (*PATTERNS[6], "random", "random-fixed"))
     ladder = (*LADDER, *soft, *PATTERNS[6], *NULLS, *shallower(6))
@@ -177,6 +176,14 @@ def _further() -> Iterator[Study]:
     yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)
     longer = {**setting, "max_iters": 6000, "iters_per_step": 60}
     yield Study("long", MAIN, longer, IN_THE_LONG_RUN, rates=RATES)
+    beside = ("independent", "tied", "sequence:2", "sequence:3", "sandwich", "middle-cycle:2")
+    for text, n_layer in (("wikitext", 6), ("wikitext", 12)):
+        cells = (*beside, *NULLS, *shallower(n_layer))
+        where, name = _of(text, n_layer), f"transfer-{text}-{n_layer}"
+        yield Study(name, MAIN, where, cells, rates=RATES, transferred="stdlib-6")
+    for model in ("llama", "bert"):
+        changes = {"model": model, **MODELS[model]}
+        yield Study(f"transfer-{model}", SMALL, changes, OF_MODELS, seeds=5, transferred="stdlib-6")
 
 
 def _of_models() -> Iterator[Study]:
