@@ -56,7 +56,7 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
     for run in rows[1].runs:  # each by the agent that was trained with its seed
         seed = run.config["options"]["seed"]
         assert run.config["source_run"].endswith(f"-seed{seed}")
-        assert run.config["env"]["learning_rate"] == 1e-2
+        assert run.config["env"]["learning_rate"] == ENV.learning_rate  # the study's own
 
 
 @pytest.mark.parametrize(
