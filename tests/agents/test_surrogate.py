@@ -136,6 +136,24 @@ def test_it_says_what_it_learnt_and_chose_unless_quiet(table, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("kind", "weights", "ties"),
+    [
+        ("sum", (0.17, 0.39, -0.11, -0.04), [0, *[1] * 9, 10, 11]),
+        ("owner", (0.12, 0.10, -0.03, 0.04), [0, *[1] * 4, *[5] * 4, *[9] * 3]),
+        ("fast-sum", (0.35, 0.57, 0.00, -0.56), [0, *[1] * 6, 7, 1, 1, 10, 1]),
+    ],
+)
+def test_what_docs_agents_says_that_it_learns_and_chooses(kind, weights, ties):
+    env = dataclasses.replace(ENV, n_layer=12)
+    given = options(f"patterns-6-wikitext-2-{kind}", env=env, size=4)
+    model = sharing_model.learn([recorded_sharings(*given.learn_from)], given.features.split("+"))
+    assert [*model.weights.values()] == pytest.approx(weights, abs=0.0051)
+    assert list(surrogate.choose(model, given).ties) == ties
+    two = surrogate.choose(model, dataclasses.replace(given, size=2))
+    assert list(two.ties) == [0, *[1] * 11]
+
+
+@pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"size": 0}, "size=0 must be from 1 to env.n_layer=4"),
