@@ -183,7 +183,8 @@ def _further() -> Iterator[Study]:
         yield Study(name, MAIN, where, cells, rates=RATES, transferred="stdlib-6")
     for model in ("llama", "bert"):
         changes = {"model": model, **MODELS[model]}
-        yield Study(f"transfer-{model}", SMALL, changes, OF_MODELS, seeds=5, transferred="stdlib-6")
+        name, policies = f"transfer-{model}", (*OF_MODELS, *SURROGATES)
+        yield Study(name, SMALL, changes, policies, seeds=5, transferred="stdlib-6")
 
 
 def _of_models() -> Iterator[Study]:
