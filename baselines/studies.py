@@ -33,6 +33,8 @@ PATTERNS = {
 SCHEDULES = tuple(
     f"schedules --schedule {name}" for name in ("share-then-unshare", "progressive-split")
 )
+SURROGATES = tuple(f"surrogate --size {size}" for size in (2, 3, 4))
+"""What was learnt from all sharings of six layers of WikiText-2 in 200 iterations, of each size."""
 PRETRAIN_RUNS = 4
 PRETRAINED = tuple(
     f"{agent} --pretrain-runs {PRETRAIN_RUNS}" for agent in ("dqn", "maskable_ppo", "pairwise")
@@ -61,7 +63,7 @@ OF_THE_PAPER = (
 """What the paper's agent is compared with under its own gradients."""
 IN_THE_LONG_RUN = (
     *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "sandwich", "middle-cycle:2"),
-    *("shallow:1", "shallow:2", "shallow:3", *NULLS, "qlearning", "maskable_ppo", "ppo"),
+    *("shallow:1", "shallow:2", "shallow:3", *NULLS, *SURROGATES, "qlearning", "maskable_ppo"),
 )
 OF_MODELS = (
     *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "cycle:3"),
@@ -151,7 +153,7 @@ def _main() -> Iterator[Study]:
         for text in TEXTS:
             first = (text, n_layer) == ("stdlib", 6)
             policies = (
-                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS),
+                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS, *SURROGATES),
                 *(IN_STUDIES if n_layer == 6 else ("qlearning", "maskable_ppo")),
                 *(SCHEDULES if n_layer == 6 else ()),
                 *(PRETRAINED if first else ()),
