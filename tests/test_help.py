@@ -21,7 +21,7 @@ def _programs():
             name = f"{path.parent.name}.{path.stem}".removesuffix(".__main__")
             if "__main__" in text or path.stem == "__main__":
                 yield name
-    yield from ("tiegym.bench.exact", "tiegym.bench.make")
+    yield from (f"tiegym.bench.{name}" for name in ("exact", "make", "power", "ranking"))
 
 
 PROGRAMS = tuple(_programs())
