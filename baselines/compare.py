@@ -74,7 +74,7 @@ def compare(options: Options) -> Judged:
     rows = given_rows(given, complain)
     policies = [_check_and_name(policy, rows) for policy in policies]
     if options.lr_grid:
-        policies = tune(policies, options)
+        policies = tune(policies, options.lr_grid, options)
     rows += run_policies(policies, range(options.seeds), options)
     judged = judge(rows)
     write(judged, options.runs_dir)
@@ -139,22 +139,26 @@ def read_row(policy: ComparedPolicy, seeds: Sequence[int], runs_dir: Path) -> Ro
     return make_row(policy.label, runs)
 
 
-def tune(policies: Sequence[ComparedPolicy], options: Options) -> list[ComparedPolicy]:
-    """Gives each policy the learning rate of the grid with the lowest validation loss."""
-    tried, there = tuning(policies, options)
+def tune(
+    policies: Sequence[ComparedPolicy], rates: Sequence[float], options: RunningOptions
+) -> list[ComparedPolicy]:
+    """Gives each policy the learning rate with the lowest validation loss; see `run_missing`."""
+    tried, there = tuning(policies, rates, options)
     run_missing([policy for row in tried for policy in row], TUNING_SEEDS, there)
     return choose(tried, there)
 
 
 def tuning(
-    policies: Sequence[ComparedPolicy], options: Options
-) -> tuple[list[list[ComparedPolicy]], Options]:
-    """Each policy with each learning rate of the grid, and the options of running them."""
-    tried = [[_with_learning_rate(p, rate) for rate in options.lr_grid] for p in policies]
+    policies: Sequence[ComparedPolicy], rates: Sequence[float], options: RunningOptions
+) -> tuple[list[list[ComparedPolicy]], RunningOptions]:
+    """Each policy with each learning rate, and the options of running them."""
+    tried = [[_with_learning_rate(p, rate) for rate in rates] for p in policies]
     return tried, dataclasses.replace(options, runs_dir=options.runs_dir / "tuning")
 
 
-def choose(tried: Sequence[Sequence[ComparedPolicy]], there: Options) -> list[ComparedPolicy]:
+def choose(
+    tried: Sequence[Sequence[ComparedPolicy]], there: RunningOptions
+) -> list[ComparedPolicy]:
     """Of each row the policy with the lowest validation loss; their runs are there."""
 
     def validation_loss(policy: ComparedPolicy) -> float:
@@ -173,7 +177,7 @@ def stages(
     """
     policies = [_check_and_name(policy, ()) for policy in _read(options)[1]]
     if options.lr_grid:
-        tried, there = tuning(policies, options)
+        tried, there = tuning(policies, options.lr_grid, options)
         pairs = pairs_of([policy for row in tried for policy in row], TUNING_SEEDS)
         yield pairs, there
         if missing_tasks(pairs, there):

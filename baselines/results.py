@@ -1,6 +1,7 @@
 """The evidence of docs/results.md: every comparison in it, run and written by one command.
 
     python -m baselines.results --wikitext data/wikitext-2
+    python -m baselines.results --study depth-stdlib-6 stdlib-6
     python -m baselines.results --study sharing
     python -m baselines.results --study models
     python -m baselines.results --study related
@@ -15,17 +16,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from baselines import cost_of_changing, cost_table, related
-from baselines.compare import run_policies
+from baselines.compare import run_policies, tune
 from baselines.continued import Continued
 from baselines.page import put_on_page
-from baselines.policies import parse_policy
+from baselines.policies import ComparedPolicy, parse_policy
 from baselines.running_options import RunningOptions
 from baselines.settings import DEEP, SMALL
-from baselines.studies import Study, studies
+from baselines.studies import PRETRAIN_RUNS, Study, studies
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import judge, show, write
 from tiegym.analysis.rows import Row
@@ -35,9 +36,10 @@ from tiegym.runs.input_errors import InputError
 from tiegym.runs.messages import say
 from tiegym.runs.processes import long_work
 
-SEEDS = 5
 SHARING = "sharing"
 """The study that compares no policies, but what changing ties costs them."""
+WIKITEXT = "wikitext-2"
+"""Studies of this text need its folder."""
 RELATED = "related"
 """The study of the neighbours of layer tying, with a table and a setting of its own."""
 
@@ -51,47 +53,64 @@ class Options(RunningOptions):
     study: tuple[str, ...] = ()
     """Names of studies; none are all. models are those of other architectures."""
     seeds: int | None = None
-    """Runs of each policy: seeds 0, 1, ...; None is 5, and 10 of the studies related and sharing,
-    which takes at least 8."""
-    pretrain_runs: int = 4
-    """Runs over which an agent learns in the pretrained protocol."""
+    """Runs of each policy: seeds 0, 1, ...; None is 10, and 5 of the studies of models; sharing
+    takes at least 8."""
     runs_dir: Path = Path("runs/results")
     """Where run folders go."""
     page: Path = Path("docs/results.md")
     """Gets the tables; pictures go into a folder of the same name beside it."""
-    env: TieConfig = field(default_factory=lambda: SMALL)
-    """The environment, but for its corpus and number of layers; of the studies of models also
-    what `baselines.settings.MODELS` says."""
+    device: str = "cpu"
+    """Where transformers train. The settings are in `baselines.settings`."""
 
 
 def run_study(study: Study, options: Options) -> list[Row]:
     """Runs what is missing of a study, and returns its rows; raises as `run_missing`."""
-    seeds = range(options.seeds or SEEDS)
-    there = dataclasses.replace(options, runs_dir=options.runs_dir / study.setting)
+    seeds = range(options.seeds or study.seeds)
+    there = _place(study, options)
+    policies = policies_of(study, options)
+    rows = run_policies(policies, seeds, there)
     env = env_of(study, options)
-    rows = run_policies([parse_policy(text, env) for text in study.policies], seeds, there)
-    return rows + [each.run(env, seeds, there) for each in _continued(study, env, options)]
+    for each in _continued(study, policies, options):
+        if study.rates:
+            env = dataclasses.replace(env, learning_rate=each.source.options.env.learning_rate)
+        rows.append(each.run(env, seeds, there))
+    return rows
 
 
-def _continued(study: Study, env: TieConfig, options: Options) -> Iterator[Continued]:
+def _place(study: Study, options: Options) -> Options:
+    return dataclasses.replace(options, runs_dir=options.runs_dir / study.setting)
+
+
+def policies_of(study: Study, options: Options) -> list[ComparedPolicy]:
+    """The policies of a study, each with the learning rate that is chosen for it."""
+    env = env_of(study, options)
+    policies = [parse_policy(text, env) for text in study.policies]
+    return tune(policies, study.rates, _place(study, options)) if study.rates else policies
+
+
+def _continued(
+    study: Study, policies: Sequence[ComparedPolicy], options: Options
+) -> Iterator[Continued]:
     if study.transferred is not None:
-        (source,) = (s for s in studies(options.pretrain_runs) if s.name == study.transferred)
-        trained = parse_policy(
-            f"pairwise --pretrain-runs {options.pretrain_runs}", env_of(source, options)
-        )
-        label = f"pairwise, trained at {source.n_layer} layers"
-        yield Continued(label, "pairwise --source", trained, options.runs_dir / source.setting)
+        (source,) = (s for s in studies() if s.name == study.transferred)
+        wanted = f"pairwise --pretrain-runs {PRETRAIN_RUNS}"
+        only = dataclasses.replace(source, policies=(wanted,))
+        (trained,) = policies_of(only, options)
+        place = _place(source, options)
+        run_policies([trained], range(options.seeds or study.seeds), place)
+        label = f"pairwise, trained at {source.env.n_layer} layers of {source.corpus}"
+        yield Continued(label, "pairwise --source", trained, place.runs_dir)
     if study.retrained is not None:
-        found = parse_policy(study.retrained, env)
+        found = policies[study.policies.index(study.retrained)]
         label = f"retrain, ties of {study.retrained}"
-        yield Continued(label, "retrain --run", found, options.runs_dir / study.setting)
+        yield Continued(label, "retrain --run", found, _place(study, options).runs_dir)
 
 
 def env_of(study: Study, options: Options) -> TieConfig:
     """The environment of a study."""
-    corpus = str(options.wikitext) if study.corpus == "wikitext" else study.corpus
-    settings = {"corpus": corpus, "n_layer": study.n_layer, **study.env}
-    return dataclasses.replace(options.env, model=study.model, **settings)
+    env = study.env
+    corpus = str(options.wikitext) if study.corpus == WIKITEXT else env.corpus
+    return dataclasses.replace(env, device=options.device, corpus=corpus)
 
 
 def chosen(options: Options) -> list[Study]:
@@ -102,19 +121,20 @@ def chosen(options: Options) -> list[Study]:
     """
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be at least 1")
-    if options.pretrain_runs < 1:
-        raise InputError(f"pretrain_runs={options.pretrain_runs} must be at least 1")
-    every = studies(options.pretrain_runs)
-    of_models = [study.name for study in every if study.model != "gpt"]
-    names = [*(study.name for study in every), "models", SHARING, RELATED]
-    asked = [n for name in options.study for n in (of_models if name == "models" else [name])]
+    every = studies()
+    groups = {
+        group: [study.name for study in every if study.name.startswith(f"{group}-")]
+        for group in ("depth", "models", "transfer")
+    }
+    names = [*(study.name for study in every), *groups, SHARING, RELATED]
+    asked = [n for name in options.study for n in groups.get(name, [name])]
     if unknown := set(asked) - set(names):
         raise InputError(f"study={sorted(unknown)} is unknown: choose from {', '.join(names)}")
     least = cost_of_changing.LEAST_SEEDS
     if SHARING in options.study and (options.seeds or least) < least:
         raise InputError(f"seeds={options.seeds} must be at least {least} in the study {SHARING}")
     wanted = [s for s in every if not asked or s.name in asked]
-    missing = [s.name for s in wanted if s.corpus == "wikitext" and options.wikitext is None]
+    missing = [s.name for s in wanted if s.corpus == WIKITEXT and options.wikitext is None]
     if options.study and missing:
         raise InputError(f"{', '.join(missing)} needs --wikitext, the folder of its text")
     return [study for study in wanted if study.name not in missing]
@@ -123,7 +143,7 @@ def chosen(options: Options) -> list[Study]:
 def run_sharing(options: Options) -> None:
     """Runs what is missing of the study `sharing`, and writes its tables and its picture."""
     # Two heads: widths in steps of two come nearer to equal parameters than in steps of four.
-    env = dataclasses.replace(options.env, corpus="stdlib", n_layer=6, n_head=2)
+    env = dataclasses.replace(SMALL, n_head=2, device=options.device)
     there = dataclasses.replace(options, runs_dir=options.runs_dir / SHARING)
     count = max(options.seeds or cost_of_changing.SEEDS, cost_of_changing.LEAST_SEEDS)
     rows = cost_of_changing.run(env, range(count), there)
@@ -138,7 +158,7 @@ def run_sharing(options: Options) -> None:
 def run_related(options: Options) -> None:
     """Runs what is missing of the study `related`, and writes its table and its picture."""
     there = dataclasses.replace(options, runs_dir=options.runs_dir / RELATED)
-    env = DEEP if options.env == SMALL else options.env
+    env = dataclasses.replace(DEEP, device=options.device)
     judged = judge(related.run(env, range(options.seeds or related.SEEDS), there))
     folder = options.page.with_suffix("") / RELATED
     write(judged, folder)

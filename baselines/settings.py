@@ -9,6 +9,23 @@ from tiegym.config import TieConfig
 SMALL = TieConfig(n_embd=48, block_size=48, max_iters=400)
 """Small enough for hundreds of runs on two cores. Depth doesn't pay in it (docs/results.md)."""
 
+MAIN = TieConfig(
+    n_head=2,
+    n_embd=32,
+    block_size=32,
+    batch_size=16,
+    learning_rate=1e-2,
+    warmup_iters=100,
+    lr_decay="cosine",
+    init_std=0.1,
+    max_iters=2000,
+    iters_per_step=20,
+    eval_batches=4,
+    tie_grad="sum",
+    device="cpu",
+)
+"""The main studies': long enough, and started well enough, that depth pays on real text."""
+
 DEEP = TieConfig(
     corpus="nested:5",
     n_layer=4,

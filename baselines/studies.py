@@ -5,25 +5,63 @@ How they are run and put on the page is in `baselines.results`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from baselines.settings import MODELS
+from baselines.settings import MAIN, MODELS, SMALL
+from tiegym.config import TieConfig
 
 IN_STUDIES = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
 """The agents that learn in the run as well as beforehand."""
 LEARNING = (*IN_STUDIES, "decision_s4")
 """All agents that learn, on tables too."""
-FIXED = (
-    *("independent", "tied", "cycle:2", "cycle:3", "sequence:2", "sequence:3"),
-    *("cycle-rev:2", "sandwich", "middle-cycle:2"),
-)
-"""The patterns of the literature, of 1 to 4 independent layers and of all."""
 NULLS = ("random", "random-fixed", "random-raw")
 """Random tying, a random vector that is kept, and uniform draws over the raw actions."""
+PATTERNS = {
+    6: (
+        *("independent", "tied", "cycle:2", "sequence:2", "cycle-rev:2", "cycle:3", "sequence:3"),
+        *("sandwich", "middle-cycle:2", "cycle:4", "cycle:5"),
+    ),
+    12: (
+        *("independent", "tied", "cycle:2", "sequence:2", "cycle:3", "sequence:3", "sandwich"),
+        *("middle-cycle:2", "sequence:4", "cycle:5", "sequence:6"),
+    ),
+}
+"""Patterns of the literature, by number of layers: one of each size at which a policy may end."""
 SCHEDULES = tuple(
     f"schedules --schedule {name}" for name in ("share-then-unshare", "progressive-split")
+)
+PRETRAIN_RUNS = 4
+PRETRAINED = tuple(
+    f"{agent} --pretrain-runs {PRETRAIN_RUNS}" for agent in ("dqn", "maskable_ppo", "pairwise")
+)
+SOFT = " --env.private lora:4 --env.tie-change soft"
+"""What removes the cost of changing ties (docs/results.md)."""
+STEPS = (
+    "",
+    " --env.reward delta_log_ppl",
+    " --env.features moved+similarity+gradient+agreement+taylor",
+    SOFT,
+    f" --pretrain-runs {PRETRAIN_RUNS}",
+)
+LADDER = tuple(f"maskable_ppo{''.join(STEPS[: n + 1])}" for n in range(len(STEPS)))
+"""One agent, with one help more in each: credit for each decision alone, first-order costs of
+ties, ties that cost nothing to change, and runs to learn from."""
+OF_THE_PAPER = (
+    "tied",
+    "cycle:2",
+    "sequence:2",
+    "cycle:3",
+    "sequence:3",
+    "sandwich",
+    "middle-cycle:2",
+)
+"""What the paper's agent is compared with under its own gradients."""
+IN_THE_LONG_RUN = (
+    *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "sandwich", "middle-cycle:2"),
+    *("shallow:1", "shallow:2", "shallow:3", *NULLS, "qlearning", "maskable_ppo", "ppo"),
 )
 OF_MODELS = (
     *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "cycle:3"),
@@ -32,8 +70,11 @@ OF_MODELS = (
 )
 """Policies of the studies of other architectures: both agents know which actions differ, so that
 `random` is the null model of both, and they and random tying end at one to three layers."""
-MORE_RUNS = "--pretrain-runs 48 --envs 16 --n-steps 10 --n-epochs 10"
-"""Twelve times the decisions of 4 runs, on 16 transformers at a time, in 30 rollouts of 160."""
+RATES = (5e-3, 1e-2)
+"""Learning rates that each policy is tried with."""
+ITERATIONS = {6: 2000, 12: 4000}
+"""By number of layers: after 2,000, twelve layers of width 32 are no better than six."""
+TEXTS = {"stdlib": "stdlib", "wikitext": "wikitext-2"}
 
 
 @dataclass(frozen=True)
@@ -41,74 +82,111 @@ class Study:
     """One comparison, and where it stands on the page."""
 
     name: str
-    corpus: str
-    n_layer: int
+    base: TieConfig
+    changes: Mapping[str, Any]
+    """What its environment has in place of the base's values."""
     policies: tuple[str, ...]
+    seeds: int = 10
+    """Runs of each policy: seeds 0, 1, ..."""
+    rates: tuple[float, ...] = ()
+    """Learning rates to choose from, for each policy by itself, on seeds that the table doesn't
+    use; none leave the setting's."""
     retrained: str | None = None
     """Policy whose final ties are trained from scratch, each seed's with the same seed."""
     transferred: str | None = None
     """Study whose pretrained pairwise agents decide here without learning, each seed's with the
     same seed."""
-    model: str = "gpt"
-    """As in `TieConfig`."""
-    env: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `TieConfig`, in place of those of the options."""
+
+    @property
+    def env(self) -> TieConfig:
+        """Its environment; raises as `TieConfig`."""
+        return dataclasses.replace(self.base, **self.changes)
+
+    @property
+    def model(self) -> str:
+        """As in `TieConfig`; without the library that it may need."""
+        model: str = self.changes.get("model", self.base.model)
+        return model
+
+    @property
+    def corpus(self) -> str:
+        """As in `TieConfig`."""
+        corpus: str = self.changes.get("corpus", self.base.corpus)
+        return corpus
 
     @property
     def setting(self) -> str:
-        """Studies of the same setting share their runs."""
+        """Where its runs go: studies of the same setting share them."""
         model = "" if self.model == "gpt" else f"{self.model}-"
-        return f"{model}{self.corpus}-{self.n_layer}".replace(":", "-")
+        sizes = (str(self.changes.get(k, getattr(self.base, k))) for k in ("n_layer", "max_iters"))
+        return f"{model}{self.corpus}-{'-'.join(sizes)}".replace(":", "-")
 
 
-def yardsticks(n_layer: int, options: str = "") -> tuple[str, ...]:
-    """What every study has besides the policies that it is about, as many layers as it has.
-
-    The three null models; a pattern of each size, since an agent may end at any, and is compared
-    with the best one of its own; and untied transformers with fewer layers, which a user would
-    take for the same number of parameters.
-
-    Args:
-        n_layer: Layers L.
-        options: Of all of them but the untied ones, such as " --env.tie-grad sum".
-    """
-    sizes = (*FIXED, *(f"cycle:{m}" for m in range(4, n_layer)))
-    shallow = (f"shallow:{m}" for m in range(1, 2 * n_layer // 3 + 1))
-    return (*(f"{policy}{options}" for policy in (*NULLS, *sizes)), *shallow)
+def shallower(n_layer: int) -> tuple[str, ...]:
+    """Untied transformers of fewer layers, which a user would take for as many parameters."""
+    return tuple(f"shallow:{m}" for m in sorted({1, 2, 3, 4, n_layer // 2}) if m < n_layer)
 
 
-def studies(pretrain_runs: int) -> list[Study]:
+def studies() -> list[Study]:
     """All of them, in the order in which they are run."""
-    few = f"--pretrain-runs {pretrain_runs}"
-    pretrained = tuple(f"{agent} {few}" for agent in IN_STUDIES)
-    rewards = ("neg_log_ppl", "neg_ppl", "delta_log_ppl", "ppl_params --env.param-cost 0.2")
-    clip = "qlearning --env.reward neg_ppl --reward-clip 10"
-    searches = ("lookahead", "evolution --evaluations 12")
-    main_policies = (*IN_STUDIES, *pretrained, *searches, *SCHEDULES, *yardsticks(6))
-    six, twelve = ((*IN_STUDIES, *SCHEDULES, *yardsticks(n)) for n in (6, 12))
-    of_rewards = tuple(f"{a} --env.reward {r}" for a in ("qlearning", "dqn") for r in rewards)
-    of_clips = ("qlearning --env.reward neg_ppl", clip, f"{clip} --bootstrap same-layer")
-    more = (f"{a} {runs}" for a in ("ppo", "maskable_ppo") for runs in (few, MORE_RUNS))
-    gradients = dict.fromkeys(
-        policy
-        for gradient in ("", " --env.tie-grad sum")
-        for policy in (f"qlearning{gradient}", *yardsticks(6, gradient))
-    )
-    return [
-        Study("main", "stdlib", 6, main_policies, retrained="qlearning"),
-        Study("wikitext-6", "wikitext", 6, six),
-        Study("rewards", "stdlib", 6, (*of_rewards, *yardsticks(6))),
-        Study("clip", "stdlib", 6, (*of_clips, *yardsticks(6))),
-        Study("tie-grad", "stdlib", 6, tuple(gradients)),
-        Study("pretraining", "stdlib", 6, (*more, *yardsticks(6))),
-        Study("stdlib-12", "stdlib", 12, twelve, transferred="main"),
-        Study("wikitext-12", "wikitext", 12, twelve),
-        *_of_models(),
-    ]
+    return [*_depth(), *_main(), *_further(), *_of_models()]
+
+
+def _of(text: str, n_layer: int) -> dict[str, Any]:
+    """A text, and so many layers, for as long as it takes that half of them are not as good."""
+    return {"corpus": TEXTS[text], "n_layer": n_layer, "max_iters": ITERATIONS[n_layer]}
+
+
+def _depth() -> Iterator[Study]:
+    """What depth is worth, before any policy is judged."""
+    for n_layer in (6, 12):
+        for text in TEXTS:
+            cells = ("independent", "tied", *shallower(n_layer))
+            yield Study(f"depth-{text}-{n_layer}", MAIN, _of(text, n_layer), cells, rates=RATES)
+
+
+def _main() -> Iterator[Study]:
+    """Every policy at 6 and 12 layers of both texts."""
+    for n_layer in (6, 12):
+        for text in TEXTS:
+            first = (text, n_layer) == ("stdlib", 6)
+            policies = (
+                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS),
+                *(IN_STUDIES if n_layer == 6 else ("qlearning", "maskable_ppo")),
+                *(SCHEDULES if n_layer == 6 else ()),
+                *(PRETRAINED if first else ()),
+            )
+            yield Study(
+                f"{text}-{n_layer}",
+                MAIN,
+                _of(text, n_layer),
+                policies,
+                rates=RATES,
+                retrained="qlearning" if first else None,
+            )
+
+
+def _further() -> Iterator[Study]:
+    """What helps an agent, the paper's gradients, three times the budget, and transfer."""
+    setting = _of("wikitext", 6)
+    soft = (f"{policy}{SOFT}" for policy in (*PATTERNS[6], "random", "random-fixed"))
+    ladder = (*LADDER, *soft, *PATTERNS[6], *NULLS, *shallower(6))
+    yield Study("ladder", MAIN, setting, ladder, rates=RATES)
+    owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *OF_THE_PAPER, *NULLS))
+    yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)
+    longer = {**setting, "max_iters": 6000, "iters_per_step": 60}
+    yield Study("long", MAIN, longer, IN_THE_LONG_RUN, rates=RATES)
+    beside = ("independent", "tied", "sequence:2", "sequence:3", "sandwich", "middle-cycle:2")
+    for text, n_layer in (("wikitext", 6), ("wikitext", 12)):
+        cells = (*beside, *NULLS, *shallower(n_layer))
+        where, name = _of(text, n_layer), f"transfer-{text}-{n_layer}"
+        yield Study(name, MAIN, where, cells, rates=RATES, transferred="stdlib-6")
+    for model in ("llama", "bert"):
+        changes = {"model": model, **MODELS[model]}
+        yield Study(f"transfer-{model}", SMALL, changes, OF_MODELS, seeds=5, transferred="stdlib-6")
 
 
 def _of_models() -> Iterator[Study]:
-    """The study `main` again with other architectures, each in its own setting."""
-    for model, env in MODELS.items():
-        corpus = env["corpus"]
-        yield Study(f"models-{model}", corpus, 6, OF_MODELS, model=model, env=env)
+    """Policies of other architectures, each in its own setting."""
+    for model, changes in MODELS.items():
+        yield Study(f"models-{model}", SMALL, {"model": model, **changes}, OF_MODELS, seeds=5)

@@ -110,7 +110,7 @@ def test_the_learning_rate_is_chosen_on_validation_over_other_seeds(tmp_path, mo
     monkeypatch.setattr(program, "run_missing", pretend_to_run)
     monkeypatch.setattr(program, "read_run", lambda folder: dict(ran)[folder])
     options = Options(policies=(), runs_dir=tmp_path, lr_grid=(0.3, 0.1, 0.2), env=ENV)
-    (best,) = tune([parse_policy("tied", ENV)], options)
+    (best,) = tune([parse_policy("tied", ENV)], options.lr_grid, options)
     assert best.options.env.learning_rate == 0.1
     assert {seed for _, run in ran for seed in [run.config["options"]["seed"]]}.isdisjoint(
         range(1000)

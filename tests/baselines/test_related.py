@@ -27,7 +27,8 @@ def test_the_study_has_a_table_of_what_each_takes_and_a_picture(tmp_path, monkey
     page = tmp_path / "page.md"
     page.write_text("<!-- related -->\n<!-- end -->\n")
     env = TieConfig(**SMALL | {"max_iters": 4, "iters_per_step": 2})
-    options = Options(study=("related",), seeds=1, runs_dir=tmp_path / "runs", page=page, env=env)
+    options = Options(study=("related",), seeds=1, runs_dir=tmp_path / "runs", page=page)
+    monkeypatch.setattr(results, "DEEP", env)
     monkeypatch.setattr(results, "read_command_line", lambda *args, **kwargs: options)
     results.main([])
     lines = {

@@ -4,7 +4,7 @@ import pytest
 
 from baselines import results
 from baselines.results import Options, run_study
-from baselines.studies import Study, studies
+from baselines.studies import Study
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
 
@@ -12,14 +12,13 @@ ENV = TieConfig(**SMALL)
 
 
 def test_a_study_of_another_architecture_makes_a_table(tmp_path, monkeypatch, in_process):
-    (vit,) = (s for s in studies(4) if s.name == "models-vit")
     policies = ("qlearning", "tied", "random", "shallow:1")
-    small = Study(vit.name, vit.corpus, 4, policies, model=vit.model)
-    monkeypatch.setattr(results, "studies", lambda pretrain_runs: [small])
+    base = TieConfig(**SMALL | {"max_iters": 4, "corpus": "stdlib"})
+    small = Study("models-vit", base, {"model": "vit"}, policies)
+    monkeypatch.setattr(results, "studies", lambda: [small])
     (tmp_path / "page.md").write_text("<!-- models-vit -->\n<!-- end -->\n")
-    env = TieConfig(**SMALL | {"max_iters": 4})
     options = Options(
-        study=("models",), seeds=1, runs_dir=tmp_path / "runs", page=tmp_path / "page.md", env=env
+        study=("models",), seeds=1, runs_dir=tmp_path / "runs", page=tmp_path / "page.md"
     )
     monkeypatch.setattr(results, "read_command_line", lambda *args, **kwargs: options)
     results.main([])
@@ -31,36 +30,44 @@ def test_a_study_of_another_architecture_makes_a_table(tmp_path, monkeypatch, in
 def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
     tmp_path, monkeypatch, in_process
 ):
-    options = Options(
-        seeds=2, pretrain_runs=1, runs_dir=tmp_path, quiet=True, env=ENV, page=tmp_path
-    )
-    first = Study("first", ENV.corpus, 4, ("pairwise --pretrain-runs 1", "random"), "random")
-    second = Study("second", ENV.corpus, 5, ("tied",), transferred="first")
-    monkeypatch.setattr(results, "studies", lambda pretrain_runs: [first, second])
+    options = Options(seeds=2, runs_dir=tmp_path, quiet=True, page=tmp_path)
+    monkeypatch.setattr(results, "PRETRAIN_RUNS", 1)
+    policies = ("pairwise --pretrain-runs 1", "random")
+    first = Study("first", ENV, {}, policies, rates=(1e-9, 1e-2), retrained="random")
+    second = Study("second", ENV, {"n_layer": 5}, ("tied",), transferred="first")
+    monkeypatch.setattr(results, "studies", lambda: [first, second])
     rows = run_study(first, options)
-    assert [row.policy for row in rows] == [*first.policies, "retrain, ties of random"]
+    assert [row.policy for row in rows] == [
+        *(f"{policy} (lr 0.01)" for policy in policies),
+        "retrain, ties of random",
+    ]
     for run, source in zip(rows[2].runs, rows[1].runs, strict=True):
         assert run.summary["final"]["ties"] == source.summary["final"]["ties"]
+        assert run.config["env"]["learning_rate"] == 1e-2
+    assert run_study(first, options)[1].losses == rows[1].losses  # kept, or made again alike
     rows = run_study(second, options)
-    assert [row.policy for row in rows] == ["tied", "pairwise, trained at 4 layers"]
+    assert [row.policy for row in rows] == [
+        "tied",
+        "pairwise, trained at 4 layers of synthetic:20000",
+    ]
     assert rows[1].protocol == "pretrained"
     assert rows[1].extra_iterations == ENV.max_iters
     assert rows[1].seeds == [0, 1]
     for run in rows[1].runs:  # each by the agent that was trained with its seed
         seed = run.config["options"]["seed"]
         assert run.config["source_run"].endswith(f"-seed{seed}")
+        assert run.config["env"]["learning_rate"] == ENV.learning_rate  # the study's own
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--seeds", "0"], "seeds=0 must be at least 1"),
-        (["--pretrain-runs", "0"], "pretrain_runs=0 must be at least 1"),
-        (["--study", "nonsense"], "study=['nonsense'] is unknown: choose from main"),
+        (["--study", "nonsense"], "study=['nonsense'] is unknown: choose from depth-stdlib-6"),
         (["--study", "wikitext-6"], "wikitext-6 needs --wikitext"),
         (["--study", "sharing", "--seeds", "7"], "seeds=7 must be at least 8 in the study sharing"),
-        (["--study", "clip", "--workers", "0"], "workers=0 must be at least 1"),
-        (["--study", "clip", "--runs-dir", "/dev/null/x"], "can't be used"),
+        (["--study", "stdlib-6", "--workers", "0"], "workers=0 must be at least 1"),
+        (["--study", "stdlib-6", "--runs-dir", "/dev/null/x"], "can't be used"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):

@@ -9,11 +9,7 @@ from baselines.policies import parse_policy
 from baselines.results import Options
 from baselines.settings import MODELS
 from baselines.studies import studies
-from tests.tiegym.small import SMALL
 from tiegym import ties
-from tiegym.config import TieConfig
-
-ENV = TieConfig(**SMALL)
 
 
 def sizes_of_patterns(policies):
@@ -21,29 +17,46 @@ def sizes_of_patterns(policies):
     return {ties.n_independent(ties.parse(p.pattern, p.env.n_layer)) for p in patterns}
 
 
-def test_every_study_holds_its_yardsticks_and_its_policies_are_known(tmp_path):
-    options = Options(env=ENV, wikitext=tmp_path)
-    for study in studies(4):
+def test_every_study_of_policies_holds_its_yardsticks(tmp_path):
+    options = Options(wikitext=tmp_path)
+    for study in studies():
         env = results.env_of(study, options)
         policies = [parse_policy(text, env) for text in study.policies]
         assert len(set(study.policies)) == len(study.policies)
-        assert {policy.options.env.n_layer for policy in policies} == {study.n_layer}
-        assert {"random", "random-fixed"} <= set(study.policies)
-        half = study.n_layer // 2
+        assert {policy.options.env.n_layer for policy in policies} == {env.n_layer}
+        heads = {text.split(" --")[0] for text in study.policies}
+        half = env.n_layer // 2
         assert {f"shallow:{m}" for m in (1, 2, half)} <= set(study.policies)
-        if study.model == "gpt":
-            assert "random-raw" in study.policies
-            assert sizes_of_patterns(policies) == set(range(1, study.n_layer + 1))
+        assert {"independent", "tied"} <= heads
+        if not study.name.startswith("depth"):
+            assert {"random", "random-fixed"} <= heads
+        if study.model == "gpt" and not study.name.startswith("depth"):
+            assert "random-raw" in heads
+            assert sizes_of_patterns(policies) >= {1, 2, 3, 4, env.n_layer}
+
+
+def test_studies_of_one_setting_share_their_runs(tmp_path):
+    options = Options(wikitext=tmp_path, runs_dir=tmp_path)
+    by_name = {study.name: study for study in studies()}
+    assert len(by_name) == len(studies())
+    depth, main = by_name["depth-wikitext-6"], by_name["wikitext-6"]
+    assert depth.setting == main.setting
+    assert depth.rates == main.rates
+    assert results.env_of(depth, options) == results.env_of(main, options)
+    assert set(depth.policies) <= set(main.policies)
+    settings = {}
+    for study in studies():
+        settings.setdefault(study.setting, set()).add(results.env_of(study, options))
+    assert {len(envs) for envs in settings.values()} == {1}
 
 
 def test_the_studies_of_models_are_one_for_each_architecture():
-    chosen = results.chosen(Options(study=("models",), env=ENV))
-    found = {s.model: results.env_of(s, Options(env=ENV)) for s in chosen}
+    chosen = results.chosen(Options(study=("models",)))
+    found = {s.model: results.env_of(s, Options()) for s in chosen}
     assert list(found) == ["gpt2", "llama", "bert", "vit"]
     tasks = [env.task for env in found.values()]
     assert tasks[:2] == ["language-modeling"] * 2
     assert tasks[2:] == ["masked-language-modeling", "image-classification"]
-    assert len({study.setting for study in studies(4)}) == 4 + 4  # of our own, and these
 
 
 def test_each_architecture_has_a_setting_of_its_own_and_equally_many_decisions():
