@@ -78,6 +78,10 @@ def _differences(
     table = getattr(policy.options, "table", None)
     if table is not None and config.get("table_sha256") not in (None, load_table(table).sha256):
         found.append("their table was another")
+    if tables := getattr(policy.options, "learn_from", ()):
+        now_there = [load_table(name).sha256 for name in tables]
+        if config.get("tables_sha256") not in (None, now_there):
+            found.append("one of their tables was another")
     for package, called in (("torch", "PyTorch"), ("transformers", "transformers")):
         if package == "transformers" and env.model == "gpt":
             continue

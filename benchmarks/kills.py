@@ -52,6 +52,7 @@ PROGRAMS = (
     "agents.recurrent_ppo --n-steps 10",
     "agents.lookahead --candidates 2 --env.max-iters 80",
     "agents.evolution --population 4 --sample 2 --evaluations 8 --budget 20 --env.max-iters 80",
+    "agents.surrogate --size 2",
 )
 PROCESSES = multiprocessing.get_context("forkserver")
 SMALL = (

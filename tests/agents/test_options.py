@@ -16,6 +16,7 @@ from agents import (
     ppo,
     qlearning,
     recurrent_ppo,
+    surrogate,
 )
 from agents.reward_differences import RewardDifferences
 from baselines import fixed, gradient_split, random_tying, retrain, schedules
@@ -30,7 +31,8 @@ from tiegym.runs.same_run import check_options
 
 ENV = TieConfig(**SMALL)
 LEARNERS = (dqn, ppo, maskable_ppo, recurrent_ppo, pairwise, qlearning, decision_s4)
-OTHERS = (evolution, lookahead, fixed, random_tying, retrain, schedules, gradient_split)
+SEARCHES = (evolution, lookahead, surrogate)
+OTHERS = (*SEARCHES, fixed, random_tying, retrain, schedules, gradient_split)
 
 
 def group(model):
