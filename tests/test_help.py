@@ -21,7 +21,7 @@ def _programs():
             name = f"{path.parent.name}.{path.stem}".removesuffix(".__main__")
             if "__main__" in text or path.stem == "__main__":
                 yield name
-    yield from ("tiegym.bench.exact", "tiegym.bench.make")
+    yield from (f"tiegym.bench.{name}" for name in ("exact", "make", "power", "ranking"))
 
 
 PROGRAMS = tuple(_programs())
@@ -47,7 +47,7 @@ def test_help_names_commands_that_run_where_they_are_printed(module, monkeypatch
     assert said.count("python -m ") == said.count(f"{python} -m ")
 
 
-@pytest.mark.parametrize("module", ["agents.dqn", "baselines.compare", "tiegym.cli"])
+@pytest.mark.parametrize("module", ["baselines.compare", "tiegym.cli"])
 def test_a_reader_that_leaves_ends_help_without_a_word(module):
     program = [sys.executable, "-m", module, "--help"]
     read, write = os.pipe()

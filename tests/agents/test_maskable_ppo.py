@@ -14,7 +14,10 @@ from tiegym.runs.recorder import read_run
 BEST = [0, 1, 0, 1, 4]
 
 
-@pytest.mark.parametrize(("action", "seed"), [("layerwise", 1), ("layerwise", 2), ("pair", 0)])
+@pytest.mark.parametrize(
+    ("action", "seed"),
+    [("layerwise", 1), pytest.param("layerwise", 2, marks=pytest.mark.exhaustive), ("pair", 0)],
+)
 def test_it_learns_the_best_tie_vector(action, seed):
     best = BEST if action != "pair" else [0, 1, 0, 3]  # with pairs there is more to explore
     env = KnownAnswer(best, action, floor=2.0, noise=0.1)

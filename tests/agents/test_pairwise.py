@@ -29,7 +29,7 @@ def options(folder, **changes):
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("best", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 3]])
 def test_it_learns_the_best_tie_vector(best, seed):
     env = KnownAnswer(best, floor=2.0, noise=0.1)

@@ -12,7 +12,7 @@ from tiegym.runs.recorder import read_run
 BEST = [0, 1, 0, 1, 4]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("action", ["layerwise", "pair", "joint"])
 def test_it_learns_the_best_tie_vector(action, seed):
     best = BEST if action != "pair" else [0, 1, 0, 3]  # with pairs there is more to explore

@@ -9,12 +9,14 @@ concluded from the figures is in `tiegym.analysis.verdicts`, how often they are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from scipy.optimize import brentq
 
 Array = npt.NDArray[np.floating]
 Sample = Sequence[float] | Array
@@ -116,6 +118,65 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, (len(p_values) - rank) * p_values[k])
         adjusted[k] = min(1.0, largest)
     return adjusted
+
+
+def power(difference: float, seeds: int, level: float = 0.05) -> float:
+    """How often the paired t-test finds a difference: the probability of a p-value below the level.
+
+    Exact where paired differences are normal: the square of Student's statistic then has the
+    noncentral F distribution.
+
+    Args:
+        difference: The true mean of the paired differences, over their standard deviation.
+        seeds: Pairs, at least 2.
+        level: Of the two-sided test, between 0 and 1. With Bonferroni's correction for m tests it
+            is the level of all of them over m.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Examples:
+        >>> round(power(1.0, seeds=10), 3)
+        0.803
+    """
+    if not math.isfinite(difference):
+        raise ValueError(f"difference={difference!r} is not finite: give standard deviations")
+    if seeds < 2:
+        raise ValueError(f"seeds={seeds!r} are too few: a paired t-test takes at least 2")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r} is out of range: give a number between 0 and 1")
+    bound = stats.t.isf(level / 2, seeds - 1)
+    noncentrality = max(seeds * difference**2, 1e-20)  # at 0 SciPy 1.17 says level - 1
+    return float(stats.ncf.sf(bound**2, 1, seeds - 1, noncentrality))
+
+
+def smallest_difference(seeds: int, wanted: float = 0.8, level: float = 0.05) -> float:
+    """The difference that the paired t-test finds with the wanted `power`; larger ones more often.
+
+    Args:
+        seeds: As for `power`.
+        wanted: The power, between the level and 1.
+        level: As for `power`.
+
+    Returns:
+        The mean of the paired differences, over their standard deviation.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Examples:
+        >>> round(smallest_difference(seeds=10), 3)
+        0.996
+    """
+    power(0.0, seeds, level)  # checks both
+    if not level < wanted < 1:
+        raise ValueError(
+            f"power={wanted!r} is out of range: give a number between the level, {level}, and 1"
+        )
+    high = 1.0
+    while power(high, seeds, level) < wanted:
+        high *= 2
+    return float(brentq(lambda d: power(d, seeds, level) - wanted, 0.0, high, xtol=1e-10))
 
 
 def _student(value: float, variance: float, freedom: float, choices: int) -> Difference:

@@ -95,12 +95,12 @@ def draw_film(
     """
     height = 1.7 + 0.1 * len(ties[0])
     figure = Figure(figsize=(9, height), dpi=100, facecolor="white")
-    margins = {"left": 0.07, "right": 0.98, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
+    margins = {"left": 0.07, "right": 0.97, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
     axes = figure.subplots(gridspec_kw=margins)
     show_film(axes, ties, iterations[-1], n_layer)
     layer_axis(axes, len(ties[0]), n_layer)
     axes.set_xlabel("iteration")
-    axes.set_title(FILM_TITLE, loc="left", fontsize=10)
+    axes.set_title(FILM_TITLE, loc="left", y=1.0, fontsize=10)
     tidy(axes)
     return figure_pixels(figure)
 
@@ -117,13 +117,14 @@ def draw_similarity(similarity: npt.NDArray[np.floating]) -> npt.NDArray[np.uint
     n_layer = similarity.shape[-1]
     panels = similarity.reshape(-1, n_layer, n_layer)
     size = (6 * len(panels), 5.2)
-    figure = Figure(figsize=size, dpi=100, facecolor="white", layout="constrained")
+    figure = Figure(figsize=size, dpi=100, facecolor="white")
+    # Fixed, for a layout that is worked out takes longer than all the rest, at each episode's end.
+    margins = {"left": 0.55 / size[0], "right": 1, "bottom": 0.1, "top": 0.94, "wspace": 0.1}
+    all_axes = figure.subplots(1, len(panels), squeeze=False, gridspec_kw=margins)
     whose = ("layers'",) if len(panels) == 1 else ("attention's", "MLPs'")
-    for panel, name, axes in zip(
-        panels, whose, figure.subplots(1, len(panels), squeeze=False)[0], strict=True
-    ):
+    for panel, name, axes in zip(panels, whose, all_axes[0], strict=True):
         _similarity_panel(figure, axes, panel)
-        axes.set_title(f"Cosine similarity of the {name} weights", loc="left", fontsize=11)
+        axes.set_title(f"Cosine similarity of the {name} weights", loc="left", y=1.0, fontsize=11)
         tidy(axes)
     return figure_pixels(figure)
 

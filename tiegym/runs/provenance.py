@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -30,12 +31,15 @@ def versions() -> dict[str, str | None]:
     from tiegym import __version__
 
     found: dict[str, str | None] = {"python": platform.python_version(), "tiegym": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+    return found | {package: _version(package) for package in PACKAGES}
+
+
+@functools.cache  # a file is parsed for each
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def different_versions(then: Any) -> str:

@@ -16,6 +16,11 @@ from tiegym.runs import tensorboard_log
 from tiegym.transformer.layer_stats import layer_similarity, sample_weights
 
 
+@pytest.fixture(autouse=True)
+def images_are_drawn_once():
+    """Here each is drawn."""
+
+
 def make():
     return gymnasium.make("tiegym:TieEnv-v0", **SMALL)
 
