@@ -19,13 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import cost_of_changing, cost_table, related
+from baselines import cost_of_changing, cost_table, depth_table, related
 from baselines.compare import run_policies, tune
 from baselines.continued import Continued
 from baselines.page import put_on_page
 from baselines.policies import ComparedPolicy, parse_policy
 from baselines.running_options import RunningOptions
-from baselines.settings import DEEP, SMALL
+from baselines.settings import SMALL
 from baselines.studies import PRETRAIN_RUNS, Study, studies
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import judge, show, write
@@ -157,8 +157,8 @@ def run_sharing(options: Options) -> None:
 
 def run_related(options: Options) -> None:
     """Runs what is missing of the study `related`, and writes its table and its picture."""
-    there = dataclasses.replace(options, runs_dir=options.runs_dir / RELATED)
-    env = dataclasses.replace(DEEP, device=options.device)
+    (depth,) = (study for study in studies() if study.name == "depth-nested")
+    env, there = env_of(depth, options), _place(depth, options)
     judged = judge(related.run(env, range(options.seeds or related.SEEDS), there))
     folder = options.page.with_suffix("") / RELATED
     write(judged, folder)
@@ -179,7 +179,11 @@ def main(args: Sequence[str] | None = None) -> None:
             folder = options.page.with_suffix("") / study.name
             write(judged, folder)
             show(judged, folder)
-            put_on_page(study.name, forms.markdown(judged.table, judged.setting), options.page)
+            if study.name.startswith("depth-"):
+                table = depth_table.markdown(judged.rows, judged.setting)
+            else:
+                table = forms.markdown(judged.table, judged.setting)
+            put_on_page(study.name, table, options.page)
         if not options.study or SHARING in options.study:
             run_sharing(options)
         if not options.study or RELATED in options.study:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from baselines.settings import MAIN, MODELS, SMALL
+from baselines.settings import DEEP, MAIN, MODELS, SMALL
 from tiegym.config import TieConfig
 
 IN_STUDIES = ("qlearning", "dqn", "ppo", "maskable_ppo", "recurrent_ppo", "pairwise")
@@ -145,6 +145,8 @@ def _depth() -> Iterator[Study]:
         for text in TEXTS:
             cells = ("independent", "tied", *shallower(n_layer))
             yield Study(f"depth-{text}-{n_layer}", MAIN, _of(text, n_layer), cells, rates=RATES)
+    cells = ("independent", "tied", "sequence:2", "cycle:2", "shallow:1", "shallow:2")
+    yield Study("depth-nested", DEEP, {}, cells)  # runs that the study of related methods has, too
 
 
 def _main() -> Iterator[Study]:

@@ -6,6 +6,7 @@ from baselines import related, results
 from baselines.policies import parse_policy
 from baselines.results import Options
 from baselines.settings import DEEP
+from baselines.studies import Study
 from tests.tiegym.analysis.made_up import make_row
 from tests.tiegym.small import SMALL
 from tiegym.analysis.comparison import judge
@@ -28,7 +29,7 @@ def test_the_study_has_a_table_of_what_each_takes_and_a_picture(tmp_path, monkey
     page.write_text("<!-- related -->\n<!-- end -->\n")
     env = TieConfig(**SMALL | {"max_iters": 4, "iters_per_step": 2})
     options = Options(study=("related",), seeds=1, runs_dir=tmp_path / "runs", page=page)
-    monkeypatch.setattr(results, "DEEP", env)
+    monkeypatch.setattr(results, "studies", lambda: [Study("depth-nested", env, {}, ())])
     monkeypatch.setattr(results, "read_command_line", lambda *args, **kwargs: options)
     results.main([])
     lines = {
