@@ -153,7 +153,8 @@ def layer_axis(axes: Axes, n_units: int, n_layer: int | None = None, ticks: int 
         n_layer: As of `tie_film`.
         ticks: At most so many.
     """
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=min(n_units, ticks), integer=True))
+    few = min(n_units, ticks)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=few, integer=True, min_n_ticks=1))
     axes.set_ylabel("layer")
     depth = parts.depth(n_units, n_layer)
     if depth < n_units:

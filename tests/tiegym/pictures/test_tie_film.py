@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from tiegym.pictures.tie_film import draw_film, draw_similarity
+from tiegym.pictures.tie_film import draw_film, draw_similarity, layer_axis, show_film
 
 
 def is_whole(image):
@@ -24,3 +25,12 @@ def test_an_image_is_whole_at_any_depth(n_layer, n_parts):
 def test_an_episode_of_one_step_and_weights_that_are_no_numbers_are_shown():
     assert is_whole(draw_film([[0, 0]], [1]))
     assert is_whole(draw_similarity(np.array([[1, np.nan], [np.nan, 1]])))
+
+
+@pytest.mark.parametrize(("n_layer", "numbers"), [(1, [0]), (2, [0, 1]), (6, [0, 2, 4])])
+def test_layers_are_numbered_by_whole_numbers(n_layer, numbers):
+    axes = Figure().subplots()
+    show_film(axes, [[0] * n_layer], 1, n_layer)
+    layer_axis(axes, n_layer, ticks=4)
+    low, high = axes.get_ylim()
+    assert [tick for tick in axes.get_yticks() if low <= tick <= high] == numbers
