@@ -1,10 +1,7 @@
 """The evidence of docs/results.md: every comparison in it, run and written by one command.
 
     python -m baselines.results --wikitext data/wikitext-2
-    python -m baselines.results --study depth-stdlib-6 stdlib-6
-    python -m baselines.results --study sharing
-    python -m baselines.results --study models
-    python -m baselines.results --study related
+    python -m baselines.results --study depth stdlib-6 sharing models related
 
 Runs go into `runs_dir` and are kept: cut off, the command goes on where it stopped. The tables are
 put into the page between its markers, tables and pictures also into docs/results/. What was found
@@ -51,7 +48,7 @@ class Options(RunningOptions):
     wikitext: Path | None = None
     """Folder with WikiText-2 as train.*, valid.* and test.*; None leaves its studies out."""
     study: tuple[str, ...] = ()
-    """Names of studies; none are all. models are those of other architectures."""
+    """Names of studies, or depth, transfer or models for all whose names begin so; none are all."""
     seeds: int | None = None
     """Runs of each policy: seeds 0, 1, ...; None is 10, and 5 of the studies of models; sharing
     takes at least 8."""

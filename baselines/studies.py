@@ -51,14 +51,9 @@ STEPS = (
 LADDER = tuple(f"maskable_ppo{''.join(STEPS[: n + 1])}" for n in range(len(STEPS)))
 """One agent, with one help more in each: credit for each decision alone, first-order costs of
 ties, ties that cost nothing to change, and runs to learn from."""
-OF_THE_PAPER = (
-    "tied",
-    "cycle:2",
-    "sequence:2",
-    "cycle:3",
-    "sequence:3",
-    "sandwich",
-    "middle-cycle:2",
+BESIDE_OWNER = (
+    *("tied", "cycle:2", "sequence:2", "cycle:3", "sequence:3", "sandwich", "middle-cycle:2"),
+    *NULLS,
 )
 """What the paper's agent is compared with under its own gradients."""
 IN_THE_LONG_RUN = (
@@ -176,7 +171,7 @@ def _further() -> Iterator[Study]:
     soft = (f"{policy}{SOFT}" for policy in (*PATTERNS[6], "random", "random-fixed"))
     ladder = (*LADDER, *soft, *PATTERNS[6], *NULLS, *shallower(6))
     yield Study("ladder", MAIN, setting, ladder, rates=RATES)
-    owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *OF_THE_PAPER, *NULLS))
+    owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *BESIDE_OWNER))
     yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)
     longer = {**setting, "max_iters": 6000, "iters_per_step": 60}
     yield Study("long", MAIN, longer, IN_THE_LONG_RUN, rates=RATES)
