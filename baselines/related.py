@@ -16,7 +16,8 @@ from baselines.policies import parse_policy
 from baselines.running_options import RunningOptions
 from tiegym.analysis.comparison import Judged
 from tiegym.analysis.forms import four_digits
-from tiegym.analysis.rows import Row
+from tiegym.analysis.rows import Row, trained_with
+from tiegym.analysis.verdicts import LEAST_SEEDS, compare_losses
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
 from tiegym.pictures.comparison import plot_pareto
@@ -53,6 +54,7 @@ HEADINGS = (
         "peak bytes",
         "time of an iteration / independent",
         "extra iterations",
+        "below the front",
     ),
 )
 
@@ -99,9 +101,12 @@ def write(judged: Judged, folder: Path) -> str:
         InputError: If the folder can't be written.
     """
     peaks = {row.policy: _peak(row) for row in judged.rows}
+    answers = {row.policy: below_front(row, judged.rows) for row in judged.rows}
     (base,) = (f["seconds_per_iteration"] for f in judged.table if f["policy"] == "independent")
     lines = [" | ".join(HEADINGS), " | ".join(["---", *["---:"] * (len(HEADINGS) - 1)])]
-    lines += [" | ".join(_cells(f, peaks[f["policy"]], base)) for f in judged.table]
+    for f in judged.table:
+        cells = [*_cells(f, peaks[f["policy"]], base), answers[f["policy"]]]
+        lines.append(" | ".join(cells))
     text = "\n".join([judged.setting, "", *(f"| {line} |" for line in lines)]) + "\n"
     try:
         write_bytes(folder / "related.md", text.encode())
@@ -110,6 +115,34 @@ def write(judged: Judged, folder: Path) -> str:
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error}") from error
     return text
+
+
+def below_front(row: Row, rows: Sequence[Row]) -> str:
+    """Whether a method's loss is lower than that of every pattern that takes no more bytes.
+
+    Untied transformers of fewer layers count as patterns; compressed and private ones don't.
+
+    Returns:
+        yes or no, by Student's 95 % intervals of differences paired by seed; "smaller" where every
+        pattern takes more bytes; nothing for patterns, and where bytes or seeds don't say.
+    """
+    size = row.mean_if_all_have("stored_bytes")
+    front = [(r, r.mean_if_all_have("stored_bytes")) for r in rows if _is_plain(r)]
+    if _is_plain(row) or size is None:
+        return ""
+    rivals = [other for other, its in front if its is not None and its <= size]
+    if not rivals:
+        return "smaller"
+    found = [compare_losses(row.losses, rival.losses) for rival in rivals]
+    if min(each.seeds for each in found) < LEAST_SEEDS:
+        return ""
+    return "yes" if all(each.verdict == "better" for each in found) else "no"
+
+
+def _is_plain(row: Row) -> bool:
+    plain = {"private": "none", "quantize": None, "factorize": None, "initial_weights": None}
+    alike = all(trained_with(row, key) == value for key, value in plain.items())
+    return alike and row.program.startswith(("fixed-", "shallow-"))
 
 
 def _cells(f: Mapping[str, Any], peak: int | None, base: float | None) -> list[str]:

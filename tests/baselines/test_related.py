@@ -62,3 +62,33 @@ def test_runs_of_older_versions_which_say_no_bytes_on_disk_are_in_the_table_alon
     stored = {line.split(" | ")[0]: line.split(" | ")[3] for line in text.splitlines()[2:]}
     assert (stored["| independent"], stored["| tied"]) == ("80", "")
     assert (tmp_path / "both" / "stored.png").exists()
+
+
+def of_bytes(size, losses, policy, program, **env):
+    row = make_row(losses, policy, program, **env)
+    for run in row.runs:
+        run.summary["final"]["stored_bytes"] = size
+    return row
+
+
+def test_a_method_is_below_the_front_if_it_is_better_than_every_pattern_of_no_more_bytes():
+    large = of_bytes(90, [1.0, 1.01, 0.99, 1.0], "independent", "fixed-independent")
+    small = of_bytes(40, [2.0, 2.01, 1.99, 2.0], "tied", "fixed-tied")
+    shallow = of_bytes(40, [1.6, 1.61, 1.59, 1.6], "shallow:1", "shallow-1")
+    front = [large, small, shallow]
+
+    def asked(size, losses, **env):
+        row = of_bytes(size, losses, "method", "fixed-independent", **env)
+        return related.below_front(row, [*front, row])
+
+    int4 = {"quantize": "int4"}
+    assert asked(50, [1.5, 1.5, 1.5, 1.51], **int4) == "yes"
+    assert asked(40, [1.5, 1.5, 1.5, 1.51], private="norms") == "yes"
+    assert asked(50, [1.8, 1.8, 1.8, 1.81], **int4) == "no"  # a shallower model is better
+    assert asked(50, [1.5, 1.7, 1.4, 1.8], **int4) == "no"  # not shown
+    assert asked(95, [1.5, 1.5, 1.5, 1.51], **int4) == "no"  # large is better, and smaller
+    assert asked(30, [1.5, 1.5, 1.5, 1.51], **int4) == "smaller"
+    assert asked(50, [1.5, 1.5, 1.51], **int4) == ""  # too few seeds to say
+    assert asked(50, [1.5, 1.5, 1.5, 1.51]) == ""  # a pattern itself
+    assert related.below_front(small, front) == ""
+    assert related.below_front(make_row([1.0] * 4, "of 0.1", "ladder"), front) == ""
