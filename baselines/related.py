@@ -85,10 +85,10 @@ def run(env: TieConfig, seeds: Sequence[int], options: RunningOptions) -> list[R
         InputError: See `baselines.running.run_pairs`; or if a run is damaged.
         RunsFailed: If a run fails.
     """
-    rows = run_policies([parse_policy(text, env) for text in POLICIES], seeds, options)
     every = list(continued(env, options.runs_dir))
     sources = {each.source.folder(each.place, 0): each.source for each in every}
-    run_policies(list(sources.values()), seeds, options)
+    run_policies(list(sources.values()), seeds, options)  # first: a policy below may be one of them
+    rows = run_policies([parse_policy(text, env) for text in POLICIES], seeds, options)
     return rows + [each.run(env, seeds, options) for each in every]
 
 

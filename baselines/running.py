@@ -25,9 +25,11 @@ from baselines.workers import Workers
 from tiegym.runs.folder import is_finished
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import recorded_steps
+from tiegym.runs.live import SAMPLE
 from tiegym.runs.messages import complain, say
 from tiegym.runs.processes import RunsFailed, StopAsked
 from tiegym.runs.progress import Progress
+from tiegym.transformer.model_file import MODEL_FILE
 
 RETRY_SECONDS = 2.0
 """Between two looks at a run that another process has open."""
@@ -109,6 +111,7 @@ def missing_tasks(
     share = share_of((policy for policy, _ in pairs), options)
     kept = [(policy, folder) for folder, (policy, _) in wanted.items() if has_begun(folder)]
     anew = stale_folders(kept, None if share.gpu else share.threads, options.stale)
+    anew |= {folder for policy, folder in kept if _is_finished(folder) and _lacks(policy, folder)}
     return [
         Task(policy, seed, folder, read_record(folder) if folder in anew else None)
         for folder, (policy, seed) in wanted.items()
@@ -135,6 +138,14 @@ def _is_finished(folder: Path) -> bool:
         return is_finished(folder)
     except ValueError as error:
         raise InputError(f"{error}; remove {folder} to run it again") from error
+
+
+def _lacks(policy: ComparedPolicy, folder: Path) -> bool:
+    """Whether a finished run has left less of its model than its policy asks for now."""
+    options = policy.options
+    return (options.export and not (folder / MODEL_FILE).exists()) or (
+        options.sample_tokens > 0 and not (folder / SAMPLE).exists()
+    )
 
 
 def _run_all(

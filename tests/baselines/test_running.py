@@ -251,6 +251,25 @@ def test_kept_runs_that_would_come_out_otherwise_are_refused_made_anew_or_kept(
     assert in_process.started == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "left"), [("--export", "model.safetensors"), ("--sample-tokens 3", "sample.txt")]
+)
+def test_a_kept_run_without_the_model_that_is_asked_for_now_is_made_anew(
+    option, left, tmp_path, in_process
+):
+    (folder,) = run(tmp_path, "tied")
+    before = read_run(folder).summary["final"]["test_perplexity"]
+    assert not (folder / left).exists()
+    assert run(tmp_path, f"tied {option}") == [folder]
+    assert (folder / left).exists()
+    assert read_run(folder).summary["final"]["test_perplexity"] == before
+    in_process.started = 0
+    run(tmp_path, f"tied {option}")
+    run(tmp_path, "tied")  # which may leave more than is asked for
+    assert in_process.started == 0
+    assert (folder / left).exists()
+
+
 def test_threads_that_are_asked_for_are_those_of_kept_runs(tmp_path, in_process):
     (folder,) = run(tmp_path, "tied")
     edit(folder, threads=7)
