@@ -17,6 +17,7 @@ from baselines.running_options import RunningOptions
 from tiegym.analysis.comparison import Judged
 from tiegym.analysis.forms import four_digits
 from tiegym.analysis.rows import Row, trained_with
+from tiegym.analysis.tables import common
 from tiegym.analysis.verdicts import LEAST_SEEDS, compare_losses
 from tiegym.atomic_write import write_bytes
 from tiegym.config import TieConfig
@@ -107,7 +108,8 @@ def write(judged: Judged, folder: Path) -> str:
     for f in judged.table:
         cells = [*_cells(f, peaks[f["policy"]], base), answers[f["policy"]]]
         lines.append(" | ".join(cells))
-    text = "\n".join([judged.setting, "", *(f"| {line} |" for line in lines)]) + "\n"
+    caption = f"{common(judged.rows)} What else a policy has is in its name."
+    text = "\n".join([caption, "", *(f"| {line} |" for line in lines)]) + "\n"
     try:
         write_bytes(folder / "related.md", text.encode())
         if sized := [r for r in judged.rows if r.mean_if_all_have("stored_bytes") is not None]:

@@ -75,24 +75,27 @@ def setting(rows: Sequence[Row], table: Sequence[Mapping[str, Any]]) -> str:
         rows: The policies.
         table: What `make_table` makes of them.
     """
-    config = main_row(rows).runs[0].config
-    env, n = config["env"], config["env"]["n_layer"]
-    model = env.get("model", "gpt")
-    what = "" if model == "gpt" else f"Model {model}, task {env.get('task')}: "
-    sentences = [
-        f"{what}{n} layers, width {env.get('n_embd')}, context {env.get('block_size')}, corpus "
-        f"{env.get('corpus')}, tokenizer {env.get('tokenizer')}, {env['max_iters']} iterations of "
-        f"{env.get('batch_size')} sequences, device {config.get('device')}; "
-        f"{_seeds(rows)}.",
-        *_differences(rows),
-        _chance(env),
-    ]
+    sentences = [common(rows), *_differences(rows), _chance(main_row(rows).env)]
     kinds = {"null": "null models", "best_fixed": "patterns"}
     tests = {name: sum(f[f"{name}_p_holm"] is not None for f in table) for name in kinds}
     if any(tests.values()):
         counts = [f"{tests[name]} with {kind}" for name, kind in kinds.items() if tests[name]]
         sentences.append(f"Tests: {' and '.join(counts)}.")
     return " ".join(sentences)
+
+
+def common(rows: Sequence[Row]) -> str:
+    """The model, text, budget and seeds that all rows have in common, in a sentence."""
+    config = main_row(rows).runs[0].config
+    env, n = config["env"], config["env"]["n_layer"]
+    model = env.get("model", "gpt")
+    what = "" if model == "gpt" else f"Model {model}, task {env.get('task')}: "
+    return (
+        f"{what}{n} layers, width {env.get('n_embd')}, context {env.get('block_size')}, corpus "
+        f"{env.get('corpus')}, tokenizer {env.get('tokenizer')}, {env['max_iters']} iterations of "
+        f"{env.get('batch_size')} sequences, device {config.get('device')}; "
+        f"{_seeds(rows)}."
+    )
 
 
 def _chance(env: Mapping[str, Any]) -> str:
