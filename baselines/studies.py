@@ -41,14 +41,14 @@ PRETRAINED = tuple(
 )
 SOFT = " --env.private lora:4 --env.tie-change soft"
 """What removes the cost of changing ties (docs/results.md)."""
-STEPS = (
+HELPS = (
     "",
     " --env.reward delta_log_ppl",
     " --env.features moved+similarity+gradient+agreement+taylor",
     SOFT,
     f" --pretrain-runs {PRETRAIN_RUNS}",
 )
-LADDER = tuple(f"maskable_ppo{''.join(STEPS[: n + 1])}" for n in range(len(STEPS)))
+HELPED = tuple(f"maskable_ppo{''.join(HELPS[: n + 1])}" for n in range(len(HELPS)))
 """One agent, with one help more in each: credit for each decision alone, first-order costs of
 ties, ties that cost nothing to change, and runs to learn from."""
 BESIDE_OWNER = (
@@ -169,8 +169,8 @@ def _further() -> Iterator[Study]:
     """What helps an agent, the paper's gradients, three times the budget, and transfer."""
     setting = _of("wikitext", 6)
     soft = (f"{policy}{SOFT}" for policy in (*PATTERNS[6], "random", "random-fixed"))
-    ladder = (*LADDER, *soft, *PATTERNS[6], *NULLS, *shallower(6))
-    yield Study("ladder", MAIN, setting, ladder, rates=RATES)
+    helps = (*HELPED, *soft, *PATTERNS[6], *NULLS, *shallower(6))
+    yield Study("helps", MAIN, setting, helps, rates=RATES)
     owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *BESIDE_OWNER))
     yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)
     longer = {**setting, "max_iters": 6000, "iters_per_step": 60}

@@ -51,6 +51,7 @@ SENSIBLE = {
     "quantize": st.sampled_from([None, None, "int8", "int4", "int2"]),
     "factorize": st.sampled_from([None, None, "tt:1", "tt:3", "tt:30", "cp:2"]),
     "learning_rate": st.floats(1e-12, 1e12),
+    "init_std": st.one_of(st.just(0.02), st.floats(1e-12, 1e12)),
     "warmup_iters": st.integers(0, 14),
     "weight_decay": st.floats(0, 1e6),
     "grad_clip": st.floats(0, 1e6),

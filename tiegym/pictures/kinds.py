@@ -35,6 +35,7 @@ _BY_PROGRAM = {
     "share-then-unshare": SCHEDULE,
     "progressive-": SCHEDULE,
     "gradient_split": SCHEDULE,
+    **dict.fromkeys(("ladder", "norms-only", "elastic-depth"), OTHER),  # of a trained model
 }
 """By how the name of a program begins."""
 
