@@ -14,7 +14,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench fuzz docs clean
+.PHONY: help setup demo test slow lint format bench fuzz docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(STAMP)  ## train under several tying policies and compare them (about 3 
 
 test: $(STAMP)  ## run the tests; PYTEST_ARGS="-k ties" takes other options
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+slow: $(STAMP)  ## run the tests that take long, which test leaves out
+	$(PY) -m pytest $(PYTEST_ARGS) -m "slow and not exhaustive"
 
 lint: $(STAMP)  ## check style, types and spelling
 	$(PY) -m ruff check

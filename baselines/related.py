@@ -101,12 +101,10 @@ def write(judged: Judged, folder: Path) -> str:
     Raises:
         InputError: If the folder can't be written.
     """
-    peaks = {row.policy: _peak(row) for row in judged.rows}
-    answers = {row.policy: below_front(row, judged.rows) for row in judged.rows}
     (base,) = (f["seconds_per_iteration"] for f in judged.table if f["policy"] == "independent")
     lines = [" | ".join(HEADINGS), " | ".join(["---", *["---:"] * (len(HEADINGS) - 1)])]
-    for f in judged.table:
-        cells = [*_cells(f, peaks[f["policy"]], base), answers[f["policy"]]]
+    for row, f in zip(judged.rows, judged.table, strict=True):
+        cells = (*_cells(f, _peak(row), base), below_front(row, judged.rows))
         lines.append(" | ".join(cells))
     caption = f"{common(judged.rows)} What else a policy has is in its name."
     text = "\n".join([caption, "", *(f"| {line} |" for line in lines)]) + "\n"

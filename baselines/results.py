@@ -1,7 +1,7 @@
 """The evidence of docs/results.md: every comparison in it, run and written by one command.
 
     python -m baselines.results --wikitext data/wikitext-2
-    python -m baselines.results --study depth stdlib-6 sharing models related
+    python -m baselines.results --study depth main sharing models related
 
 Runs go into `runs_dir` and are kept: cut off, the command goes on where it stopped. The tables are
 put into the page between its markers, tables and pictures also into docs/results/. What was found
@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines import cost_of_changing, cost_table, depth_table, related
+from baselines.archive import archive
 from baselines.compare import run_policies, tune
 from baselines.continued import Continued
 from baselines.page import put_on_page
 from baselines.policies import ComparedPolicy, parse_policy
 from baselines.running_options import RunningOptions
 from baselines.settings import SMALL
-from baselines.studies import PRETRAIN_RUNS, Study, studies
+from baselines.studies import PRETRAIN_RUNS, WIKITEXT, Study, studies
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import judge, show, write
 from tiegym.analysis.rows import Row
@@ -35,10 +36,10 @@ from tiegym.runs.processes import long_work
 
 SHARING = "sharing"
 """The study that compares no policies, but what changing ties costs them."""
-WIKITEXT = "wikitext-2"
-"""Studies of this text need its folder."""
 RELATED = "related"
 """The study of the neighbours of layer tying, with a table and a setting of its own."""
+ARCHIVE = "runs.tar.xz"
+"""The run folders of a main study."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Options(RunningOptions):
     wikitext: Path | None = None
     """Folder with WikiText-2 as train.*, valid.* and test.*; None leaves its studies out."""
     study: tuple[str, ...] = ()
-    """Names of studies, or depth, transfer or models for all whose names begin so; none are all."""
+    """Names of studies or of groups of them: depth, main, transfer, models; none are all."""
     seeds: int | None = None
     """Runs of each policy: seeds 0, 1, ...; None is 10, and 5 of the studies of models; sharing
     takes at least 8."""
@@ -120,8 +121,8 @@ def chosen(options: Options) -> list[Study]:
         raise InputError(f"seeds={options.seeds} must be at least 1")
     every = studies()
     groups = {
-        group: [study.name for study in every if study.name.startswith(f"{group}-")]
-        for group in ("depth", "models", "transfer")
+        group: [study.name for study in every if study.group == group]
+        for group in dict.fromkeys(study.group for study in every if study.group)
     }
     names = [*(study.name for study in every), *groups, SHARING, RELATED]
     asked = [n for name in options.study for n in groups.get(name, [name])]
@@ -135,6 +136,23 @@ def chosen(options: Options) -> list[Study]:
     if options.study and missing:
         raise InputError(f"{', '.join(missing)} needs --wikitext, the folder of its text")
     return [study for study in wanted if study.name not in missing]
+
+
+def put_into_page(study: Study, rows: Sequence[Row], options: Options) -> None:
+    """Writes what a study has shown: table, pictures, and its runs where they matter most."""
+    judged = judge(rows)
+    folder = options.page.with_suffix("") / study.name
+    write(judged, folder)
+    show(judged, folder)
+    if study.group == "depth":
+        table = depth_table.markdown(judged.rows, judged.setting)
+    else:
+        table = forms.markdown(judged.table, judged.setting)
+    put_on_page(study.name, table, options.page)
+    if study.group == "main":
+        runs = [run.folder for row in rows for run in row.runs]
+        size = archive(runs, options.runs_dir, folder / ARCHIVE)
+        say(f"run folders: {folder / ARCHIVE}, {size / 1e6:.1f} MB", sys.stdout)
 
 
 def run_sharing(options: Options) -> None:
@@ -172,15 +190,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = read_command_line(Options, "baselines.results", __doc__, args=args)
     with long_work():
         for study in chosen(options):
-            judged = judge(run_study(study, options))
-            folder = options.page.with_suffix("") / study.name
-            write(judged, folder)
-            show(judged, folder)
-            if study.name.startswith("depth-"):
-                table = depth_table.markdown(judged.rows, judged.setting)
-            else:
-                table = forms.markdown(judged.table, judged.setting)
-            put_on_page(study.name, table, options.page)
+            put_into_page(study, run_study(study, options), options)
         if not options.study or SHARING in options.study:
             run_sharing(options)
         if not options.study or RELATED in options.study:

@@ -71,7 +71,9 @@ RATES = (5e-3, 1e-2)
 """Learning rates that each policy is tried with."""
 ITERATIONS = {6: 2000, 12: 4000}
 """By number of layers: after 2,000, twelve layers of width 32 are no better than six."""
-TEXTS = {"stdlib": "stdlib", "wikitext": "wikitext-2"}
+WIKITEXT = "wikitext-2"
+"""The corpus of studies that need the folder of this text."""
+TEXTS = {"stdlib": "stdlib", "wikitext": WIKITEXT}
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Study:
     changes: Mapping[str, Any]
     """What its environment has in place of the base's values."""
     policies: tuple[str, ...]
+    group: str = ""
+    """Of studies that can be asked for together: depth, main, transfer or models."""
     seeds: int = 10
     """Runs of each policy: seeds 0, 1, ..."""
     rates: tuple[float, ...] = ()
@@ -139,9 +143,12 @@ def _depth() -> Iterator[Study]:
     for n_layer in (6, 12):
         for text in TEXTS:
             cells = ("independent", "tied", *shallower(n_layer))
-            yield Study(f"depth-{text}-{n_layer}", MAIN, _of(text, n_layer), cells, rates=RATES)
+            name = f"depth-{text}-{n_layer}"
+            yield Study(name, MAIN, _of(text, n_layer), cells, "depth", rates=RATES)
     cells = ("independent", "tied", "sequence:2", "cycle:2", "shallow:1", "shallow:2")
-    yield Study("depth-nested", DEEP, {}, cells)  # runs that the study of related methods has, too
+    yield Study(
+        "depth-nested", DEEP, {}, cells, "depth"
+    )  # runs that the study of related methods has, too
 
 
 def _main() -> Iterator[Study]:
@@ -160,6 +167,7 @@ def _main() -> Iterator[Study]:
                 MAIN,
                 _of(text, n_layer),
                 policies,
+                "main",
                 rates=RATES,
                 retrained="qlearning" if first else None,
             )
@@ -179,14 +187,15 @@ def _further() -> Iterator[Study]:
     for text, n_layer in (("wikitext", 6), ("wikitext", 12)):
         cells = (*beside, *NULLS, *shallower(n_layer))
         where, name = _of(text, n_layer), f"transfer-{text}-{n_layer}"
-        yield Study(name, MAIN, where, cells, rates=RATES, transferred="stdlib-6")
+        yield Study(name, MAIN, where, cells, "transfer", rates=RATES, transferred="stdlib-6")
     for model in ("llama", "bert"):
         changes = {"model": model, **MODELS[model]}
         name, policies = f"transfer-{model}", (*OF_MODELS, *SURROGATES)
-        yield Study(name, SMALL, changes, policies, seeds=5, transferred="stdlib-6")
+        yield Study(name, SMALL, changes, policies, "transfer", seeds=5, transferred="stdlib-6")
 
 
 def _of_models() -> Iterator[Study]:
     """Policies of other architectures, each in its own setting."""
     for model, changes in MODELS.items():
-        yield Study(f"models-{model}", SMALL, {"model": model, **changes}, OF_MODELS, seeds=5)
+        where = {"model": model, **changes}
+        yield Study(f"models-{model}", SMALL, where, OF_MODELS, "models", seeds=5)

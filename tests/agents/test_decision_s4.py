@@ -165,6 +165,7 @@ def test_offline_it_does_what_leads_to_the_return_that_it_is_asked_for():
     assert wrong[0.0] < 2 < wrong[-4.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_online_it_learns_the_best_tie_vector(seed):
     env = KnownAnswer(BEST, floor=2.0, noise=0.1)
@@ -185,6 +186,7 @@ def test_the_target_is_the_largest_gain_times_the_factor():
         assert model.policy.target_level == begin + factor * rise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["delta_log_ppl", "delta_ppl_params"])
 def test_what_a_run_gains_is_the_sum_of_its_rewards(tree_file, kind):
     env = real_config(str(tree_file), kind, 0.3 if kind == "delta_ppl_params" else 0.0)

@@ -11,6 +11,7 @@ from tiegym.config import TieConfig
 BEST = [0, 1, 0, 1, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (1, 2))]
 )

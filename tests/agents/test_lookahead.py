@@ -42,6 +42,7 @@ class KeepsTrials(Lookahead):
         return reward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_no_candidate_would_have_done_better_and_the_run_is_left_alone(action):
     env = make(action=action, initial_ties="0,0,1,3", dropout=0.1)

@@ -23,6 +23,7 @@ def test_it_learns_the_best_tie_vector(action, seed):
     assert finds_the_best_ties(model, policy, env, steps=4000)
 
 
+@pytest.mark.slow
 def test_it_learns_from_differences_where_the_level_of_the_reward_hides_them():
     def learns(differences):
         env = KnownAnswer(BEST, floor=20.0)

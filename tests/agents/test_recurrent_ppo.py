@@ -13,6 +13,7 @@ from tiegym.runs.recorder import read_run
 BEST = [0, 1, 0, 1, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "seed"),
     [

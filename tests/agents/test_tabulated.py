@@ -123,6 +123,7 @@ def test_checkpoints_come_after_what_was_learned_and_the_same_options_give_the_s
         np.testing.assert_array_equal(seen[0][1], seen[1][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [dqn, maskable_ppo])
 def test_it_finds_the_best_decisions_that_untrained_ones_do_not(program, tree_file):
     table, reward, price = load_table(str(tree_file)), "delta_ppl_params", 1.0

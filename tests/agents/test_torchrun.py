@@ -174,6 +174,7 @@ def test_ranks_with_other_command_lines_are_refused(tmp_path):
         assert "--seed=1" in started.said(rank)
 
 
+@pytest.mark.slow
 def test_an_agent_under_torchrun_stops_at_a_signal_and_says_how_it_goes_on(tmp_path):
     more = arguments(tmp_path, "--total-steps=4000")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]

@@ -85,6 +85,7 @@ def few(monkeypatch):
     monkeypatch.setattr(cost_table, "COLUMNS", (*CHANGING, "kept random", "kept qlearning", "tied"))
 
 
+@pytest.mark.slow
 def test_costs_are_those_over_the_ties_of_the_end_kept_from_the_start(tmp_path, few, in_process):
     options = RunningOptions(tmp_path / "runs", quiet=True)
     env = dataclasses.replace(ENV, learning_rate=1e-2, n_layer=3, max_iters=8, test_tokens=32)

@@ -18,6 +18,7 @@ def test_settings_arrive_at_the_agent_and_at_the_environment():
     assert made.env.corpus == ENV.corpus
 
 
+@pytest.mark.slow
 def test_the_best_of_the_trials_is_named_with_the_command_that_judges_it(ray, tmp_path, capsys):
     arguments = ["--trials", "3", "--workers", "1", "--out", str(tmp_path / "tuned")]
     main([*arguments, *ARGUMENTS, "--env.max-iters=16"])

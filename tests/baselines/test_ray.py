@@ -81,6 +81,7 @@ def table(folder):
     return [[cell for n, cell in enumerate(line) if n not in measured] for line in lines]
 
 
+@pytest.mark.slow
 def test_a_comparison_on_ray_gives_the_table_of_processes_bit_for_bit(
     ray, tmp_path, in_process, capsys
 ):
@@ -104,6 +105,7 @@ def test_a_comparison_on_ray_gives_the_table_of_processes_bit_for_bit(
     assert {line.partition(",")[0] for line in said} == {"4 runs", "2 runs"}
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_goes_on_and_one_that_fails_by_itself_is_not_run_again(
     ray, tmp_path, in_process, monkeypatch, capsys
 ):
@@ -138,6 +140,7 @@ def test_a_run_whose_process_is_killed_goes_on_and_one_that_fails_by_itself_is_n
     assert facts(finished) == facts(whole)
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_runs_that_go_on_and_no_process(tmp_path):
     """With a Ray of its own, that ends with it."""
     long = [a for a in ARGUMENTS if "max-iters" not in a] + ["--env.max-iters=1000000"]

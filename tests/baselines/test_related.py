@@ -21,6 +21,7 @@ def test_all_policies_of_the_study_are_known_and_of_its_size(tmp_path):
     assert len(sources) == 2  # of the text before, and of the study's
 
 
+@pytest.mark.slow
 def test_the_study_has_a_table_of_what_each_takes_and_a_picture(tmp_path, monkeypatch, in_process):
     few = ("independent", "tied --env.quantize int4", "tied", "recurrent-stacking --at 0.5")
     monkeypatch.setattr(related, "POLICIES", few)

@@ -1,5 +1,7 @@
 """The evidence's studies: that they run, and where their tables go."""
 
+import tarfile
+
 import pytest
 
 from baselines import results
@@ -14,7 +16,7 @@ ENV = TieConfig(**SMALL)
 def test_a_study_of_another_architecture_makes_a_table(tmp_path, monkeypatch, in_process):
     policies = ("qlearning", "tied", "random", "shallow:1")
     base = TieConfig(**SMALL | {"max_iters": 4, "corpus": "stdlib"})
-    small = Study("models-vit", base, {"model": "vit"}, policies)
+    small = Study("models-vit", base, {"model": "vit"}, policies, "models")
     monkeypatch.setattr(results, "studies", lambda: [small])
     (tmp_path / "page.md").write_text("<!-- models-vit -->\n<!-- end -->\n")
     options = Options(
@@ -27,6 +29,7 @@ def test_a_study_of_another_architecture_makes_a_table(tmp_path, monkeypatch, in
     assert "vit" in page
 
 
+@pytest.mark.slow
 def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
     tmp_path, monkeypatch, in_process
 ):
@@ -57,6 +60,21 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
         seed = run.config["options"]["seed"]
         assert run.config["source_run"].endswith(f"-seed{seed}")
         assert run.config["env"]["learning_rate"] == ENV.learning_rate  # the study's own
+
+
+def test_the_runs_of_a_main_study_are_left_beside_its_table(tmp_path, monkeypatch, in_process):
+    policies = ("independent", "tied", "random")
+    study = Study("small", ENV, {}, policies, "main")
+    monkeypatch.setattr(results, "studies", lambda: [study])
+    page, runs = tmp_path / "page.md", tmp_path / "runs"
+    page.write_text("<!-- small -->\n<!-- end -->\n")
+    results.main(["--study", "main", "--seeds", "2", "--page", str(page), "--runs-dir", str(runs)])
+    with tarfile.open(tmp_path / "page" / "small" / "runs.tar.xz") as tar:
+        folders = {name.rpartition("/")[0] for name in tar.getnames()}
+    assert folders == {
+        str(found.relative_to(runs)) for found in (runs / study.setting).glob("[!.]*")
+    }
+    assert len(folders) == 2 * len(policies)
 
 
 @pytest.mark.parametrize(

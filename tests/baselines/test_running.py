@@ -366,6 +366,7 @@ def wait_until(holds, seconds=120):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads processes from /proc")
 @pytest.mark.parametrize(
     ("number", "policies"), [(signal.SIGKILL, ["tied"]), (signal.SIGINT, ["tied", "random"])]

@@ -1,10 +1,13 @@
 """The real processes of a comparison: each has its share of the cores, and no more."""
 
+import pytest
+
 from baselines.compare import Options, compare
 from tests.tiegym.analysis.made_up import ENV
 from tiegym.runs.recorder import read_run
 
 
+@pytest.mark.slow
 def test_workers_share_the_cores(tmp_path, monkeypatch):
     # Real processes: each takes seconds to begin.
     monkeypatch.setattr("os.cpu_count", lambda: 6)

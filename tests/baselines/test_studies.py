@@ -28,9 +28,9 @@ def test_every_study_of_policies_holds_its_yardsticks(tmp_path):
         half = env.n_layer // 2
         assert {f"shallow:{m}" for m in (1, 2, half)} <= set(study.policies)
         assert {"independent", "tied"} <= heads
-        if not study.name.startswith("depth"):
+        if study.group != "depth":
             assert {"random", "random-fixed"} <= heads
-        if study.model == "gpt" and not study.name.startswith("depth"):
+        if study.model == "gpt" and study.group != "depth":
             assert "random-raw" in heads
             assert sizes_of_patterns(policies) >= {1, 2, 3, 4, env.n_layer}
 

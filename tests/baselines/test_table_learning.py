@@ -56,6 +56,7 @@ def test_an_agent_learns_the_price_of_parameters(table):
         assert ((ties == [0, 1, 2]).sum(axis=1) == independent).all()
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing_and_what_is_kept_is_not_learnt_again(
     table, tmp_path, monkeypatch
 ):

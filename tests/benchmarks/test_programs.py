@@ -130,6 +130,7 @@ def test_the_cost_of_each_compression_is_measured(capsys):
     assert min(ratios) > 0.1
 
 
+@pytest.mark.slow
 def test_the_worth_of_taylor_is_measured_on_every_tie_that_differs(capsys):
     options = features.Options(
         repeats=2, steps=10, seeds=1, n_embd=16, corpus="synthetic:40000", device="cpu"

@@ -21,6 +21,7 @@ def test_it_is_the_same_again_and_leaves_the_global_stream_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="has one set of instructions"
 )

@@ -71,6 +71,7 @@ def test_no_sequence_beats_the_best_end_of_its_seed(name):
     assert (regrets["random"] > 0).all()
 
 
+@pytest.mark.slow
 def test_random_paths_are_what_the_environment_does():
     replayed = 0
     for name in shipped_tables():

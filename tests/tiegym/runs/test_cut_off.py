@@ -312,6 +312,7 @@ for number, name in started.items():
 """
 
 
+@pytest.mark.slow
 def test_a_program_without_stderr_or_with_readers_that_leave_runs_to_its_end(tmp_path):
     # Real processes, which end as Python ends: what it can't write then is an exit status, too.
     command = [sys.executable, "-c", WITHOUT_READERS, *ARGUMENTS, f"--runs-dir={tmp_path}"]

@@ -21,6 +21,7 @@ from tiegym.transformer.tensor_file import read_tensors, write_tensors
 ENV = TieConfig(**SMALL)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_line_and_every_row_before_it_stays(tmp_path):
     # A real process, since the limit is a process's: it takes seconds to begin.
     arguments = [f"--env.{k.replace('_', '-')}={v}" for k, v in SMALL.items()]

@@ -46,6 +46,7 @@ def wait_until(holds, seconds=120):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads processes from /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, None])
 def test_a_program_that_ends_leaves_no_process(number, tmp_path):

@@ -131,6 +131,7 @@ def test_the_steps_of_a_run_that_goes_on_are_counted_pretraining_included(tmp_pa
     assert recorded_steps(tmp_path / "run") == 0  # it has ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_run_that_dies_again_and_again_ends_with_the_same_bits(
     tmp_path, name, weights, kill_after
@@ -196,6 +197,7 @@ def wait_for_rows(folder, count):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_at_random_points_ends_with_the_same_bits(tmp_path):
     # Real processes: each takes seconds to begin.
     arguments = ("agents.dqn", "--quiet", "--checkpoint-every-steps=3", *small_arguments())
@@ -217,6 +219,7 @@ def test_a_process_that_is_killed_at_random_points_ends_with_the_same_bits(tmp_p
     assert facts(tmp_path / "run") == facts(expected)
 
 
+@pytest.mark.slow
 def test_a_stop_writes_a_checkpoint_and_says_in_one_line_how_to_go_on(tmp_path):
     # Real processes: each takes seconds to begin.
     arguments = ("baselines.random_tying", "--quiet", *small_arguments(max_iters=40_000))

@@ -24,6 +24,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.exhaustive)])
 def test_processes_share_a_cold_cache_and_a_runs_folder(count, tmp_path):
     # Real processes: each takes seconds to begin.
