@@ -1,9 +1,11 @@
 """A random tie vector that is drawn once, by the seed, and kept.
 
     python -m baselines.random_fixed --seed 1
+    python -m baselines.random_fixed --seed 1 --size 2
 
 Random tying changes ties all the time, and changing costs. Whoever is better than it may have done
-no more than stop: this is what stopping at chance is worth.
+no more than stop: this is what stopping at chance is worth. With a size it is the null model of
+whoever chooses a sharing of so many layers and keeps it.
 """
 
 from __future__ import annotations
@@ -23,10 +25,22 @@ from tiegym.runs.program import open_run, run_policy, run_program
 class Options(RunOptions):
     """Train a transformer under a tie vector drawn at random; takes env.initial-ties' place."""
 
+    size: int | None = None
+    """Independent layers that the vector has; None are any."""
+
+    def __post_init__(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        super().__post_init__()
+        drawn_ties(self.env.n_layer, self.seed, size=self.size)
+
 
 def train(options: Options) -> Path:
     """Trains under the vector that belongs to the seed; returns the run folder."""
-    ties = drawn_ties(options.env.n_layer, options.seed, options.env.n_parts)
+    ties = drawn_ties(options.env.n_layer, options.seed, options.env.n_parts, options.size)
     env_config = dataclasses.replace(options.env, initial_ties=tuple(ties.tolist()))
     options = dataclasses.replace(options, env=env_config)
     with open_run(options, "random_fixed", drawn={"ties": ties}) as env:

@@ -35,6 +35,8 @@ SCHEDULES = tuple(
 )
 SURROGATES = tuple(f"surrogate --size {size}" for size in (2, 3, 4))
 """What was learnt from all sharings of six layers of WikiText-2 in 200 iterations, of each size."""
+DRAWN = tuple(f"random-fixed --size {size}" for size in (2, 3, 4))
+"""The null models of these: a drawn sharing of the same size, kept."""
 PRETRAIN_RUNS = 4
 PRETRAINED = tuple(
     f"{agent} --pretrain-runs {PRETRAIN_RUNS}" for agent in ("dqn", "maskable_ppo", "pairwise")
@@ -58,7 +60,8 @@ BESIDE_OWNER = (
 """What the paper's agent is compared with under its own gradients."""
 IN_THE_LONG_RUN = (
     *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "sandwich", "middle-cycle:2"),
-    *("shallow:1", "shallow:2", "shallow:3", *NULLS, *SURROGATES, "qlearning", "maskable_ppo"),
+    *("shallow:1", "shallow:2", "shallow:3", *NULLS, *SURROGATES, *DRAWN),
+    *("qlearning", "maskable_ppo"),
 )
 OF_MODELS = (
     *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "cycle:3"),
@@ -157,7 +160,7 @@ def _main() -> Iterator[Study]:
         for text in TEXTS:
             first = (text, n_layer) == ("stdlib", 6)
             policies = (
-                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS, *SURROGATES),
+                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS, *SURROGATES, *DRAWN),
                 *(IN_STUDIES if n_layer == 6 else ("qlearning", "maskable_ppo")),
                 *(SCHEDULES if n_layer == 6 else ()),
                 *(PRETRAINED if first else ()),
@@ -190,7 +193,7 @@ def _further() -> Iterator[Study]:
         yield Study(name, MAIN, where, cells, "transfer", rates=RATES, transferred="stdlib-6")
     for model in ("llama", "bert"):
         changes = {"model": model, **MODELS[model]}
-        name, policies = f"transfer-{model}", (*OF_MODELS, *SURROGATES)
+        name, policies = f"transfer-{model}", (*OF_MODELS, *SURROGATES, *DRAWN)
         yield Study(name, SMALL, changes, policies, "transfer", seeds=5, transferred="stdlib-6")
 
 

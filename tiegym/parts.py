@@ -152,6 +152,6 @@ def by_layer(units: Iterable[int], n_layer: int) -> list[int]:
     return sorted(units, key=lambda unit: (unit % n_layer, unit))
 
 
-def sample(n_layer: int, n_parts: int, rng: np.random.Generator) -> Ties:
-    """Ties drawn uniformly, part by part, (P L,)."""
-    return np.concatenate([tie_vectors.sample(n_layer, rng) for _ in range(n_parts)])
+def sample(n_layer: int, n_parts: int, rng: np.random.Generator, size: int | None = None) -> Ties:
+    """Ties drawn uniformly, part by part, (P L,); see `tiegym.ties.sample`."""
+    return np.concatenate([tie_vectors.sample(n_layer, rng, size) for _ in range(n_parts)])

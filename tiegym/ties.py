@@ -108,9 +108,36 @@ def expected_independent(n_layer: int, freeze: bool = False) -> float:
     return float(sum(Fraction(own, i + freeze) for i in range(1, n_layer + 1)))
 
 
-def sample(n_layer: int, rng: np.random.Generator) -> Ties:
-    """A tie vector drawn uniformly from all L! of them."""
-    return rng.integers(0, np.arange(1, n_layer + 1))
+def sample(n_layer: int, rng: np.random.Generator, size: int | None = None) -> Ties:
+    """A tie vector drawn uniformly from all L! of them, or from those of a size.
+
+    Args:
+        n_layer: Layers L.
+        rng: Gives the random numbers.
+        size: Independent layers, 1 to L; None are any.
+
+    Raises:
+        ValueError: If no tie vector has this size.
+    """
+    if size is None:
+        return rng.integers(0, np.arange(1, n_layer + 1))
+    if not 1 <= size <= n_layer:
+        raise ValueError(
+            f"size={size} must be from 1 to n_layer={n_layer} independent layers, or None"
+        )
+    # ways[i][m]: how many choices of layers i to L - 1 make m of them independent.
+    ways = [[0] * (n_layer + 1) for _ in range(n_layer)] + [[1] + [0] * n_layer]
+    for i in reversed(range(n_layer)):
+        for m in range(n_layer + 1):
+            ways[i][m] = i * ways[i + 1][m] + (ways[i + 1][m - 1] if m else 0)
+    result = np.zeros(n_layer, dtype=np.int64)
+    left = size
+    for i in range(n_layer):
+        if left > 0 and rng.random() < ways[i + 1][left - 1] / ways[i][left]:
+            result[i], left = i, left - 1
+        else:
+            result[i] = rng.integers(0, i)
+    return result
 
 
 # Patterns

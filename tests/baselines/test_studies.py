@@ -35,6 +35,12 @@ def test_every_study_of_policies_holds_its_yardsticks(tmp_path):
             assert sizes_of_patterns(policies) >= {1, 2, 3, 4, env.n_layer}
 
 
+def test_who_chooses_a_sharing_of_a_size_stands_beside_draws_of_that_size():
+    for study in studies():
+        chosen = {text for text in study.policies if text.startswith("surrogate ")}
+        assert {text.replace("surrogate", "random-fixed") for text in chosen} <= {*study.policies}
+
+
 def test_studies_of_one_setting_share_their_runs(tmp_path):
     options = Options(wikitext=tmp_path, runs_dir=tmp_path)
     by_name = {study.name: study for study in studies()}

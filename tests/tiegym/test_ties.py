@@ -1,11 +1,14 @@
 """Tie vectors: what is a valid one, roots, patterns, actions."""
 
+from collections import Counter
+from itertools import product
 from math import factorial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from tiegym import ties
 
@@ -108,6 +111,29 @@ def test_the_null_model_is_the_mean_over_all_tie_vectors():
     assert len(vectors) == factorial(5)
     mean = np.mean([ties.n_independent(np.array(v)) for v in vectors])
     assert ties.expected_independent(5) == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_random_vectors_of_a_size_are_uniform_over_those_that_have_it(size):
+    rng = np.random.default_rng(0)
+    every = [(0, *rest) for rest in product(range(2), range(3), range(4))]
+    of_size = {v for v in every if ties.n_independent(np.array(v)) == size}
+    drawn = Counter(tuple(ties.sample(4, rng, size).tolist()) for _ in range(2400))
+    assert drawn.keys() == of_size
+    assert chisquare(list(drawn.values())).pvalue > 1e-3
+
+
+def test_a_random_vector_of_a_deep_transformer_has_the_size_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 24, 47, 48):
+        drawn = ties.validate(ties.sample(48, rng, size), 48)
+        assert ties.n_independent(drawn) == size
+
+
+@pytest.mark.parametrize("size", [0, -1, 5])
+def test_a_size_that_no_vector_has_is_refused(size):
+    with pytest.raises(ValueError, match=rf"size={size} must be from 1 to n_layer=4"):
+        ties.sample(4, np.random.default_rng(0), size)
 
 
 def test_random_vectors_are_uniform_over_each_layers_choices():

@@ -13,6 +13,9 @@ RANDOM, RANDOM_RAW, RANDOM_FIXED = "random_tying", "random_raw", "random_fixed"
 """Programs of the null models: uniform over the choices that differ from each other, uniform over
 the raw actions, and a tie vector that is drawn once and kept."""
 
+CHOOSE_ONCE = ("surrogate",)
+"""Agents of this project that choose a sharing before the run, and keep it."""
+
 UNMASKED = ("dqn", "ppo", "recurrent_ppo")
 """Agents of this project that draw from the raw actions, whether the reported run shows it or
 not."""
@@ -38,10 +41,15 @@ def null_model(rows: Sequence[Row], row: Row) -> Reference | None:
 
     It is `random` for agents that know which actions differ, and `random-raw`, if it is there, for
     those that draw from all layerwise actions: of these every action from the layer's own number
-    on makes it independent, so chance alone unties more.
+    on makes it independent, so chance alone unties more. Who chooses a sharing before the run and
+    keeps it is compared with a drawn one that is kept, of the size that it was told.
     """
     choices = trained_with(row, "choices")
     alike = [r for r in others_alike(rows, row) if trained_with(r, "choices") == choices]
+    if row.program in CHOOSE_ONCE:
+        of_its_size = [r for r in alike if _size(r) == _size(row)]
+        if drawn := _nearest(of_its_size, row, RANDOM_FIXED):
+            return drawn
     wanted = (RANDOM_RAW, RANDOM) if draws_raw_actions(row) else (RANDOM,)
     return next(filter(None, (_nearest(alike, row, program) for program in wanted)), None)
 
@@ -78,7 +86,14 @@ def random_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
     Random tying changes all the time, and changing costs: to be better than it may mean no more
     than to have stopped.
     """
-    return _nearest(others_alike(rows, row), row, RANDOM_FIXED)
+    of_any_size = [r for r in others_alike(rows, row) if _size(r) is None]
+    return _nearest(of_any_size, row, RANDOM_FIXED)
+
+
+def _size(row: Row) -> int | None:
+    """How many independent layers a policy was told to have; None if it wasn't."""
+    size: int | None = (row.runs[0].config.get("options") or {}).get("size")
+    return size
 
 
 def _nearest(rows: Sequence[Row], row: Row, program: str) -> Reference | None:

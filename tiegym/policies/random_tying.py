@@ -75,9 +75,18 @@ class RawRandom:
         return self.rng.integers(self.n), None
 
 
-def drawn_ties(n_layer: int, seed: int, n_parts: int = 1) -> Ties:
+def drawn_ties(n_layer: int, seed: int, n_parts: int = 1, size: int | None = None) -> Ties:
     """The ties that are drawn for a seed: uniformly layer by layer, shape (n_parts * n_layer,).
 
     The stream is its own: neither the environment's nor that of `RandomTying`.
+
+    Args:
+        n_layer: Layers L.
+        seed: Of the run.
+        n_parts: Parts of a layer; each is drawn for itself.
+        size: Independent layers of each part; None are any.
+
+    Raises:
+        ValueError: If there can't be so many.
     """
-    return parts.sample(n_layer, n_parts, np.random.default_rng((seed, 2)))
+    return parts.sample(n_layer, n_parts, np.random.default_rng((seed, 2)), size)

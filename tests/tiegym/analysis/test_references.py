@@ -136,6 +136,27 @@ def test_an_agent_that_knows_which_actions_differ_has_random_tying(program):
         assert null_model([RAW, MASKED, ours], ours).policy == "random"
 
 
+def sized(row, size):
+    for run in row.runs:
+        run.config["options"]["size"] = size
+    return row
+
+
+def test_who_chooses_once_is_compared_with_a_draw_of_its_size_that_is_kept():
+    ours = sized(make_row([1.0, 1.0], program="surrogate"), 2)
+    drawn = sized(make_row([2.0, 2.0], "drawn", "random_fixed"), None)
+    two = sized(make_row([2.0, 2.0], "drawn, 2", "random_fixed"), 2)
+    three = sized(make_row([2.0, 2.0], "drawn, 3", "random_fixed"), 3)
+    rows = [MASKED, two, three, drawn, ours]
+    assert null_model(rows, ours).policy == "drawn, 2"
+    assert null_model(rows, sized(ours, None)).policy == "drawn"
+    assert null_model(rows, sized(ours, 4)).policy == "random"
+    assert null_model(rows, drawn).policy == "random"
+    # Draws of a size are no reference of those that have none.
+    assert random_fixed(rows, make_row([1.0, 1.0])).policy == "drawn"
+    assert random_fixed([two, three], make_row([1.0, 1.0])) is None
+
+
 def test_an_agent_of_ones_own_shows_by_its_actions_what_it_draws_from():
     ours = make_row([1.0, 1.0], program="own")
     step = ours.runs[1].steps[0]
