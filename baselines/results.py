@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import cost_of_changing, cost_table, depth_table, related
+from baselines import cost_of_changing, cost_table, depth_table, primary_table, related
 from baselines.archive import archive
 from baselines.compare import run_policies, tune
 from baselines.continued import Continued
@@ -148,6 +148,8 @@ def put_into_page(study: Study, rows: Sequence[Row], options: Options) -> None:
         table = depth_table.markdown(judged.rows, judged.setting)
     else:
         table = forms.markdown(judged.table, judged.setting)
+    if study.group == "main":
+        table = f"{primary_table.markdown(judged.table)}\nAll policies: {table}"
     put_on_page(study.name, table, options.page)
     if study.group == "main":
         runs = [run.folder for row in rows for run in row.runs]

@@ -113,7 +113,8 @@ READING = (
     f"difference in test loss says so, paired by seed, over at least {LEAST_SEEDS} seeds. Each is "
     "a test of its own, and some of many say so by chance; a star marks those that stand with "
     "Holm's correction for their column. The null model is random tying, over the raw actions for "
-    "an agent that draws from these. A pattern of the same size has the trainable parameters of "
+    "an agent that draws from these, or a kept draw of the same size for one that chooses once. A "
+    "pattern of the same size has the trainable parameters of "
     "the policy, to the nearest layer; the best one on validation is taken, and the test corrected "
     "for how many there were. All other figures are in comparison.csv."
 )
