@@ -149,7 +149,11 @@ def put_into_page(study: Study, rows: Sequence[Row], options: Options) -> None:
     else:
         table = forms.markdown(judged.table, judged.setting)
     if study.group == "main":
-        table = f"{primary_table.markdown(judged.table)}\nAll policies: {table}"
+        picture = ""
+        if primary_table.draw(judged.table, folder / "primary.png"):
+            at = f"{options.page.stem}/{study.name}/primary.png"
+            picture = f"\n[![What learned policies are worth]({at})]({at})\n"
+        table = f"{primary_table.markdown(judged.table)}{picture}\nAll policies: {table}"
     put_on_page(study.name, table, options.page)
     if study.group == "main":
         runs = [run.folder for row in rows for run in row.runs]

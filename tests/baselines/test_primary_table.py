@@ -5,6 +5,7 @@ import pytest
 from baselines import primary_table
 from tests.tiegym.analysis.made_up import make_row
 from tiegym.analysis.tables import make_table
+from tiegym.pictures.forest import plot_forest
 
 NOISE = (0.0, 0.01, -0.01, 0.02, -0.02, 0.0)
 
@@ -47,3 +48,22 @@ def test_differences_stand_beside_the_names_of_what_they_are_over():
 def test_without_a_pattern_of_its_size_nobody_wins():
     found = cells(make_row(losses(1.5), "maskable_ppo", "maskable_ppo", n_independent=4))
     assert found[-2:] == ["", ""]
+
+
+def test_the_picture_has_a_row_for_each_who_learns_and_has_all_references(tmp_path, monkeypatch):
+    drawn = {}
+
+    def plot(panels, what, path, beside_first):
+        drawn.update(panels)
+        assert not beside_first
+        plot_forest(panels, what, path, beside_first)
+
+    monkeypatch.setattr(primary_table, "plot_forest", plot)
+    agent = make_row(losses(1.5), "maskable_ppo", "maskable_ppo")
+    large = make_row(losses(1.5), "large", "dqn", n_independent=4)  # no pattern is as large
+    table = make_table([*rows_beside(agent), large])
+    assert primary_table.draw(table, tmp_path / "primary.png")
+    assert (tmp_path / "primary.png").read_bytes().startswith(b"\x89PNG")
+    assert [[e.name for e in estimates] for estimates in drawn.values()] == [["maskable_ppo"]] * 3
+    assert all(e.starred and e.low < e.value < e.high < 0 for (e,) in drawn.values())
+    assert not primary_table.draw(make_table(rows_beside(large)[1:]), tmp_path / "none.png")

@@ -23,15 +23,20 @@ class Estimate(NamedTuple):
     """Drawn full instead of hollow."""
 
 
-def plot_forest(panels: Mapping[str, Sequence[Estimate]], what: str, path: str | Path) -> None:
+def plot_forest(
+    panels: Mapping[str, Sequence[Estimate]],
+    what: str,
+    path: str | Path,
+    beside_first: bool = True,
+) -> None:
     """Draws estimates with their intervals as a PNG file, written atomically.
-
-    The first estimate of a panel is what the others are seen against: it has a line of its own.
 
     Args:
         panels: By their titles, side by side; each has the same names in the same order.
         what: The quantity and its unit, below each panel.
         path: Where to.
+        beside_first: Whether the first estimate of a panel is what the others are seen against,
+            and has a line of its own.
 
     Raises:
         ValueError: If there is no panel, or one without estimates or with other names.
@@ -44,7 +49,8 @@ def plot_forest(panels: Mapping[str, Sequence[Estimate]], what: str, path: str |
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (title, estimates) in zip(grid, panels.items(), strict=True):
         axes.axvline(0, color=GREY, linewidth=1)
-        axes.axvline(estimates[0].value, color=GREY, linewidth=1, linestyle="--")
+        if beside_first:
+            axes.axvline(estimates[0].value, color=GREY, linewidth=1, linestyle="--")
         for place, estimate in enumerate(estimates):
             axes.hlines(place, estimate.low, estimate.high, color=PALETTE[0], linewidth=1.8)
             face = PALETTE[0] if estimate.starred else "white"
