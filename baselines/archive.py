@@ -43,6 +43,6 @@ def archive(folders: Iterable[Path], root: Path, path: Path) -> int:
                     tar.addfile(entry, BytesIO(content))
         content = lzma.compress(packed.getvalue(), preset=9)
         write_bytes(path, content)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name can be too long for the format
         raise InputError(f"{path} can't be written: {error}") from error
     return len(content)

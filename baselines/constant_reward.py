@@ -25,6 +25,7 @@ from scipy.stats import t as student
 from agents.qlearning import Bootstrap, QLearning
 from tiegym import ties
 from tiegym.actions import Actions
+from tiegym.bench.table import Floats
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import read_json, write_json
@@ -33,7 +34,7 @@ from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
 from tiegym.training.one_thread import one_thread
 
-CLAIMED = 6
+CLAIMED = range(6, 11)
 """The paper's agents left six to ten of 48 layers independent."""
 
 
@@ -63,6 +64,8 @@ class Options:
             value = getattr(self, name)
             if min(value if isinstance(value, tuple) else (value,), default=0) < low:
                 raise InputError(f"{name}={value} must be at least {low}")
+        if len(set(self.n_layer)) < len(self.n_layer):
+            raise InputError(f"n_layer={self.n_layer} must have each number once")
 
 
 class ConstantRewardEnv(gymnasium.Env[dict[str, Any], int]):
@@ -124,6 +127,14 @@ class Task:
         return self.runs_dir / name
 
 
+def chances(n_layer: int) -> Floats:
+    """How probable each number of independent layers, 0 to L, is in a uniform draw, (L + 1,)."""
+    result = np.ones(1)
+    for i in range(n_layer):  # layer i is independent in one of i + 1 cases
+        result = np.convolve(result, (i / (i + 1), 1 / (i + 1)))
+    return result
+
+
 def count(task: Task) -> None:
     """Runs one agent; keeps how many layers were independent at the end, and in the last tenth."""
     steps = task.sweeps * (task.n_layer - 1)
@@ -150,11 +161,12 @@ def table(options: Options) -> str:
     Raises:
         InputError: If a file is damaged.
     """
+    claimed = f"{CLAIMED.start} to {CLAIMED.stop - 1}"
     headings = (
         *("layers", "next state is valued by", "independent in the last tenth, mean [95 %]"),
-        *("at the end, by seed", f"seeds that end with {CLAIMED} or more", "a uniform draw"),
+        *("a uniform draw", "at the end, by seed", f"of these {claimed}", "of uniform draws"),
     )
-    lines = [headings, ("---:", "---", *["---:"] * 4)]
+    lines = [headings, ("---:", "---", *["---:"] * 5)]
     for n_layer, bootstrap in product(options.n_layer, get_args(Bootstrap)):
         cell = [t for t in tasks_of(options) if (t.n_layer, t.bootstrap) == (n_layer, bootstrap)]
         ends, means = zip(*(_figures(task.file) for task in cell), strict=True)
@@ -165,9 +177,10 @@ def table(options: Options) -> str:
                 str(n_layer),
                 "the layer just decided" if bootstrap == "same-layer" else "the next layer",
                 f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]",
-                ", ".join(str(end) for end in sorted(ends)),
-                f"{sum(end >= CLAIMED for end in ends)} of {len(ends)}",
                 f"{ties.expected_independent(n_layer):.2f}",
+                ", ".join(str(end) for end in sorted(ends)),
+                f"{sum(end in CLAIMED for end in ends)} of {len(ends)}",
+                f"{chances(n_layer)[CLAIMED.start : CLAIMED.stop].sum():.0%}",
             )
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

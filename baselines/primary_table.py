@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tiegym.analysis.comparison import Judged
 from tiegym.analysis.forms import markdown_text
 from tiegym.analysis.rows import NO_LEARNING
 from tiegym.pictures.forest import Estimate, plot_forest
@@ -18,28 +21,42 @@ REFERENCES = {
     "null": "over its null model",
     "random_fixed": "over random-fixed",
     "best_fixed": "over the best pattern of its size",
+    "shallow": "over the untied transformer of its size",
 }
+"""By their names in `tiegym.analysis.tables`."""
 MUST_BEAT = ("null", "best_fixed")
+"""Whom a policy wins over."""
+DRAWN = ("null", "best_fixed", "shallow")
+"""A picture has room for three."""
+
 _DIFFERENCES = tuple(f"{heading} [95 %]" for heading in REFERENCES.values())
-HEADINGS = ("learned policy", "indep. layers", "perplexity", *_DIFFERENCES, "wins")
+HEADINGS = (
+    *("learned policy", "indep. layers", "extra iterations", "test loss, nats"),
+    *(*_DIFFERENCES, "wins"),
+)
 
 
-def markdown(table: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of policies that learn, in Markdown; differences are in nats of test loss.
-
-    Args:
-        table: Of `tiegym.analysis.tables.make_table`.
-    """
+def markdown(judged: Judged) -> str:
+    """The rows of policies that learn, in Markdown; differences are in nats of test loss."""
     rows = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1))]
-    for f in _learned(table):
-        cells = (f["policy"], f"{f['n_independent']:.1f}", f"{f['test_perplexity']:.3f}")
-        differences = (_difference(f, name) for name in REFERENCES)
-        rows.append(tuple(map(markdown_text, (*cells, *differences, wins(f)))))
+    for row, f in zip(judged.rows, judged.table, strict=True):
+        if f["protocol"] != NO_LEARNING:
+            cells = (
+                f["policy"],
+                f"{f['n_independent']:.1f}",
+                f"{f['extra_iterations']:,.0f}",
+                f"{np.mean(list(row.losses.values())):.4f}",
+            )
+            differences = (_difference(f, name) for name in REFERENCES)
+            rows.append(tuple(map(markdown_text, (*cells, *differences, wins(f)))))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def wins(f: Mapping[str, Any]) -> str:
     """Whether a policy is better than chance and than the best pattern of its size, with the star.
+
+    Args:
+        f: Its row of `tiegym.analysis.tables.make_table`.
 
     Returns:
         yes or no; nothing where one of them is not in the comparison, or seeds are too few.
@@ -51,8 +68,8 @@ def wins(f: Mapping[str, Any]) -> str:
     return "yes" if better and max(p_values) < LEVEL else "no"
 
 
-def draw(table: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Draws the differences of the policies that have all three, full ones with the star.
+def draw(judged: Judged, path: Path) -> bool:
+    """Draws the differences of the policies that have all of them, full ones with the star.
 
     Returns:
         Whether there are any.
@@ -61,23 +78,13 @@ def draw(table: Sequence[Mapping[str, Any]], path: Path) -> bool:
         InputError: If the file can't be written.
     """
     rows = [
-        f for f in _learned(table) if all(f[f"{name}_p_holm"] is not None for name in REFERENCES)
+        f
+        for f in judged.table
+        if f["protocol"] != NO_LEARNING and all(f[f"{n}_p_holm"] is not None for n in DRAWN)
     ]
     if not rows:
         return False
-    panels = {
-        heading: [
-            Estimate(
-                f["policy"],
-                f[f"{name}_difference"],
-                f[f"{name}_difference_low"],
-                f[f"{name}_difference_high"],
-                f[f"{name}_p_holm"] < LEVEL,
-            )
-            for f in rows
-        ]
-        for name, heading in REFERENCES.items()
-    }
+    panels = {REFERENCES[name]: [_estimate(f, name) for f in rows] for name in DRAWN}
     what = "nats of test loss, paired by seed; less is better"
     try:
         plot_forest(panels, what, path, beside_first=False)
@@ -86,8 +93,9 @@ def draw(table: Sequence[Mapping[str, Any]], path: Path) -> bool:
     return True
 
 
-def _learned(table: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [f for f in table if f["protocol"] != NO_LEARNING]
+def _estimate(f: Mapping[str, Any], name: str) -> Estimate:
+    value, low, high = (f[f"{name}_difference{end}"] for end in ("", "_low", "_high"))
+    return Estimate(f["policy"], value, low, high, f[f"{name}_p_holm"] < LEVEL)
 
 
 def _difference(f: Mapping[str, Any], name: str) -> str:

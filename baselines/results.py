@@ -18,10 +18,11 @@ from pathlib import Path
 
 from baselines import cost_of_changing, cost_table, depth_table, primary_table, related
 from baselines.archive import archive
-from baselines.compare import run_policies, tune
+from baselines.compare import TUNING_SEEDS, run_policies, tune, tuning
 from baselines.continued import Continued
 from baselines.page import put_on_page
 from baselines.policies import ComparedPolicy, parse_policy
+from baselines.running import pairs_of
 from baselines.running_options import RunningOptions
 from baselines.settings import SMALL
 from baselines.studies import PRETRAIN_RUNS, WIKITEXT, Study, studies
@@ -150,15 +151,24 @@ def put_into_page(study: Study, rows: Sequence[Row], options: Options) -> None:
         table = forms.markdown(judged.table, judged.setting)
     if study.group == "main":
         picture = ""
-        if primary_table.draw(judged.table, folder / "primary.png"):
+        if primary_table.draw(judged, folder / "primary.png"):
             at = f"{options.page.stem}/{study.name}/primary.png"
             picture = f"\n[![What learned policies are worth]({at})]({at})\n"
-        table = f"{primary_table.markdown(judged.table)}{picture}\nAll policies: {table}"
+        table = f"{primary_table.markdown(judged)}{picture}\nAll policies: {table}"
     put_on_page(study.name, table, options.page)
     if study.group == "main":
-        runs = [run.folder for row in rows for run in row.runs]
+        runs = [run.folder for row in rows for run in row.runs] + _tuning_runs(study, options)
         size = archive(runs, options.runs_dir, folder / ARCHIVE)
         say(f"run folders: {folder / ARCHIVE}, {size / 1e6:.1f} MB", sys.stdout)
+
+
+def _tuning_runs(study: Study, options: Options) -> list[Path]:
+    """The folders of the runs by which the learning rates of a study were chosen."""
+    env = env_of(study, options)
+    policies = [parse_policy(text, env) for text in study.policies]
+    tried, there = tuning(policies, study.rates, _place(study, options))
+    pairs = pairs_of([policy for row in tried for policy in row], TUNING_SEEDS)
+    return [policy.folder(there.runs_dir, seed) for policy, seed in pairs]
 
 
 def run_sharing(options: Options) -> None:

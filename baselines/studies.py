@@ -70,7 +70,7 @@ OF_MODELS = (
 )
 """Policies of the studies of other architectures: both agents know which actions differ, so that
 `random` is the null model of both, and they and random tying end at one to three layers."""
-RATES = (5e-3, 1e-2)
+RATES = (5e-3, 1e-2, 2e-2)
 """Learning rates that each policy is tried with."""
 ITERATIONS = {6: 2000, 12: 4000}
 """By number of layers: after 2,000, twelve layers of width 32 are no better than six."""

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from agents.qlearning import QLearning
 from baselines import constant_reward
-from baselines.constant_reward import ConstantRewardEnv, Options, run, tasks_of
+from baselines.constant_reward import ConstantRewardEnv, Options, Task, chances, run, tasks_of
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
 from tiegym.runs.input_errors import InputError
@@ -51,6 +51,27 @@ def test_under_the_clip_a_transformer_makes_no_difference(bootstrap):
     assert decisions(ConstantRewardEnv(5, steps), steps, weights, **smaller)[0] != actions
 
 
+def test_a_run_is_of_the_agent_as_it_is_asked_for_with_the_papers_values(tmp_path, monkeypatch):
+    made = []
+
+    class Noted(QLearning):
+        def learn(self, *args, **kwargs):
+            made.append((self.bootstrap, self.seed, self.gamma, self.epsilon_decay))
+            made.append((self.epsilon_floor, self.learning_rate, self.reward_clip))
+            return super().learn(*args, **kwargs)
+
+    monkeypatch.setattr(constant_reward, "QLearning", Noted)
+    constant_reward.count(Task(3, "same-layer", 7, 2, tmp_path))
+    assert made == [("same-layer", 7, 0.99, 0.95), (0.01, 1e-3, None)]
+
+
+def test_chances_are_those_of_uniform_draws():
+    every = [(0, a, b, c) for a in range(2) for b in range(3) for c in range(4)]
+    sizes = np.bincount([ties.n_independent(np.array(v)) for v in every], minlength=5)
+    np.testing.assert_allclose(chances(4), sizes / len(every))
+    assert chances(48) @ np.arange(49) == pytest.approx(ties.expected_independent(48))
+
+
 def test_what_is_counted_is_what_the_ties_say():
     env = ConstantRewardEnv(4, 6)
     env.reset(seed=0)
@@ -72,10 +93,10 @@ def test_runs_are_kept_and_the_table_is_of_them(tmp_path, monkeypatch):
     assert run(options) == text
     rows = [line.split(" | ") for line in text.splitlines()[2:]]
     assert [row[0] for row in rows] == ["| 3", "| 3", "| 4", "| 4"]
-    assert [row[-1] for row in rows] == ["1.83 |"] * 2 + ["2.08 |"] * 2
+    assert [row[3] for row in rows] == ["1.83"] * 2 + ["2.08"] * 2
     cell = [task for task in tasks_of(options) if task.file.name.startswith("3-layers-next-layer")]
     kept = [json.loads(task.file.read_text()) for task in cell]
-    assert rows[0][3] == ", ".join(str(end) for end in sorted(each["end"] for each in kept))
+    assert rows[0][4] == ", ".join(str(end) for end in sorted(each["end"] for each in kept))
     assert rows[0][2].startswith(f"{np.mean([each['last_tenth'] for each in kept]):.2f} [")
     files[0].write_text("{}")
     with pytest.raises(InputError, match=r"is damaged .*: remove it to run it again"):
@@ -86,6 +107,7 @@ def test_runs_are_kept_and_the_table_is_of_them(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["--n-layer", "1"], "n_layer=(1,) must be at least 2"),
+        (["--n-layer", "4", "4"], "n_layer=(4, 4) must have each number once"),
         (["--seeds", "1"], "seeds=1 must be at least 2"),
         (["--sweeps", "0"], "sweeps=0 must be at least 1"),
         (["--workers", "0"], "workers=0 must be at least 1"),

@@ -1,4 +1,4 @@
-"""What each policy is compared with: its null model, the best pattern of its size, a kept draw."""
+"""What each policy is compared with: its null model, a kept draw, the best others of its size."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tiegym.analysis.rows import TRAINING, Row, trained_with
+from tiegym.analysis.rows import TRAINING, Row, is_shallow, trained_with
 from tiegym.analysis.verdicts import Comparison, compare_losses
 
 RANDOM, RANDOM_RAW, RANDOM_FIXED = "random_tying", "random_raw", "random_fixed"
 """Programs of the null models: uniform over the choices that differ from each other, uniform over
 the raw actions, and a tie vector that is drawn once and kept."""
 
-CHOOSE_ONCE = ("surrogate",)
-"""Agents of this project that choose a sharing before the run, and keep it."""
+CHOOSE_ONCE = ("surrogate", "retrain")
+"""Programs of this project that have chosen a sharing before the run, and keep it."""
 
 UNMASKED = ("dqn", "ppo", "recurrent_ppo")
 """Agents of this project that draw from the raw actions, whether the reported run shows it or
@@ -118,7 +118,20 @@ def best_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
     on the runs that it is compared on, would make a policy "worse" for nothing: the comparison
     corrects for how many there were.
     """
-    candidates = [r for r in others_alike(rows, row) if r.program.startswith("fixed-")]
+    patterns = [r for r in others_alike(rows, row) if r.program.startswith("fixed-")]
+    return _best_of_size(patterns, row, rows)
+
+
+def best_shallow(rows: Sequence[Row], row: Row) -> Reference | None:
+    """The best untied transformer of fewer layers of a policy's size; None where there is none.
+
+    It is what else a user would take for as many parameters. Of the size as in `best_fixed`; how
+    gradients of shared weights are made is nothing to it.
+    """
+    return _best_of_size([r for r in rows if r is not row and is_shallow(r)], row, rows)
+
+
+def _best_of_size(candidates: Sequence[Row], row: Row, rows: Sequence[Row]) -> Reference | None:
     layer = _layer_parameters(rows)
     same = [r for r in candidates if _same_size(row, r, layer)]
     if not same:

@@ -11,11 +11,22 @@ from typing import Any
 
 from tiegym import ties as tie_vectors
 from tiegym.analysis.intervals import holm, iqm_interval
-from tiegym.analysis.references import best_fixed, compare_with, null_model, random_fixed
+from tiegym.analysis.references import (
+    best_fixed,
+    best_shallow,
+    compare_with,
+    null_model,
+    random_fixed,
+)
 from tiegym.analysis.rows import Row, main_row, training_differences
 from tiegym.analysis.verdicts import LEAST_SEEDS
 
-REFERENCES = {"null": null_model, "best_fixed": best_fixed, "random_fixed": random_fixed}
+REFERENCES = {
+    "null": null_model,
+    "best_fixed": best_fixed,
+    "random_fixed": random_fixed,
+    "shallow": best_shallow,
+}
 """What each row is compared with, by the name with which the columns about it begin."""
 
 ABOUT_A_REFERENCE = (

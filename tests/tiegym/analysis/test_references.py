@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tests.tiegym.analysis.made_up import make_row, make_run
-from tiegym.analysis.references import Reference, best_fixed, compare_with, null_model, random_fixed
+from tiegym.analysis.references import (
+    Reference,
+    best_fixed,
+    best_shallow,
+    compare_with,
+    null_model,
+    random_fixed,
+)
 from tiegym.analysis.rows import make_row as row_of
 
 
@@ -39,6 +46,21 @@ def test_a_shallow_transformer_is_compared_with_the_pattern_of_its_parameters():
     shallow = make_row([1.0], "shallow:2", "shallow-2", n_layer=2)
     patterns = [make_row([1.0], program=f"fixed-{n}", n_independent=n) for n in (1, 2, 4)]
     assert best_fixed([*patterns, shallow], shallow).policy == "fixed-2"
+
+
+def test_what_else_the_parameters_buy_is_the_best_untied_transformer_of_the_size():
+    ours = make_row([1.0, 1.0], n_independent=2, tie_grad="owner")
+    two = make_row([1.5, 1.5], "shallow:2", "shallow-2", n_layer=2, tie_grad="sum")
+    again = make_row([0.5, 0.5], "again", "shallow-2", n_layer=2, val_loss=3.0)
+    three = make_row([0.1, 0.1], "shallow:3", "shallow-3", n_layer=3, n_independent=3)
+    pattern = make_row([0.1, 0.1], "cycle:2", "fixed-cycle:2")
+    assert best_shallow([ours, two, again, three, pattern], ours) == (
+        "shallow:2",
+        {0: 1.5, 1: 1.5},
+        2,
+    )
+    assert best_shallow([ours, three, pattern], ours) is None
+    assert best_shallow([two, three, pattern], two) is None
 
 
 def test_the_best_of_several_patterns_must_be_better_by_more_than_one_alone():
@@ -140,6 +162,13 @@ def sized(row, size):
     for run in row.runs:
         run.config["options"]["size"] = size
     return row
+
+
+def test_ties_of_another_run_that_are_trained_again_are_compared_with_a_draw_that_is_kept():
+    ours = make_row([1.0, 1.0], program="retrain")
+    drawn = make_row([2.0, 2.0], "drawn", "random_fixed")
+    assert null_model([MASKED, drawn, ours], ours).policy == "drawn"
+    assert null_model([MASKED, ours], ours).policy == "random"
 
 
 def test_who_chooses_once_is_compared_with_a_draw_of_its_size_that_is_kept():
