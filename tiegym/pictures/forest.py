@@ -57,6 +57,7 @@ def plot_forest(
             axes.plot(estimate.value, place, "o", color=PALETTE[0], markerfacecolor=face)
         axes.set_title(plain(title), loc="left", fontsize=11)
         axes.set_xlabel(plain(what))
+        axes.locator_params(axis="x", nbins=5)
         tidy(axes)
         axes.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
