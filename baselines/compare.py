@@ -152,7 +152,7 @@ def tuning(
     policies: Sequence[ComparedPolicy], rates: Sequence[float], options: RunningOptions
 ) -> tuple[list[list[ComparedPolicy]], RunningOptions]:
     """Each policy with each learning rate, and the options of running them."""
-    tried = [[_with_learning_rate(p, rate) for rate in rates] for p in policies]
+    tried = [[with_learning_rate(p, rate) for rate in rates] for p in policies]
     return tried, dataclasses.replace(options, runs_dir=options.runs_dir / "tuning")
 
 
@@ -233,7 +233,12 @@ def run_only(options: Options, name: str) -> None:
     )
 
 
-def _with_learning_rate(policy: ComparedPolicy, rate: float) -> ComparedPolicy:
+def with_learning_rate(policy: ComparedPolicy, rate: float) -> ComparedPolicy:
+    """The same policy with another learning rate, which its name says.
+
+    Raises:
+        InputError: If there is no such rate.
+    """
     try:
         env = dataclasses.replace(policy.options.env, learning_rate=rate)
         options = dataclasses.replace(policy.options, env=env)

@@ -20,11 +20,12 @@ from typing import Any, get_args
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from scipy.stats import t as student
 
 from agents.qlearning import Bootstrap, QLearning
 from tiegym import ties
 from tiegym.actions import Actions
+from tiegym.analysis.intervals import mean_interval
+from tiegym.analysis.markdown import markdown_table
 from tiegym.bench.table import Floats
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError
@@ -166,24 +167,23 @@ def table(options: Options) -> str:
         *("layers", "next state is valued by", "independent in the last tenth, mean [95 %]"),
         *("a uniform draw", "at the end, by seed", f"of these {claimed}", "of uniform draws"),
     )
-    lines = [headings, ("---:", "---", *["---:"] * 5)]
+    lines = []
     for n_layer, bootstrap in product(options.n_layer, get_args(Bootstrap)):
         cell = [t for t in tasks_of(options) if (t.n_layer, t.bootstrap) == (n_layer, bootstrap)]
         ends, means = zip(*(_figures(task.file) for task in cell), strict=True)
-        half = student.ppf(0.975, len(means) - 1) * np.std(means, ddof=1) / len(means) ** 0.5
-        mean = float(np.mean(means))
+        mean, low, high = mean_interval(means)
         lines.append(
             (
                 str(n_layer),
                 "the layer just decided" if bootstrap == "same-layer" else "the next layer",
-                f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]",
+                f"{mean:.2f} [{low:.2f}, {high:.2f}]",
                 f"{ties.expected_independent(n_layer):.2f}",
                 ", ".join(str(end) for end in sorted(ends)),
                 f"{sum(end in CLAIMED for end in ends)} of {len(ends)}",
                 f"{chances(n_layer)[CLAIMED.start : CLAIMED.stop].sum():.0%}",
             )
         )
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(headings, lines, left=(1,))
 
 
 def _figures(file: Path) -> tuple[int, float]:

@@ -22,6 +22,7 @@ from baselines.cost_of_changing import (
 )
 from tiegym.analysis.forms import write_csv
 from tiegym.analysis.intervals import Difference, holm, paired_difference
+from tiegym.analysis.markdown import markdown_table
 from tiegym.atomic_write import write_bytes
 from tiegym.pictures.forest import Estimate, plot_forest
 from tiegym.runs.input_errors import InputError
@@ -59,59 +60,44 @@ def tables(rows: Rows) -> str:
     """All tables, in Markdown: costs of each policy that changes, soft changes, and losses."""
     seeds = len(rows[PLAIN, "random"].runs)
     runs = {line["folder"]: line["diverged"] for line in each_run(rows)}
-    lines = [
+    caption = (
         f"{seeds} seeds, {len(runs)} runs, {sum(runs.values())} of them diverged. Losses are test "
         "losses in nats, means over seeds; intervals are Student's, 95 %, of differences paired by "
         f"seed. A star (in the picture a full dot) stands by a p-value below 5 % with Holm's "
         f"correction: for the {len(CONTRASTS)} contrasts of costs of a policy (each variant with "
-        "plain, and soft with hard changes), and in the table of losses for its column.",
-        "",
-    ]
-    for policy in CHANGING:
-        lines += [*_costs(rows, policy), ""]
-    lines += [*_soft(rows), "", *_losses(rows)]
-    return "\n".join(lines) + "\n"
+        "plain, and soft with hard changes), and in the table of losses for its column.\n"
+    )
+    found = [*(_costs(rows, policy) for policy in CHANGING), _soft(rows), _losses(rows)]
+    return "\n".join([caption, *found])
 
 
-def _costs(rows: Rows, policy: str) -> list[str]:
-    lines = [
-        f"| {NAMES[policy]} | width | parameters | changing | kept | cost of changing | "
-        "minus plain's |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+def _costs(rows: Rows, policy: str) -> str:
+    headings = (
+        *(NAMES[policy], "width", "parameters", "changing", "kept", "cost of changing"),
+        "minus plain's",
+    )
+    lines = []
     against_plain = {c.variant: c for c in contrasts(rows, policy) if c.against == PLAIN}
     for variant in VARIANTS:
         row, kept = rows[variant, policy], rows[variant, f"kept {policy}"]
         losses = [sum(r.losses.values()) / len(r.losses) for r in (row, kept)]
         less = _shown(against_plain[variant]) if variant in against_plain else ""
-        lines.append(
-            f"| {variant} | {row.env['n_embd']} | {row.mean('trainable_params'):,.0f} | "
-            f"{losses[0]:.4f} | {losses[1]:.4f} | {_interval(cost(rows, variant, policy))} | "
-            f"{less} |"
-        )
-    return lines
+        cells = (variant, row.env["n_embd"], f"{row.mean('trainable_params'):,.0f}")
+        means = (f"{losses[0]:.4f}", f"{losses[1]:.4f}")
+        lines.append((*cells, *means, _interval(cost(rows, variant, policy)), less))
+    return markdown_table(headings, lines)
 
 
-def _soft(rows: Rows) -> list[str]:
-    lines = [
-        f"| cost with soft changes minus that with hard ones | {' | '.join(NAMES.values())} |",
-        "| --- | ---: | ---: |",
-    ]
+def _soft(rows: Rows) -> str:
+    headings = ("cost with soft changes minus that with hard ones", *NAMES.values())
     each = [[c for c in contrasts(rows, policy) if c.against != PLAIN] for policy in CHANGING]
-    for found in zip(*each, strict=True):
-        lines.append(f"| {found[0].variant} | {' | '.join(map(_shown, found))} |")
-    return lines
+    lines = [(found[0].variant, *map(_shown, found)) for found in zip(*each, strict=True)]
+    return markdown_table(headings, lines)
 
 
-def _losses(rows: Rows) -> list[str]:
-    lines = [
-        f"| loss (minus plain's) | {' | '.join(COLUMNS)} |",
-        "| --- |" + " ---: |" * len(COLUMNS),
-    ]
-    columns = [_column(rows, name) for name in COLUMNS]
-    for k, variant in enumerate(VARIANTS):
-        lines.append(f"| {variant} | {' | '.join(column[k] for column in columns)} |")
-    return lines
+def _losses(rows: Rows) -> str:
+    lines = zip(VARIANTS, *(_column(rows, name) for name in COLUMNS), strict=True)
+    return markdown_table(("loss (minus plain's)", *COLUMNS), lines)
 
 
 def _column(rows: Rows, policy: str) -> list[str]:

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tiegym.analysis.intervals import interquartile_mean, iqm_interval, paired_difference
+from tiegym.analysis.markdown import markdown_table
 from tiegym.analysis.verdicts import verdict
 from tiegym.runs.commands import read_command_line
 
@@ -148,9 +149,7 @@ def _percent(share: float) -> str:
 
 
 def _show(headings: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
-    for line in (headings, ["---:" if k else "---" for k in range(len(headings))], *lines):
-        print("| " + " | ".join(map(str, line)) + " |")
-    print()
+    print(markdown_table(headings, lines))
 
 
 if __name__ == "__main__":

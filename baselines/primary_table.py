@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tiegym.analysis.comparison import Judged
-from tiegym.analysis.forms import markdown_text
+from tiegym.analysis.markdown import markdown_table, markdown_text
 from tiegym.analysis.rows import NO_LEARNING
 from tiegym.pictures.forest import Estimate, plot_forest
 from tiegym.runs.input_errors import InputError
@@ -38,7 +38,7 @@ HEADINGS = (
 
 def markdown(judged: Judged) -> str:
     """The rows of policies that learn, in Markdown; differences are in nats of test loss."""
-    rows = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1))]
+    rows = []
     for row, f in zip(judged.rows, judged.table, strict=True):
         if f["protocol"] != NO_LEARNING:
             cells = (
@@ -49,7 +49,7 @@ def markdown(judged: Judged) -> str:
             )
             differences = (_difference(f, name) for name in REFERENCES)
             rows.append(tuple(map(markdown_text, (*cells, *differences, wins(f)))))
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown_table(HEADINGS, rows)
 
 
 def wins(f: Mapping[str, Any]) -> str:

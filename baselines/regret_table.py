@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from baselines.table_learning import Learnt
-from tiegym.analysis.forms import markdown_text
 from tiegym.analysis.forms import write_csv as write_rows
-from tiegym.analysis.intervals import paired_difference
+from tiegym.analysis.intervals import mean_interval
+from tiegym.analysis.markdown import markdown_text
 from tiegym.bench.exact import Known, known
 from tiegym.bench.regret import Judge, regret
-from tiegym.bench.table import Floats, Split, Table
+from tiegym.bench.table import Split, Table
 from tiegym.bench.values import independent_share
 from tiegym.pictures.regret import Bounds, Curve
 
@@ -134,7 +134,7 @@ def make_report(
         regrets = regret(table, ends, price, split, loss).mean(axis=2)  # (S, C)
         seconds = float(np.mean([one.cpu_seconds for one in seeds]))
         agents[agent] = [
-            AgentRow(n, _bounds(r), _bounds(r - level), float(s), seconds)
+            AgentRow(n, mean_interval(r), mean_interval(r - level), float(s), seconds)
             for n, r, s in zip(decisions, regrets.T, share[ends].mean(axis=(0, 2)), strict=True)
         ]
     return Report(
@@ -148,14 +148,6 @@ def make_report(
 
 def _mean_regret(policy: Known, optimum: Known) -> float:
     return float((policy.objective - optimum.objective).mean())
-
-
-def _bounds(values: Floats) -> Bounds:
-    """The mean of a value for each of two seeds or more, with Student's 95 % interval."""
-    mean, low, high, _ = paired_difference(values, np.zeros(len(values)))
-    assert low is not None
-    assert high is not None
-    return mean, low, high
 
 
 def markdown(report: Report) -> str:

@@ -16,6 +16,7 @@ from baselines.policies import parse_policy
 from baselines.running_options import RunningOptions
 from tiegym.analysis.comparison import Judged
 from tiegym.analysis.forms import four_digits
+from tiegym.analysis.markdown import markdown_table
 from tiegym.analysis.rows import Row, trained_with
 from tiegym.analysis.tables import common
 from tiegym.analysis.verdicts import LEAST_SEEDS, compare_losses
@@ -102,12 +103,12 @@ def write(judged: Judged, folder: Path) -> str:
         InputError: If the folder can't be written.
     """
     (base,) = (f["seconds_per_iteration"] for f in judged.table if f["policy"] == "independent")
-    lines = [" | ".join(HEADINGS), " | ".join(["---", *["---:"] * (len(HEADINGS) - 1)])]
-    for row, f in zip(judged.rows, judged.table, strict=True):
-        cells = (*_cells(f, _peak(row), base), below_front(row, judged.rows))
-        lines.append(" | ".join(cells))
+    lines = [
+        (*_cells(f, _peak(row), base), below_front(row, judged.rows))
+        for row, f in zip(judged.rows, judged.table, strict=True)
+    ]
     caption = f"{common(judged.rows)} What else a policy has is in its name."
-    text = "\n".join([caption, "", *(f"| {line} |" for line in lines)]) + "\n"
+    text = f"{caption}\n\n{markdown_table(HEADINGS, lines)}"
     try:
         write_bytes(folder / "related.md", text.encode())
         if sized := [r for r in judged.rows if r.mean_if_all_have("stored_bytes") is not None]:

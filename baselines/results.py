@@ -18,7 +18,7 @@ from pathlib import Path
 
 from baselines import cost_of_changing, cost_table, depth_table, primary_table, related
 from baselines.archive import archive
-from baselines.compare import TUNING_SEEDS, run_policies, tune, tuning
+from baselines.compare import TUNING_SEEDS, run_policies, tune, tuning, with_learning_rate
 from baselines.continued import Continued
 from baselines.page import put_on_page
 from baselines.policies import ComparedPolicy, parse_policy
@@ -70,7 +70,7 @@ def run_study(study: Study, options: Options) -> list[Row]:
     rows = run_policies(policies, seeds, there)
     env = env_of(study, options)
     for each in _continued(study, policies, options):
-        if study.rates:
+        if study.rates or study.rates_of:
             env = dataclasses.replace(env, learning_rate=each.source.options.env.learning_rate)
         rows.append(each.run(env, seeds, there))
     return rows
@@ -82,16 +82,29 @@ def _place(study: Study, options: Options) -> Options:
 
 def policies_of(study: Study, options: Options) -> list[ComparedPolicy]:
     """The policies of a study, each with the learning rate that is chosen for it."""
-    env = env_of(study, options)
-    policies = [parse_policy(text, env) for text in study.policies]
+    policies = _untuned(study, options)
+    if study.rates_of is not None:
+        alike = dataclasses.replace(_named(study.rates_of), policies=study.policies)
+        found = [p.options.env.learning_rate for p in policies_of(alike, options)]
+        return [with_learning_rate(p, rate) for p, rate in zip(policies, found, strict=True)]
     return tune(policies, study.rates, _place(study, options)) if study.rates else policies
+
+
+def _untuned(study: Study, options: Options) -> list[ComparedPolicy]:
+    env = env_of(study, options)
+    return [parse_policy(text, env) for text in study.policies]
+
+
+def _named(name: str) -> Study:
+    (found,) = (study for study in studies() if study.name == name)
+    return found
 
 
 def _continued(
     study: Study, policies: Sequence[ComparedPolicy], options: Options
 ) -> Iterator[Continued]:
     if study.transferred is not None:
-        (source,) = (s for s in studies() if s.name == study.transferred)
+        source = _named(study.transferred)
         wanted = f"pairwise --pretrain-runs {PRETRAIN_RUNS}"
         only = dataclasses.replace(source, policies=(wanted,))
         (trained,) = policies_of(only, options)
@@ -146,27 +159,25 @@ def put_into_page(study: Study, rows: Sequence[Row], options: Options) -> None:
     write(judged, folder)
     show(judged, folder)
     if study.group == "depth":
-        table = depth_table.markdown(judged.rows, judged.setting)
+        table = depth_table.markdown(judged.rows)
     else:
         table = forms.markdown(judged.table, judged.setting)
-    if study.group == "main":
-        picture = ""
-        if primary_table.draw(judged, folder / "primary.png"):
-            at = f"{options.page.stem}/{study.name}/primary.png"
-            picture = f"\n[![What learned policies are worth]({at})]({at})\n"
-        table = f"{primary_table.markdown(judged)}{picture}\nAll policies: {table}"
-    put_on_page(study.name, table, options.page)
+        if study.group != "models":
+            picture = folder / "primary.png"
+            at = f"{options.page.stem}/{study.name}/{picture.name}"
+            drawn = primary_table.draw(judged, picture)
+            shown = f"\n[![What learned policies are worth]({at})]({at})\n" if drawn else ""
+            table = f"{primary_table.markdown(judged)}{shown}\nAll policies: {table}"
     if study.group == "main":
         runs = [run.folder for row in rows for run in row.runs] + _tuning_runs(study, options)
         size = archive(runs, options.runs_dir, folder / ARCHIVE)
         say(f"run folders: {folder / ARCHIVE}, {size / 1e6:.1f} MB", sys.stdout)
+    put_on_page(study.name, table, options.page)
 
 
 def _tuning_runs(study: Study, options: Options) -> list[Path]:
     """The folders of the runs by which the learning rates of a study were chosen."""
-    env = env_of(study, options)
-    policies = [parse_policy(text, env) for text in study.policies]
-    tried, there = tuning(policies, study.rates, _place(study, options))
+    tried, there = tuning(_untuned(study, options), study.rates, _place(study, options))
     pairs = pairs_of([policy for row in tried for policy in row], TUNING_SEEDS)
     return [policy.folder(there.runs_dir, seed) for policy, seed in pairs]
 

@@ -25,8 +25,8 @@ PATTERNS = {
         *("sandwich", "middle-cycle:2", "cycle:4", "cycle:5"),
     ),
     12: (
-        *("independent", "tied", "cycle:2", "sequence:2", "cycle:3", "sequence:3", "sandwich"),
-        *("middle-cycle:2", "sequence:4", "cycle:5", "sequence:6"),
+        *("independent", "tied", "cycle:2", "sequence:2", "cycle-rev:2", "cycle:3", "sequence:3"),
+        *("sandwich", "middle-cycle:2", "sequence:4", "cycle:5"),
     ),
 }
 """Patterns of the literature, by number of layers: one of each size at which a policy may end."""
@@ -58,21 +58,26 @@ BESIDE_OWNER = (
     *NULLS,
 )
 """What the paper's agent is compared with under its own gradients."""
-IN_THE_LONG_RUN = (
-    *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "sandwich", "middle-cycle:2"),
-    *("shallow:1", "shallow:2", "shallow:3", *NULLS, *SURROGATES, *DRAWN),
-    *("qlearning", "maskable_ppo"),
+AGENTS = ("qlearning", "maskable_ppo")
+"""The paper's, and a well-known one: both know which actions differ, so that `random` is the null
+model of both."""
+OF_MANY_LAYERS = (
+    *("independent", "tied", "sequence:2", "cycle-rev:2", "sandwich", "middle-cycle:2"),
+    *("shallow:1", "shallow:2", "shallow:3", "shallow:4", "random", "random-fixed"),
+    *(*SURROGATES, *DRAWN),
 )
+"""What was chosen beforehand, and at each of its sizes the patterns that were best of fewer layers,
+an untied transformer, and kept draws."""
 OF_MODELS = (
     *("independent", "tied", "sequence:2", "cycle:2", "sequence:3", "cycle:3"),
     *("shallow:1", "shallow:2", "shallow:3", "random", "random-fixed"),
-    *("qlearning", "maskable_ppo"),
+    *AGENTS,
 )
-"""Policies of the studies of other architectures: both agents know which actions differ, so that
-`random` is the null model of both, and they and random tying end at one to three layers."""
+"""Policies of the studies of other architectures, in which these agents and random tying end at one
+to three layers."""
 RATES = (5e-3, 1e-2, 2e-2)
 """Learning rates that each policy is tried with."""
-ITERATIONS = {6: 2000, 12: 4000}
+ITERATIONS = {6: 2000, 12: 4000, 24: 4000}
 """By number of layers: after 2,000, twelve layers of width 32 are no better than six."""
 WIKITEXT = "wikitext-2"
 """The corpus of studies that need the folder of this text."""
@@ -95,6 +100,8 @@ class Study:
     rates: tuple[float, ...] = ()
     """Learning rates to choose from, for each policy by itself, on seeds that the table doesn't
     use; none leave the setting's."""
+    rates_of: str | None = None
+    """Study whose choice of rates this one takes over, policy by policy."""
     retrained: str | None = None
     """Policy whose final ties are trained from scratch, each seed's with the same seed."""
     transferred: str | None = None
@@ -160,8 +167,8 @@ def _main() -> Iterator[Study]:
         for text in TEXTS:
             first = (text, n_layer) == ("stdlib", 6)
             policies = (
-                *(*PATTERNS[n_layer], *shallower(n_layer), *NULLS, *SURROGATES, *DRAWN),
-                *(IN_STUDIES if n_layer == 6 else ("qlearning", "maskable_ppo")),
+                *(*PATTERNS[n_layer], *shallower(n_layer), *SURROGATES, *DRAWN),
+                *((*NULLS, *IN_STUDIES) if n_layer == 6 else ("random", "random-fixed", *AGENTS)),
                 *(SCHEDULES if n_layer == 6 else ()),
                 *(PRETRAINED if first else ()),
             )
@@ -177,18 +184,17 @@ def _main() -> Iterator[Study]:
 
 
 def _further() -> Iterator[Study]:
-    """What helps an agent, the paper's gradients, three times the budget, and transfer."""
+    """What helps an agent, the paper's gradients, more layers, and transfer."""
     setting = _of("wikitext", 6)
     soft = (f"{policy}{SOFT}" for policy in (*PATTERNS[6], "random", "random-fixed"))
     helps = (*HELPED, *soft, *PATTERNS[6], *NULLS, *shallower(6))
     yield Study("helps", MAIN, setting, helps, rates=RATES)
     owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *BESIDE_OWNER))
     yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)
-    longer = {**setting, "max_iters": 6000, "iters_per_step": 60}
-    yield Study("long", MAIN, longer, IN_THE_LONG_RUN, rates=RATES)
+    yield Study("wikitext-24", MAIN, _of("wikitext", 24), OF_MANY_LAYERS, rates_of="wikitext-12")
     beside = ("independent", "tied", "sequence:2", "sequence:3", "sandwich", "middle-cycle:2")
     for text, n_layer in (("wikitext", 6), ("wikitext", 12)):
-        cells = (*beside, *NULLS, *shallower(n_layer))
+        cells = (*beside, "random", "random-fixed", *shallower(n_layer))
         where, name = _of(text, n_layer), f"transfer-{text}-{n_layer}"
         yield Study(name, MAIN, where, cells, "transfer", rates=RATES, transferred="stdlib-6")
     for model in ("llama", "bert"):

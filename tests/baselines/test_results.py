@@ -62,6 +62,19 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
         assert run.config["env"]["learning_rate"] == ENV.learning_rate  # the study's own
 
 
+def test_a_study_takes_over_the_rates_that_another_one_chose(tmp_path, monkeypatch, in_process):
+    options = Options(seeds=2, runs_dir=tmp_path, quiet=True, page=tmp_path)
+    source = Study("source", ENV, {}, ("tied", "random"), rates=(1e-9, 1e-2))
+    taking = Study("taking", ENV, {"n_layer": 5}, ("random",), rates_of="source")
+    monkeypatch.setattr(results, "studies", lambda: [source, taking])
+    (row,) = run_study(taking, options)
+    assert row.policy == "random (lr 0.01)"
+    assert {run.config["env"]["n_layer"] for run in row.runs} == {5}
+    assert {run.config["env"]["learning_rate"] for run in row.runs} == {1e-2}
+    tuned = (tmp_path / source.setting / "tuning").glob("[!.]*")
+    assert {path.name.partition("-")[0] for path in tuned} == {"random"}  # no other policy
+
+
 def test_the_runs_of_a_main_study_are_left_beside_its_table(tmp_path, monkeypatch, in_process):
     policies = ("independent", "tied", "random")
     study = Study("small", ENV, {}, policies, "main")

@@ -10,6 +10,7 @@ from baselines.results import Options
 from baselines.settings import MODELS
 from baselines.studies import studies
 from tiegym import ties
+from tiegym.analysis.references import UNMASKED
 
 
 def sizes_of_patterns(policies):
@@ -25,13 +26,14 @@ def test_every_study_of_policies_holds_its_yardsticks(tmp_path):
         assert len(set(study.policies)) == len(study.policies)
         assert {policy.options.env.n_layer for policy in policies} == {env.n_layer}
         heads = {text.split(" --")[0] for text in study.policies}
-        half = env.n_layer // 2
-        assert {f"shallow:{m}" for m in (1, 2, half)} <= set(study.policies)
+        wanted = (1, 2, env.n_layer // 2) if study.rates_of is None else (1, 2, 3, 4)
+        assert {f"shallow:{m}" for m in wanted} <= set(study.policies)
         assert {"independent", "tied"} <= heads
         if study.group != "depth":
             assert {"random", "random-fixed"} <= heads
-        if study.model == "gpt" and study.group != "depth":
+        if heads & {*UNMASKED}:
             assert "random-raw" in heads
+        if study.model == "gpt" and study.group != "depth":
             assert sizes_of_patterns(policies) >= {1, 2, 3, 4, env.n_layer}
 
 
@@ -39,6 +41,19 @@ def test_who_chooses_a_sharing_of_a_size_stands_beside_draws_of_that_size():
     for study in studies():
         chosen = {text for text in study.policies if text.startswith("surrogate ")}
         assert {text.replace("surrogate", "random-fixed") for text in chosen} <= {*study.policies}
+
+
+def test_rates_that_are_taken_over_are_of_a_study_that_can_hold_the_same_policies(tmp_path):
+    options = Options(wikitext=tmp_path)
+    by_name = {study.name: study for study in studies()}
+    taking = [study for study in studies() if study.rates_of is not None]
+    assert {study.name for study in taking} == {"wikitext-24"}
+    for study in taking:
+        assert not study.rates
+        source = by_name[study.rates_of]
+        assert source.rates
+        assert set(study.policies) <= set(source.policies)  # no run of tuning more
+        assert results.env_of(source, options).corpus == results.env_of(study, options).corpus
 
 
 def test_studies_of_one_setting_share_their_runs(tmp_path):

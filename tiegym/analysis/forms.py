@@ -7,10 +7,8 @@ and from files: here they are made harmless for the reader of each form.
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tiegym.analysis.markdown import markdown_table, markdown_text
 from tiegym.atomic_write import write_bytes
 from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.runs.printable import printable
@@ -109,30 +108,12 @@ def terminal_table(table: Sequence[Mapping[str, Any]], width: int) -> Table:
 
 def markdown(table: Sequence[Mapping[str, Any]], *texts: str) -> str:
     """The same in Markdown, below paragraphs of text; numbers stand to the right."""
-    lines = [paragraph for text in texts for paragraph in (markdown_text(text), "")]
+    paragraphs = "".join(f"{markdown_text(text)}\n\n" for text in texts)
     rows = [cells(f) for f in table]
     used = [k for k in range(len(HEADINGS)) if k < 7 or any(row[k] for row in rows)]
-    lines += [
-        "| " + " | ".join(HEADINGS[k] for k in used) + " |",
-        "| " + " | ".join("---:" if k in NUMBERS else "---" for k in used) + " |",
-    ]
-    lines += ["| " + " | ".join(markdown_text(row[k]) for k in used) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def markdown_text(text: str) -> str:
-    r"""A text that Markdown shows as it is: no markup, no HTML, no new cell, no new line.
-
-    Stars and underscores stay where they can't pair up across words, as in `env.n_layer` and
-    `better*`.
-
-    Examples:
-        >>> markdown_text("a|b <i>c</i>")
-        'a\\|b &lt;i&gt;c&lt;/i&gt;'
-    """
-    escaped = html.escape(printable(text), quote=False).replace("\\", "\\\\")
-    escaped = re.sub(r"([|`]|[\[\]](?=[(\[:])|\[(?=[^\]]*\][(\[:]))", r"\\\1", escaped)
-    return re.sub(r"(?<!\w)([*_])(?=\S)", r"\\\1", escaped)
+    shown = ([markdown_text(row[k]) for k in used] for row in rows)
+    left = [at for at, k in enumerate(used) if k not in NUMBERS]
+    return paragraphs + markdown_table([HEADINGS[k] for k in used], shown, left)
 
 
 def write_csv(table: Sequence[Mapping[str, Any]], path: Path) -> None:

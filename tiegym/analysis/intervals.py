@@ -88,6 +88,18 @@ def paired_difference(ours: Sample, theirs: Sample, choices: int = 1) -> Differe
     return _student(value, float(np.var(differences, ddof=1)) / n, n - 1, choices)
 
 
+def mean_interval(values: Sample) -> tuple[float, float, float]:
+    """The mean of a value for each run, with the bounds of Student's 95 % interval.
+
+    Raises:
+        ValueError: If there are fewer than two.
+    """
+    mean, low, high, _ = paired_difference(values, np.zeros(len(values)))
+    if low is None or high is None:
+        raise ValueError(f"{len(values)} value(s) have no interval: give 2 or more")
+    return mean, low, high
+
+
 def unpaired_difference(ours: Sample, theirs: Sample, choices: int = 1) -> Difference:
     """Mean of ours minus that of theirs, over seeds that differ: Welch's interval.
 

@@ -21,6 +21,7 @@ import tyro
 
 from tiegym import ties as tie_vectors
 from tiegym.analysis.intervals import Difference, paired_difference
+from tiegym.analysis.markdown import markdown_table
 from tiegym.bench.spread import Spread, spread
 from tiegym.bench.table import Floats, Table, load_table
 from tiegym.bench.tree import Ints, sharings
@@ -221,14 +222,11 @@ def markdown(table: Table, prices: Sequence[float], loss: Literal["val", "test"]
     """A table of all that is known: a row for each policy, a column for each price."""
     columns = [{k.policy: k for k in known(table, price, loss=loss)} for price in prices]
     order = sorted(columns[0], key=lambda name: float(columns[0][name].objective.mean()))
-    lines = [
-        "| policy | " + " | ".join(f"price {price:.3g}" for price in prices) + " |",
-        "| --- |" + " ---: |" * len(prices),
-    ]
+    lines = []
     for name in order:
         cells = [f"{c[name].objective.mean():.4f} ({c[name].share:.2f})" for c in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append((name, *cells))
+    return markdown_table(("policy", *(f"price {price:.3g}" for price in prices)), lines)
 
 
 def main(args: Sequence[str] | None = None) -> None:

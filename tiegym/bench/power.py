@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 
 from tiegym.analysis.intervals import smallest_difference
+from tiegym.analysis.markdown import markdown_table
 from tiegym.bench.ranking import final_losses, sizes
 from tiegym.bench.table import Floats, Table, load_table
 from tiegym.bench.tree import Ints
@@ -140,22 +141,22 @@ def report(
     if not 0 < level < 1:
         raise ValueError(f"level={level!r} is out of range: give a number between 0 and 1")
     factors = [smallest_difference(n, power, level / comparisons) for n in seeds]
-    shown = [f"{n} seeds" for n in seeds]
     lines = [
-        "| pairs | number | | s.d. | " + " | ".join(shown) + " |",
-        "| --- | ---: | --- | ---: |" + " ---: |" * len(factors),
         _row("in standard deviations of the differences", "", "", 1.0, factors),
     ]
     for name, deviations in all_pairs(table, loss):
         middle, high = np.quantile(deviations, (0.5, 0.9))
         lines.append(_row(name, f"{len(deviations):,}", "median", middle, factors))
         lines.append(_row("", "", "90 % quantile", high, factors))
-    return "\n".join(lines) + "\n"
+    headings = ("pairs", "number", "", "s.d.", *(f"{n} seeds" for n in seeds))
+    return markdown_table(headings, lines, left=(0, 2))
 
 
-def _row(name: str, number: str, which: str, deviation: float, factors: Sequence[float]) -> str:
+def _row(
+    name: str, number: str, which: str, deviation: float, factors: Sequence[float]
+) -> list[str]:
     values = [f"{deviation:.4f}", *(f"{deviation * factor:.4f}" for factor in factors)]
-    return "| " + " | ".join([name, number, which, *values]) + " |"
+    return [name, number, which, *values]
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ import tyro
 from scipy.stats import spearmanr
 
 from tiegym.analysis.intervals import paired_difference
+from tiegym.analysis.markdown import markdown_table
 from tiegym.bench.spread import spread
 from tiegym.bench.table import Floats, Table, load_table
 from tiegym.bench.tree import sharings
@@ -52,7 +53,7 @@ def sizes(n_layer: int) -> np.ndarray:
     return count
 
 
-def by_size(table: Table, loss: Literal["val", "test"] = "val") -> list[str]:
+def by_size(table: Table, loss: Literal["val", "test"] = "val") -> list[list[str]]:
     """Rows of a markdown table: for each size how many, the mean, the best, its distance to it.
 
     The interval is Student's over seeds, with Bonferroni's correction on the side that choosing
@@ -66,7 +67,7 @@ def by_size(table: Table, loss: Literal["val", "test"] = "val") -> list[str]:
         best = of_size[losses[:, of_size].mean(axis=0).argmin()]
         mean = losses[:, of_size].mean(axis=1)
         name = ",".join(map(str, vectors[best].tolist()))
-        cells = [size, len(of_size), f"{mean.mean():.4f}", f"`{name}`"]
+        cells = [str(size), str(len(of_size)), f"{mean.mean():.4f}", f"`{name}`"]
         cells.append(f"{losses[:, best].mean():.4f}")
         if len(of_size) > 1:
             d = paired_difference(mean, losses[:, best], choices=len(of_size))
@@ -74,7 +75,7 @@ def by_size(table: Table, loss: Literal["val", "test"] = "val") -> list[str]:
             cells.append(f"{d.value:+.4f}{bounds}")
         else:
             cells.append("")
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
+        rows.append(cells)
     return rows
 
 
@@ -108,21 +109,15 @@ def report(table: Table, others: Sequence[Table], loss: Literal["val", "test"] =
         ValueError: If another table has another number of layers.
     """
     losses = final_losses(table, loss)
-    lines = [
-        "| independent layers | sharings | mean, nats | best | its loss | mean less best |",
-        "| ---: | ---: | ---: | --- | ---: | --- |",
-        *by_size(table, loss),
-        "",
-    ]
+    sized = ("independent layers", "sharings", "mean, nats", "best", "its loss", "mean less best")
+    text = markdown_table(sized, by_size(table, loss), left=(3, 5)) + "\n"
     if len(losses) > 1:
         parts = spread(losses)
-        lines += [
+        text += (
             f"standard deviations: sharings {parts.choices:.4f}, seeds {parts.seeds:.4f}, what "
             f"is neither {parts.rest:.4f} nats; of the mean over {len(losses)} seeds "
-            f"{parts.rest / len(losses) ** 0.5:.4f}",
-            "",
-        ]
-    lines += ["| rank correlation with | all sharings | within sizes |", "| --- | ---: | ---: |"]
+            f"{parts.rest / len(losses) ** 0.5:.4f}\n\n"
+        )
     half, quarter = len(table.points) // 2 - 1, len(table.points) // 4 - 1
     compared = [
         (f"itself after {table.points[p]} iterations", losses, final_losses(table, loss, p))
@@ -138,11 +133,13 @@ def report(table: Table, others: Sequence[Table], loss: Literal["val", "test"] =
                 f"{table.n_layer}: compare tables of as many"
             )
         compared.append((f"{other.name}", losses, final_losses(other, loss)))
+    lines = []
     for name, ours, theirs in compared:
         over_all, within = agreement(ours, theirs, table.n_layer)
         shown = "" if math.isnan(within) else f"{within:.2f}"
-        lines.append(f"| {name} | {over_all:.2f} | {shown} |")
-    return "\n".join(lines) + "\n"
+        lines.append((name, f"{over_all:.2f}", shown))
+    ranked = ("rank correlation with", "all sharings", "within sizes")
+    return text + markdown_table(ranked, lines)
 
 
 def main(args: Sequence[str] | None = None) -> None:

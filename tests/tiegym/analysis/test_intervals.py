@@ -8,6 +8,7 @@ from tiegym.analysis.intervals import (
     holm,
     interquartile_mean,
     iqm_interval,
+    mean_interval,
     paired_difference,
     power,
     probability_of_improvement,
@@ -51,6 +52,15 @@ def test_one_run_has_no_interval():
     assert iqm_interval([3.0]) == (3.0, None, None)
     assert paired_difference([3.0], [2.0]) == (1.0, None, None, None)
     assert unpaired_difference([3.0], [2.0, 2.0]) == (1.0, None, None, None)
+
+
+def test_the_interval_of_a_mean_is_students():
+    values = [3.0, 1.0, 4.0, 1.5, 5.0]
+    error = np.std(values, ddof=1) / len(values) ** 0.5
+    bounds = stats.t.interval(0.95, len(values) - 1, np.mean(values), error)
+    assert mean_interval(values) == pytest.approx((np.mean(values), *bounds))
+    with pytest.raises(ValueError, match=r"1 value\(s\) have no interval: give 2 or more"):
+        mean_interval([3.0])
 
 
 def test_the_probability_of_improvement_counts_pairs_with_ties_as_halves():

@@ -31,7 +31,7 @@ def test_a_spread_takes_two_of_each():
 def test_the_best_of_each_size_is_named(tree_table):
     rows = by_size(tree_table)
     losses = final_losses(tree_table)
-    assert [row.split(" | ")[1] for row in rows] == ["1", "3", "1"]
+    assert [row[1] for row in rows] == ["1", "3", "1"]
     of_two = np.flatnonzero(sizes(3) == 2)
     assert f"{losses[:, of_two].mean(axis=0).min():.4f}" in rows[1]
 
