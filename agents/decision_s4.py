@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from agents.tabulated import learn_for_run
 from agents.trajectory_buffer import Eyes
 from tiegym.config import TieConfig
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.messages import say
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.runs.progress import Progress
 
@@ -51,8 +53,8 @@ class Options(AgentOptions):
     recorded run greedily and learns no more. 0 with --table or --runs."""
     runs: tuple[str, ...] = ()
     """Run folders, folders that hold some, or Minari data sets to learn from offline; with
-    --table it then goes on online there. What runs record has no layer_stats: --no-layer-stats is
-    the default with them."""
+    --table it then goes on online there. Episodes of its own seed are left out. What runs record
+    has no layer_stats: --no-layer-stats is the default with them."""
     behaviour: Literal["random", "random-fixed", "mixture"] = "mixture"
     """Without --runs, who decides at first: random draws at each decision, random-fixed once an
     episode for each layer, and a mixture has episodes of both."""
@@ -210,9 +212,13 @@ def train_on_runs(options: Options) -> Path:
     """
     check_run(options)
     saved = saved_before(options)
-    data = None
+    data, left_out = None, 0
     if saved is None:
-        data = read_runs(options.runs, options.env, options.layer_stats)
+        data, left_out = read_runs(
+            options.runs, options.env, options.layer_stats, leave_out=options.seed
+        )
+        if left_out and not options.quiet:
+            say(f"{left_out} episodes of seed {options.seed} are left out: its own", sys.stdout)
     with open_run(options, PROGRAM, protocol=options.protocol, **options.table_facts) as env:
 
         def learnt_offline(there: Env) -> DecisionS4:
@@ -232,7 +238,7 @@ def train_on_runs(options: Options) -> Path:
         if saved is not None:
             model = untrained(options, env)
             saved.give_to(model)
-            spent = int(saved.values.get("spent_iterations", 0))
+            spent, left_out = saved.count("spent_iterations"), saved.count("left_out_episodes")
         else:
             assert data is not None
             spent = data.iterations
@@ -240,10 +246,10 @@ def train_on_runs(options: Options) -> Path:
                 model = learn_for_run(options, PROGRAM, env, learnt_offline)
             else:
                 model = learnt_offline(env)
-                save_agent(model, env.folder, spent_iterations=spent)
+                save_agent(model, env.folder, spent_iterations=spent, left_out_episodes=left_out)
         if options.table is not None:
             env.note(table_steps=options.table_steps, **options.table_facts)
-        env.note(extra_iterations=spent)
+        env.note(extra_iterations=spent, left_out_episodes=left_out)
         run_policy(env, Greedy(model, env), options.seed, options.steps)
     return env.folder
 

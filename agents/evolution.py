@@ -188,14 +188,16 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
             append_line(file, plain(candidate))
             figures = f"candidate {candidate.number}, cost {candidate.cost:.4f}"
 
-        return evolve(cost, options.env.n_layer, options, rng, log, options.env.n_parts), total
+        n_layer, n_parts = options.env.n_layer, options.env.n_parts
+        kinds = runs.trainer.workload.kinds
+        return evolve(cost, n_layer, options, rng, log, n_parts, kinds), total
 
 
 def search_on_table(
     options: Options,
     leave_out: int | None = None,
     log: Callable[[Candidate], None] = lambda candidate: None,
-) -> list[tuple[int, Candidate]]:
+) -> tuple[list[tuple[int, Candidate]], int]:
     """Searches among recorded runs, with no training.
 
     The cost of a candidate is the validation loss at the end of its recorded runs, the mean over
@@ -208,8 +210,9 @@ def search_on_table(
         log: See `evolve`.
 
     Returns:
-        Each best candidate so far, and the decisions that had been spent by then; the last one is
-        the best of all.
+        Each best candidate so far, and the decisions that had been spent by then: the last one is
+        the best of all. And the decisions that were spent in all: fewer than `table_steps` where
+        they don't make up another candidate, or all that is drawn is known.
 
     Raises:
         ValueError: If the decisions don't suffice for one candidate.
@@ -244,7 +247,7 @@ def search_on_table(
         options, table=None, total_steps=None, evaluations=options.table_steps // each
     )
     evolve(cost, options.env.n_layer, sizes, rng, look)
-    return found
+    return found, spent
 
 
 def train(options: Options) -> Path:
@@ -266,7 +269,8 @@ def train_from_table(options: Options) -> Path:
     """Searches among recorded runs, then trains under the best tie vector; as `train`."""
     check_run(options)
     births: list[Candidate] = []
-    _, best = search_on_table(options, options.seed, births.append)[-1]
+    history, spent = search_on_table(options, options.seed, births.append)
+    best = history[-1][1]
     spec = {"protocol": "tabulated", "found": best, **options.table_facts}
     with closing(begin_run(options, "evolution")) as journal:
         with open_to_write(journal.folder / "search.jsonl", "w") as file:
@@ -275,7 +279,7 @@ def train_from_table(options: Options) -> Path:
         env_config = dataclasses.replace(options.env, initial_ties=best.ties)
         found = dataclasses.replace(options, env=env_config, table=None, total_steps=None)
         with open_run(found, "evolution", journal, **spec) as env:
-            env.note(table_steps=options.table_steps, **options.table_facts)
+            env.note(table_steps=spent, **options.table_facts)
             policy = FixedTies(np.array(best.ties), env.action_space)
             run_policy(env, policy, options.seed, options.steps)
     return env.folder

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3 import PPO
 
@@ -22,10 +23,9 @@ from agents import ppo
 from agents.pairwise_network import PairwisePolicy
 from agents.protocols import Greedy, train_agent
 from agents.reward_differences import Env, level_free
-from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent, save_agent
-from baselines.retrain import read_source, spent_iterations
-from tiegym.config import TieConfig, default_arguments
-from tiegym.runs.input_errors import InputError
+from agents.saved_agents import AGENT_FILE, read_agent, save_agent
+from agents.trained_sources import agent_in, check_seed, find_source, record_of, recorded_source
+from tiegym.runs.folder import read_config
 from tiegym.runs.program import open_run, run_policy, run_program
 
 
@@ -64,6 +64,10 @@ class Options(ppo.Options):
                     "asks to train one: give one of them"
                 )
 
+    def source_record(self) -> dict[str, Any] | None:
+        """See `RunOptions.source_record`; what it takes over is the agent."""
+        return None if self.source is None else record_of(self.source, agent_in(self.source))
+
 
 def make_model(options: Options, env: Env) -> PPO:
     """The untrained agent."""
@@ -81,62 +85,29 @@ def play(options: Options, source: Path) -> Path:
         source: Folder of a run of this program, or the agent.zip in one.
 
     Raises:
-        InputError: If it is no folder of a finished run, or another program made it.
+        InputError: If it is no folder of a finished run, another program made it, or its agent
+            learnt on the run in which it is to decide.
     """
     kept = None if options.resume is None else options.resume / AGENT_FILE
     if kept is not None and kept.is_file():
-        agent = read_agent(kept)
-        spent = agent.values.get("spent_iterations", 0)
+        assert options.resume is not None
+        agent, record = read_agent(kept), recorded_source(read_config(options.resume))
+        spent, table_steps = agent.count("spent_iterations"), agent.count("table_steps")
     else:
-        agent, spent = find_agent(source, options.env, named_by_user=options.resume is None)
-    with open_run(options, "pairwise", protocol="pretrained", source_run=source) as env:
+        found = find_source(source, options.env, named_by_user=options.resume is None)
+        check_seed(found.folder, found.learnt, options.seed)
+        agent, spent, table_steps = found.agent, found.spent_iterations, found.table_steps
+        record = {"source": record_of(source, agent), **found.learnt.record}
+    with open_run(options, "pairwise", protocol="pretrained", source_run=source, **record) as env:
         model = make_model(options, env)  # of this number of layers, with the same weights
         agent.give_to(model)
-        save_agent(model, env.folder, spent_iterations=spent)
+        save_agent(model, env.folder, spent_iterations=spent, table_steps=table_steps)
         env.note(extra_iterations=spent)
+        if "table" in record:
+            table = {name: value for name, value in record.items() if name.startswith("table")}
+            env.note(table_steps=table_steps, **table)
         run_policy(env, Greedy(model, env), options.seed, options.steps)
     return env.folder
-
-
-def find_agent(source: Path, env: TieConfig, named_by_user: bool) -> tuple[SavedAgent, int]:
-    """The agent of a finished run, and the iterations that it took to train it.
-
-    Args:
-        source: Folder of a run of this program, or the agent.zip in one.
-        env: The environment that it is to act in.
-        named_by_user: Whether it was just named on the command line, and not by a file.
-
-    Raises:
-        InputError: If there is none that can be used.
-    """
-    archive = source if source.suffix == ".zip" else None
-    folder = source if archive is None else source.parent
-    run = read_source(folder)
-    if run.config.get("program") != "pairwise":
-        raise InputError(
-            f"{folder} is a run of {run.config.get('program')}: give one of agents.pairwise, whose "
-            "agent alone fits any number of layers"
-        )
-    for name in ("tie_parts", "choices", "features"):
-        theirs = run.config["env"].get(name, default_arguments()[name])
-        if theirs != getattr(env, name):
-            raise InputError(
-                f"{folder} has an agent for {name}={theirs!r}, but env.{name} is "
-                f"{getattr(env, name)!r}: its agent fits any number of layers, "
-                "but no other choices or features"
-            )
-    if archive is not None and not named_by_user:
-        raise InputError(f"{archive} was named by a record, and not by you: start this run anew")
-    if archive is None and not (folder / AGENT_FILE).exists():
-        raise InputError(
-            f"{folder} has no {AGENT_FILE}: its agent is in an archive of tiegym 0.1. If you trust "
-            f"it, name the archive itself: --source {folder / 'agent.zip'}"
-        )
-    agent = read_agent(archive or folder / AGENT_FILE)
-    assert run.summary is not None
-    if run.config.get("protocol") == "online":
-        return agent, spent_iterations(run)
-    return agent, int(run.summary.get("extra_iterations", 0))
 
 
 def train(options: Options) -> Path:

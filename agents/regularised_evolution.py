@@ -7,7 +7,7 @@ What costs stand for is in `agents.evolution`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
@@ -61,6 +61,7 @@ def evolve(
     rng: np.random.Generator,
     log: Callable[[Candidate], None] = lambda candidate: None,
     n_parts: int = 1,
+    kinds: Sequence[str] | None = None,
 ) -> Candidate:
     """Regularised evolution; returns the best candidate ever found.
 
@@ -74,6 +75,8 @@ def evolve(
         rng: All draws come from here.
         log: Called with each candidate.
         n_parts: Parts of a layer that share weights apart from each other.
+        kinds: Of each unit, where only units of one kind may share weights: candidates are what
+            `tiegym.parts.within_kinds` makes of what is drawn.
     """
     costs: dict[tuple[int, ...], float] = {}
     population: deque[Candidate] = deque(maxlen=sizes.population)  # a birth drops the oldest
@@ -86,6 +89,8 @@ def evolve(
             drawn = rng.choice(sizes.population, sizes.sample, replace=False)
             parent = min((population[k] for k in drawn), key=rank)
             ties = mutate(np.array(parent.ties), rng, n_layer)
+        if kinds is not None:
+            ties = parts.within_kinds(ties, kinds, n_layer)
         roots = tuple(parts.roots(ties, n_layer).tolist())
         known = roots in costs
         if not known:

@@ -7,6 +7,7 @@ Stable-Baselines3, for its `load`, which unpickles: nothing of tiegym calls that
 
 from __future__ import annotations
 
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,15 @@ from torch import Tensor
 
 from tiegym.atomic_write import replacing
 from tiegym.runs.input_errors import InputError
-from tiegym.transformer.tensor_file import read_tensors, write_tensors
+from tiegym.transformer.tensor_file import read_tensors, tensors_sha256, write_tensors
 
 AGENT_FILE = "agent.safetensors"
 """The agent in a run folder."""
 
 _OPTIMISER = "optimiser."
+
+_COUNTS = ("num_timesteps", "spent_iterations", "table_steps", "left_out_episodes")
+"""Values that are counted with, where a file has them."""
 
 
 def save_agent(model: BaseAlgorithm, folder: Path, **values: Any) -> None:
@@ -68,6 +72,15 @@ class SavedAgent:
     optimiser: dict[int, dict[str, Tensor]]
     values: dict[str, Any]
 
+    @property
+    def sha256(self) -> str:
+        """Of its weights, by which it decides: the same agent has it in whatever file it is."""
+        return tensors_sha256(self.weights)
+
+    def count(self, name: str) -> int:
+        """One of `_COUNTS`; 0 where the file doesn't say it."""
+        return int(self.values.get(name, 0))
+
     def give_to(self, model: BaseAlgorithm) -> None:
         """Gives an untrained agent, as the program's `make_model` makes it, what this one learnt.
 
@@ -83,7 +96,7 @@ class SavedAgent:
             optimiser.load_state_dict({**optimiser.state_dict(), "state": self.optimiser})
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{self.path} holds no agent that can decide here: {error}") from error
-        model.num_timesteps = self.values.get("num_timesteps", 0)
+        model.num_timesteps = self.count("num_timesteps")
 
 
 def read_agent(path: Path) -> SavedAgent:
@@ -100,13 +113,42 @@ def read_agent(path: Path) -> SavedAgent:
         if path.suffix == ".zip":
             return SavedAgent(path, _weights_of_archive(path), {}, {})
         tensors, values = read_tensors(path, "agent")
+        _check_values(values)
+        optimiser: dict[int, dict[str, Tensor]] = {}
+        for key in [name for name in tensors if name.startswith(_OPTIMISER)]:
+            parameter, name = _place(key)
+            optimiser.setdefault(parameter, {})[name] = tensors.pop(key)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} holds no agent: {error}") from error
-    optimiser: dict[int, dict[str, Tensor]] = {}
-    for key in [name for name in tensors if name.startswith(_OPTIMISER)]:
-        parameter, _, name = key.removeprefix(_OPTIMISER).partition(".")
-        optimiser.setdefault(int(parameter), {})[name] = tensors.pop(key)
     return SavedAgent(path, tensors, optimiser, values)
+
+
+def _check_values(values: Any) -> None:
+    """Checks what a file says of its agent.
+
+    Raises:
+        ValueError: If something has the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"its values are {values!r:.80}, and must be an object")
+    for name in _COUNTS:
+        value = values.get(name, 0)
+        if type(value) is not int or not 0 <= value < 2**63:
+            raise ValueError(f"its {name} is {value!r:.80}, and must be an integer, 0 or more")
+    if not isinstance(values.get("algorithm", ""), str):
+        raise ValueError(f"its algorithm is {values['algorithm']!r:.80}, and must be text")
+
+
+def _place(key: str) -> tuple[int, str]:
+    """Of which parameter a tensor of the optimiser is, and what it is.
+
+    Raises:
+        ValueError: If its name doesn't say it.
+    """
+    parameter, _, name = key.removeprefix(_OPTIMISER).partition(".")
+    if not re.fullmatch(r"[0-9]{1,9}", parameter) or not name:
+        raise ValueError(f"it has a tensor {key!r:.80}, which is of no parameter")
+    return int(parameter), name
 
 
 def _weights_of_archive(path: Path) -> dict[str, Tensor]:

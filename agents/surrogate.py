@@ -37,12 +37,15 @@ from agents.sharing_model import (
 from agents.sharing_search import best_sharing, of_size
 from tiegym.bench.table import Floats
 from tiegym.bench.tree import Ints
+from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.begin import begin_run
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import finite, plain
 from tiegym.runs.messages import say
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
+from tiegym.training.load import load_data, make_workload
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,33 @@ def report(found: dict[str, Any]) -> str:
     )
 
 
+def check_kinds(env: TieConfig) -> None:
+    """Refuses a model with layers of several kinds, of which tables and the cost know nothing.
+
+    Raises:
+        InputError: If it has some, or can't be made.
+    """
+    if env.model == "gpt":
+        return
+    try:
+        kinds = make_workload(env, load_data(env)).kinds
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    if kinds is not None:
+        raise InputError(
+            f"env.model={env.model!r} has layers of several kinds, and only those of one kind may "
+            f"share weights ({', '.join(kinds[: env.n_layer])}): agents.surrogate chooses among "
+            "sharings of any layers. Take a model with layers of one kind, or agents.evolution"
+        )
+
+
 def train(options: Options) -> Path:
-    """Learns, chooses, and trains under the chosen sharing; returns the run folder."""
+    """Learns, chooses, and trains under the chosen sharing; returns the run folder.
+
+    Raises:
+        InputError: See `check_kinds`.
+    """
+    check_kinds(options.env)
     tables = [recorded_sharings(name, options.seed) for name in options.learn_from]
     with closing(begin_run(options, "surrogate")) as journal:
         found = journal.value(lambda: learn_and_choose(tables, options))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tiegym.bench.command_line import named_table, table_env
-from tiegym.bench.recorded import load_tree, real_config
+from tiegym.bench.recorded import config_to_train, load_tree, real_config
 from tiegym.config import TieConfig
 from tiegym.data.corpora import load_corpus
 from tiegym.runs.folder import read_config
@@ -72,14 +72,15 @@ class TableOptions(RunOptions):
 
         Args:
             table: Its name or path.
-            env: Of the recorded run; None is the table's.
+            env: Of the recorded run; None is the table's, whose text has to be given for a run
+                where the table's word for it isn't a name for certain.
             **options: Any others.
 
         Raises:
             FileNotFoundError: If there is no such table.
             ValueError: See the class.
         """
-        env = real_config(table) if env is None else env
+        env = config_to_train(table) if env is None else env
         return cls(**{**cls.on_table(), "table": table, "env": env, **options})
 
     @classmethod
@@ -104,10 +105,15 @@ class TableOptions(RunOptions):
 
     @property
     def table_facts(self) -> dict[str, Any]:
-        """What a record says of the table; nothing without one."""
+        """What a record says of the table, and of the seeds that were learnt from; else nothing.
+
+        The recorded run of the program's own seed is never one of them.
+        """
         if self.table is None:
             return {}
-        return {"table": self.table, "table_sha256": load_tree(self.table).sha256}
+        table = load_tree(self.table)
+        seeds = [seed for seed in table.seeds["train"] if seed != self.seed]
+        return {"table": self.table, "table_sha256": table.sha256, "table_seeds": seeds}
 
 
 def check_run(options: TableOptions) -> None:

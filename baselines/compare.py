@@ -23,7 +23,7 @@ from baselines.ray_options import address_of
 from baselines.running import missing_tasks, pairs_of, run_missing, run_pairs
 from baselines.running_options import RunningOptions, share_of
 from tiegym.analysis.comparison import Judged, given_rows, judge, show, write
-from tiegym.analysis.find import is_run_folder
+from tiegym.analysis.find import TUNING, is_run_folder
 from tiegym.analysis.rows import Row, make_row
 from tiegym.analysis.verdicts import LEAST_SEEDS
 from tiegym.bench.command_line import named_table, table_env
@@ -153,7 +153,7 @@ def tuning(
 ) -> tuple[list[list[ComparedPolicy]], RunningOptions]:
     """Each policy with each learning rate, and the options of running them."""
     tried = [[with_learning_rate(p, rate) for rate in rates] for p in policies]
-    return tried, dataclasses.replace(options, runs_dir=options.runs_dir / "tuning")
+    return tried, dataclasses.replace(options, runs_dir=options.runs_dir / TUNING)
 
 
 def choose(

@@ -13,6 +13,7 @@ import gymnasium
 
 from baselines.retrain import read_source, source_env, source_path, spent_iterations
 from tiegym import parts
+from tiegym.analysis.groups import program
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError, input_errors
@@ -33,6 +34,17 @@ class FrozenOptions(RunOptions):
     run: Path | None = None
     """The trained model, which must be given: the folder of a finished run that kept it (--export),
     or a file that an environment exported."""
+
+    def source_record(self) -> dict[str, Any] | None:
+        """See `RunOptions.source_record`; what it takes over is the model."""
+        if self.run is None:
+            return None
+        file, _ = read_model(self.run)
+        record: dict[str, Any] = {"run": self.run}
+        record["model_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        if not self.run.is_file():  # of a file nobody knows what made it
+            record["program"] = program(read_source(self.run))
+        return record
 
 
 def read_model(run: Path | None) -> tuple[Path, TiedTransformer]:
@@ -106,12 +118,12 @@ def env_beside(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
     return env_of(run, env, compile=False, checkpoint_activations=False, **changes)
 
 
-def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
+def open_frozen(options: FrozenOptions, name: str) -> RecordRun:
     """`open_run`, whose record names the model and what it cost.
 
     Args:
         options: Their environment has the model's file as `initial_weights`.
-        program: As of `open_run`.
+        name: The program, as of `open_run`.
 
     Raises:
         InputError: As `open_run`, and if torchrun has started several ranks.
@@ -119,22 +131,17 @@ def open_frozen(options: FrozenOptions, program: str) -> RecordRun:
     # Other ranks would make the environment's own trainer, and train the whole model.
     refuse_ranks("it trains a part beside a frozen model")
     assert options.run is not None
-    digest = hashlib.sha256(Path(str(options.env.initial_weights)).read_bytes()).hexdigest()
-    source: dict[str, Any] = {"run": options.run, "model_sha256": digest}
-    notes = {}
-    if not options.run.is_file():  # of a file nobody knows what made it, and at which cost
-        run = read_source(options.run)
-        source["program"] = run.config["program"]
-        notes["extra_iterations"] = spent_iterations(run)
-    env = open_run(options, program, protocol="pretrained", source=source)
-    env.note(**notes)
+    record = options.source_record()
+    env = open_run(options, name, protocol="pretrained", source=record)
+    if not options.run.is_file():  # of a file nobody knows at which cost it was made
+        env.note(extra_iterations=spent_iterations(read_source(options.run)))
     return env
 
 
 def train_frozen(
     options: FrozenOptions,
     config: TieConfig,
-    program: str,
+    name: str,
     beside: Callable[[GPTWorkload], FrozenWorkload] | None = None,
     wrapper: Callable[[RecordRun], gymnasium.Env[Any, Any]] = lambda env: env,
 ) -> Path:
@@ -143,7 +150,7 @@ def train_frozen(
     Args:
         options: The program's.
         config: Its environment: what `env_of` or `env_beside` returned.
-        program: As of `open_run`.
+        name: The program, as of `open_run`.
         beside: Puts a part that trains beside the frozen model; None adds nothing.
         wrapper: Of the run, within which it is stepped.
 
@@ -155,7 +162,7 @@ def train_frozen(
         ValueError: As `beside`.
     """
     options = dataclasses.replace(options, env=config)
-    with open_frozen(options, program) as env:
+    with open_frozen(options, name) as env:
         if beside is not None:
             inside: Any = env.unwrapped
             inside.workload = workload = beside(inside.workload)

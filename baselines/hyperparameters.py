@@ -30,8 +30,12 @@ from baselines.ray_options import Resources, address_of
 from tiegym.config import TieConfig
 from tiegym.runs.commands import python_command, read_command_line
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.json_files import flat, plain, read_json, write_json
 from tiegym.runs.messages import say
 from tiegym.runs.processes import RunsFailed, long_work
+
+OPTIONS = "options.json"
+"""What a search began with, in its folder: it goes on with nothing else."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,10 @@ def search(options: Options) -> Any:
     trainable = tune.with_resources(partial(trial, options=options, cwd=Path.cwd()), resources)
     folder = options.out.resolve()
     if tune.Tuner.can_restore(folder):
+        _check_same(options)
         return tune.Tuner.restore(str(folder), trainable, resume_unfinished=True).fit()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / OPTIONS, _identity(options))
     iterations = options.env.max_iters
     scheduler = ASHAScheduler(
         time_attr="iteration", max_t=iterations, grace_period=max(1, iterations // 8)
@@ -154,12 +161,63 @@ def search(options: Options) -> Any:
     return tuner.fit()
 
 
-def compare_command(settings: Mapping[str, Any]) -> str:
-    """The command that compares DQN with these settings to DQN as it is."""
+def _identity(options: Options) -> dict[str, Any]:
+    """What decides the trials, wherever they run."""
+    where = ("engine", "workers", "gpus_per_run", "out")
+    return {key: value for key, value in flat(plain(options)).items() if key not in where}
+
+
+def _check_same(options: Options) -> None:
+    """Refuses to go on with a search that is another one.
+
+    Raises:
+        InputError: If so, naming what differs; or if it doesn't say what it is.
+    """
+    file = options.out / OPTIONS
+    try:
+        theirs = read_json(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{error}; give another --out, or remove {options.out}") from error
+    ours = _identity(options)
+    different = [
+        f"{key} ({theirs.get(key)!r} then, {ours.get(key)!r} now)"
+        for key in sorted(ours.keys() | theirs.keys())
+        if theirs.get(key) != ours.get(key)
+    ]
+    if different:
+        raise InputError(
+            f"{options.out} can only go on with the options that it began with; different are "
+            f"{', '.join(different)}: give another --out"
+        )
+
+
+def compare_command(settings: Mapping[str, Any], env: TieConfig) -> str:
+    """The command that compares DQN with these settings to DQN as it is.
+
+    Args:
+        settings: Of `space`.
+        env: The environment that they were found in.
+    """
     words = ["dqn"]
     for name, value in settings.items():
         words += [f"--{name.replace('_', '-')}", f"{value:.3g}"]
-    return python_command("baselines.compare", shlex.join(words), "dqn", "random")
+    named = env_arguments(env)
+    return python_command("baselines.compare", shlex.join(words), "dqn", "random", *named)
+
+
+def env_arguments(env: TieConfig) -> list[str]:
+    """The words of a command line that make an environment of the default one."""
+    words = []
+    for field_ in dataclasses.fields(env):
+        name, value = f"env.{field_.name.replace('_', '-')}", getattr(env, field_.name)
+        if value == field_.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--env.no-{name.removeprefix('env.')}")
+        else:
+            given = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name}", given]
+    return words
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -173,7 +231,7 @@ def main(args: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         best = results.get_best_result()
     say(f"lowest validation loss: {best.metrics['val_loss']:.4f} nats", sys.stdout)
-    say(f"to judge it: {compare_command(best.config)}", sys.stdout)
+    say(f"to judge it: {compare_command(best.config, options.env)}", sys.stdout)
     say(f"all trials: {options.out}", sys.stdout)
 
 

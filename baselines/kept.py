@@ -1,14 +1,13 @@
 """Runs that a comparison kept: whether they would come out the same if they were run now.
 
 A run folder is named after its options, so that the same comparison finds it again. What else
-decides a run is in its record: the text, pretrained weights, the table, the code, the versions of
-the libraries that train, and PyTorch's threads.
+decides a run is in its record: the text, the tokenizer, pretrained weights, the table, the run that
+it begins with, the code, the versions of the libraries that train, and PyTorch's threads.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +17,18 @@ from tiegym.bench.table import load_table
 from tiegym.config import TieConfig
 from tiegym.runs.folder import read_config
 from tiegym.runs.input_errors import InputError
+from tiegym.runs.json_files import plain
+from tiegym.runs.provenance import versions
 from tiegym.runs.source_code import source_sha256
 from tiegym.training.load import load_data, make_workload
 
 Stale = Literal["refuse", "rerun", "keep"]
 
 TEXT = "their text was another"
+TOKENIZER = "their tokenizer was another"
 WEIGHTS = "their pretrained model was another"
+NEVER_KEPT = (TEXT, TOKENIZER, WEIGHTS)
+"""Such runs say nothing about what is asked for."""
 
 
 def stale_folders(
@@ -36,19 +40,20 @@ def stale_folders(
         kept: Folders with a run, finished or not, and the policies that they are of.
         threads: PyTorch's threads that a run would have now; None doesn't count them.
         stale: What happens to runs that would come out otherwise: "refuse" them, "rerun" them, or
-            "keep" them, which runs on another text or from another pretrained model never are.
+            "keep" them, which runs on another text, with another tokenizer or from another
+            pretrained model never are.
 
     Raises:
         InputError: If runs are refused, naming what differs; if a record is damaged; or if the
             text can't be read.
     """
     reasons: dict[str, list[Path]] = {}
-    text_sha256, weights_sha256 = _data_sha256(), _weights_sha256()
+    data_sha256, weights_sha256 = _data_sha256(), _weights_sha256()
     for policy, folder in kept:
-        for reason in _differences(policy, folder, threads, text_sha256, weights_sha256):
+        for reason in _differences(policy, folder, threads, data_sha256, weights_sha256):
             reasons.setdefault(reason, []).append(folder)
     if stale == "keep":
-        reasons = {why: folders for why, folders in reasons.items() if why in (TEXT, WEIGHTS)}
+        reasons = {why: folders for why, folders in reasons.items() if why in NEVER_KEPT}
     if reasons and stale != "rerun":
         raise InputError(_refusal(reasons))
     return {folder for folders in reasons.values() for folder in folders}
@@ -58,7 +63,7 @@ def _differences(
     policy: ComparedPolicy,
     folder: Path,
     threads: int | None,
-    text_sha256: Callable[[TieConfig], str],
+    data_sha256: Callable[[TieConfig], tuple[str, str | None]],
     weights_sha256: Callable[[TieConfig], str | None],
 ) -> list[str]:
     try:
@@ -66,10 +71,12 @@ def _differences(
     except (OSError, ValueError) as error:
         raise InputError(f"{error}; remove {folder} to run it again") from error
     found = []
-    text = config.get("corpus_sha256")
     env = policy.options.env
-    if text is not None and text != text_sha256(env):
+    text, tokenizer = config.get("corpus_sha256"), config.get("tokenizer_sha256")
+    if text is not None and text != data_sha256(env)[0]:
         found.append(TEXT)
+    elif tokenizer is not None and tokenizer != data_sha256(env)[1]:  # which may be of the text
+        found.append(TOKENIZER)
     weights = config.get("weights_sha256")
     if weights is not None and _is_given(env) and weights != weights_sha256(env):
         found.append(WEIGHTS)
@@ -82,15 +89,23 @@ def _differences(
         now_there = [load_table(name).sha256 for name in tables]
         if config.get("tables_sha256") not in (None, now_there):
             found.append("one of their tables was another")
-    for package, called in (("torch", "PyTorch"), ("transformers", "transformers")):
-        if package == "transformers" and env.model == "gpt":
-            continue
-        now = importlib.metadata.version(package)
-        if (then := _version(config, package)) != now:
-            found.append(f"their {called} was {then}, not {now}")
+    source = policy.options.source_record()
+    if source is not None and config.get("source") not in (None, plain(source)):
+        found.append("the run that they begin with was another")
+    packages = ["torch"] if env.model == "gpt" else ["torch", "transformers"]
+    if policy.module.startswith("agents."):
+        packages += ["numpy", "gymnasium", "stable_baselines3", "sb3_contrib"]
+    now = versions()
+    for package in packages:
+        if (then := _version(config, package)) != now[package]:
+            found.append(f"their {_NAMES.get(package, package)} was {then}, not {now[package]}")
     if threads is not None and (then := config.get("threads")) != threads:
         found.append(f"they had {then} threads, not {threads} (--threads)")
     return found
+
+
+_NAMES = {"torch": "PyTorch"}
+"""Of packages that are called otherwise."""
 
 
 def _is_given(env: TieConfig) -> bool:
@@ -103,15 +118,20 @@ def _version(config: dict[str, Any], package: str) -> Any:
     return versions.get(package) if isinstance(versions, dict) else None
 
 
-def _data_sha256() -> Callable[[TieConfig], str]:
-    """What hashes the data of environments, each once: it may be edited before the next call."""
-    known: dict[tuple[str, str, str, str, int], str] = {}
+def _data_sha256() -> Callable[[TieConfig], tuple[str, str | None]]:
+    """What hashes the data and the tokenizer of environments, each once.
 
-    def sha256(env: TieConfig) -> str:
+    They may be edited before the next call.
+    """
+    known: dict[tuple[str, str, str, str, int], tuple[str, str | None]] = {}
+
+    def sha256(env: TieConfig) -> tuple[str, str | None]:
         key = (env.model, env.task, env.corpus, env.tokenizer, env.block_size)
         if key not in known:
             try:
-                known[key] = load_data(env).sha256
+                data = load_data(env)
+                tokenizer = data.tokenizer
+                known[key] = data.sha256, None if tokenizer is None else tokenizer.sha256
             except (OSError, ValueError) as error:
                 raise InputError(str(error)) from error
         return known[key]
@@ -141,7 +161,7 @@ def _refusal(reasons: dict[str, list[Path]]) -> str:
     named = ", ".join(folder.name for folder in folders[:3])
     if len(folders) > 3:
         named += f" and {len(folders) - 3} more"
-    kept = not {TEXT, WEIGHTS} & reasons.keys()
+    kept = not {*NEVER_KEPT} & reasons.keys()
     keep = ", --stale keep takes them as they are" if kept else ""
     return (
         f"{folders[0].parent} has runs that would come out otherwise now, since "

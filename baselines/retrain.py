@@ -16,8 +16,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tiegym import parts
+from tiegym.analysis.groups import program
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.input_errors import InputError, input_errors
@@ -32,6 +34,13 @@ class Options(RunOptions):
 
     run: Path | None = None
     """Folder of the finished run; must be given."""
+
+    def source_record(self) -> dict[str, Any]:
+        """See `RunOptions.source_record`; what it takes over is the tie vector."""
+        source = read_source(self.run)
+        assert source.summary is not None
+        ties = list(source.summary["final"]["ties"])
+        return {"run": source.folder, "program": program(source), "ties": ties}
 
 
 def read_source(folder: Path | None) -> Run:
@@ -65,8 +74,8 @@ def train(options: Options) -> Path:
         InputError: If the run isn't finished, or had another number of layers.
     """
     source = read_source(options.run)
-    assert source.summary is not None
-    found = source.summary["final"]["ties"]
+    record = options.source_record()
+    found = record["ties"]
     n_layer, n_parts = options.env.n_layer, options.env.n_parts
     theirs = source.config["env"].get("tie_parts", "block")
     if theirs != options.env.tie_parts:
@@ -82,12 +91,8 @@ def train(options: Options) -> Path:
     ties = parts.validate(found, n_layer, n_parts)
     env_config = dataclasses.replace(options.env, initial_ties=tuple(ties.tolist()))
     options = dataclasses.replace(options, env=env_config)
-    with open_run(
-        options,
-        f"retrain-{source.config['program']}",
-        protocol="pretrained",
-        source={"run": source.folder, "program": source.config["program"], "ties": ties},
-    ) as env:
+    name = f"retrain-{record['program']}"
+    with open_run(options, name, protocol="pretrained", source=record) as env:
         env.note(extra_iterations=spent_iterations(source))
         run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
     return env.folder
@@ -104,8 +109,17 @@ def source_path(args: Sequence[str]) -> Path | None:
 def source_env(args: Sequence[str]) -> TieConfig | None:
     """The environment of the run that `--run` names, for defaults; None where none is named."""
     folder = source_path(args)
+    if folder is None:
+        return None
     with input_errors():
-        return None if folder is None else TieConfig(**read_source(folder).config["env"])
+        source = read_source(folder)
+        try:
+            return TieConfig(**source.config["env"])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder / 'config.json'} holds no environment that this version understands: "
+                f"{error}"
+            ) from error
 
 
 def main(args: Sequence[str] | None = None) -> None:

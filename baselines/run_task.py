@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 from baselines.policies import ComparedPolicy
+from tiegym.atomic_write import write_bytes
 from tiegym.runs.folder import is_finished
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import CALLS
+from tiegym.runs.regular_files import open_to_write
 from tiegym.training.out_of_memory import OutOfMemory
 
 
@@ -66,7 +68,7 @@ def run_task(task: Task, threads: int) -> Outcome:
         return Outcome("failed", str(error))
     except Exception as error:
         path = _log(task.folder)
-        path.write_text(traceback.format_exc())
+        write_bytes(path, traceback.format_exc().encode("utf-8", "backslashreplace"))
         text = f"{type(error).__name__}: {error} (the traceback is in {path})"
         return Outcome("failed", text)
     finally:
@@ -116,11 +118,14 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Raises:
         BlockingIOError: If one of them has it.
+        InputError: If its lock is, or is behind, a link: a runs folder may be somebody else's.
     """
     path = folder.parent / ".locks" / folder.name
+    if path.parent.is_symlink():
+        raise InputError(f"{path.parent} is a link: remove it, or give another --runs-dir")
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        file = path.open("w")
+        file = open_to_write(path)
         try:
             lock(file.fileno())
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):

@@ -51,11 +51,15 @@ class Options(RunOptions):
         for name in ("at", "by"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
-        if self.until is not None and self.schedule != "progressive-split":
-            raise ValueError(
-                f"until={self.until} has no effect with schedule={self.schedule!r}: it belongs to "
-                '"progressive-split"'
-            )
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        for name in ("at", "by", "until"):
+            value = getattr(self, name)
+            schedule = "share-then-unshare" if name == "at" else "progressive-split"
+            if value != defaults[name] and self.schedule != schedule:
+                raise ValueError(
+                    f"{name}={value} has no effect with schedule={self.schedule!r}: it belongs to "
+                    f'"{schedule}"'
+                )
         if self.until is not None and not 1 <= self.until <= self.env.n_layer:
             raise ValueError(
                 f"until={self.until} must be a number of layers, from 1 to {self.env.n_layer}"

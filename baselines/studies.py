@@ -53,6 +53,14 @@ HELPS = (
 HELPED = tuple(f"maskable_ppo{''.join(HELPS[: n + 1])}" for n in range(len(HELPS)))
 """One agent, with one help more in each: credit for each decision alone, first-order costs of
 ties, ties that cost nothing to change, and runs to learn from."""
+IN_THEIR_FAVOUR = (
+    "qlearning --epsilon-decay 0.75",
+    "qlearning --epsilon-decay 0.75 --env.initial-ties independent",
+    "maskable_ppo --env.initial-ties independent",
+    "random --env.initial-ties independent",
+)
+"""Agents that begin with all layers, or whose exploration ends within the run; and what chance does
+from that beginning."""
 BESIDE_OWNER = (
     *("tied", "cycle:2", "sequence:2", "cycle:3", "sequence:3", "sandwich", "middle-cycle:2"),
     *NULLS,
@@ -187,7 +195,7 @@ def _further() -> Iterator[Study]:
     """What helps an agent, the paper's gradients, more layers, and transfer."""
     setting = _of("wikitext", 6)
     soft = (f"{policy}{SOFT}" for policy in (*PATTERNS[6], "random", "random-fixed"))
-    helps = (*HELPED, *soft, *PATTERNS[6], *NULLS, *shallower(6))
+    helps = (*HELPED, *IN_THEIR_FAVOUR, *soft, *PATTERNS[6], *NULLS, *shallower(6))
     yield Study("helps", MAIN, setting, helps, rates=RATES)
     owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *BESIDE_OWNER))
     yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)

@@ -143,9 +143,9 @@ def minari(
     runs: tyro.conf.Positional[tuple[Path, ...]] = (),
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     table: str | None = None,
-    episodes: int = 1000,
-    behaviour: Behaviour = "random",
-    seed: int = 0,
+    episodes: int | None = None,
+    behaviour: Behaviour | None = None,
+    seed: int | None = None,
     corpus: str | None = None,
     out: Path = Path("runs-v0"),
 ) -> None:
@@ -155,10 +155,10 @@ def minari(
         runs: Run folders, or folders that hold some: their whole episodes become a data set.
         from_: A data set that this command made: it becomes a run folder of rows.
         table: A TieBench tree by name or path: recorded runs of its train seeds become a data set.
-        episodes: Of a table.
-        behaviour: Who decides on a table: random draws at each decision, random-fixed once an
-            episode for each layer.
-        seed: Of these draws.
+        episodes: Of a table; None is 1000.
+        behaviour: Who decides on a table: random (None, too) draws at each decision, random-fixed
+            once an episode for each layer.
+        seed: Of these draws; None is 0.
         corpus: The runs' text, if a record names it by a path and its tokenizer isn't bytes.
         out: The new folder. A data set's name ends in -vN.
     """
@@ -167,11 +167,21 @@ def minari(
     with input_errors():
         if (bool(runs), from_ is not None, table is not None).count(True) != 1:
             raise ValueError("give run folders, or --from DATASET, or --table NAME: one of these")
+        of_tables = {"episodes": episodes, "behaviour": behaviour, "seed": seed}
+        idle: dict[str, object] = {} if runs else {"corpus": corpus}
+        idle |= of_tables if table is None else {}
+        for name, value in idle.items():
+            if value is not None:
+                raise ValueError(
+                    f"--{name} {value} has no effect here: it is of "
+                    f"{'runs' if name == 'corpus' else '--table'}"
+                )
     with _writing(out), input_errors(ValueError):
         if from_ is not None:
             said = convert.to_run(from_, out)
         elif table is not None:
-            said = convert.from_table(table, episodes, behaviour, seed, out)
+            count = 1000 if episodes is None else episodes
+            said = convert.from_table(table, count, behaviour or "random", seed or 0, out)
         else:
             said = convert.from_runs(runs, corpus, out, complain)
     say(said, sys.stdout)

@@ -30,6 +30,7 @@ from tiegym.shown import Shown
 from tiegym.spaces import make_action_space, make_observation_space, observe
 from tiegym.ties import Ties
 from tiegym.training import collectives, parallel
+from tiegym.training.depths import read_depths
 from tiegym.training.entry import entry
 from tiegym.training.load import load_data
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
@@ -178,7 +179,8 @@ class TieEnv(Shown, Measured, Copies):
 
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset and after the end of an episode.
-            ValueError: If the action isn't in the action space.
+            ValueError: If the action isn't in the action space, or `depths` don't fit the ties that
+                it asks for; nothing has changed then.
             tiegym.training.out_of_memory.OutOfMemory: A MemoryError that names what to lower.
         """
         episode = self._running_episode()
@@ -194,12 +196,13 @@ class TieEnv(Shown, Measured, Copies):
         choices = actions.choices(self.ties, self.frozen)
         choices = actions.after(action, choices, episode.unit(config.n_layer))
         ties, frozen = actions.ties_of(choices)
+        iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
+        read_depths(trainer.model, ties, self.depths, episode.iteration, iterations)
         previous_share = self._independent_share()
         reset_peak_memory(trainer.device)
         watch = Stopwatch(trainer.device)
-        trainer.retie(ties, frozen.tolist())
+        self._retie(ties, frozen)
         before = sample_weights(trainer.model)
-        iterations = min(config.iters_per_step, config.max_iters - episode.iteration)
         cursor = actions.following(episode.unit(config.n_layer))
         positions = positions_for(config.feature_names, trainer.model, cursor)
         losses = trainer.train(iterations, episode.iteration, self.depths, positions)
@@ -307,6 +310,14 @@ class TieEnv(Shown, Measured, Copies):
                 f"the episode ended after {episode.iteration} iterations: call env.reset()"
             )
         return episode
+
+    def _retie(self, ties: Ties, frozen: Frozen) -> None:
+        """Puts ties into force, for the episode, too: what trains may fail after them."""
+        trainer, episode = self._started_trainer(), self._known_episode()
+        try:
+            trainer.retie(ties, frozen.tolist())
+        finally:  # what is in force, also where there was no room for all of it
+            episode.ties, episode.frozen = trainer.model.ties.tolist(), trainer.model.frozen
 
     def _independent_share(self) -> float:
         return parts.n_independent(self.ties, self.config.n_layer) / len(self.ties)

@@ -160,7 +160,8 @@ class TiePopulation(PopulationCopies):
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset.
             ValueError: If an action isn't in the action space.
-            tiegym.training.out_of_memory.OutOfMemory: A MemoryError that names what to lower.
+            tiegym.training.out_of_memory.OutOfMemory: A MemoryError that names what to lower. Where
+                there was no room for a change of ties, all episodes are over: reset.
         """
         self._known_episodes()
         given = np.asarray(actions)
@@ -245,10 +246,18 @@ class TiePopulation(PopulationCopies):
         reset_peak_memory(population.device)
         watch = Stopwatch(population.device)
         wanted = [actions.ties_of(of_units) for of_units in choices]
-        population.retie(
-            {n: ties for n, (ties, _) in zip(members, wanted, strict=True)},
-            {n: frozen for n, (_, frozen) in zip(members, wanted, strict=True)},
-        )
+        try:
+            population.retie(
+                {n: ties for n, (ties, _) in zip(members, wanted, strict=True)},
+                {n: frozen for n, (_, frozen) in zip(members, wanted, strict=True)},
+            )
+        except BaseException:  # weights of one kind may have changed, and those of others not
+            self._episodes = []
+            population.forget()
+            raise
+        # In the episodes before anything else: what trains may fail after them.
+        for episode, (ties, frozen) in zip(episodes, wanted, strict=True):
+            episode.ties, episode.frozen = ties.tolist(), frozen.tolist()
         before = sample_weights(population, members)
         iterations = {
             n: min(config.iters_per_step, config.max_iters - self._episodes[n].iteration)

@@ -13,6 +13,7 @@ import torch
 from agents import decision_s4
 from agents.decision_s4_learning import DecisionS4
 from agents.protocols import Greedy
+from agents.recorded_runs import read_runs
 from agents.s4_layers import S4D, S4Block
 from agents.saved_agents import AGENT_FILE, read_agent
 from agents.trajectory_buffer import Eyes, TrajectoryBuffer
@@ -24,6 +25,7 @@ from tiegym.bench.table import load_table
 from tiegym.bench.values import objectives
 from tiegym.config import TieConfig
 from tiegym.env import TieEnv
+from tiegym.offline import convert
 from tiegym.offline.convert import play_table
 from tiegym.offline.trajectories import Trajectory
 from tiegym.rewards import reward
@@ -267,7 +269,7 @@ def test_a_run_that_was_cut_off_goes_on_without_the_runs_that_it_learnt_from(
     tmp_path, source, monkeypatch
 ):
     copies = tuple(shutil.copytree(run, tmp_path / "source" / Path(run).name) for run in source)
-    options = offline(tmp_path / "runs", tuple(map(str, copies)))
+    options = offline(tmp_path / "runs", tuple(map(str, copies)), seed=1)
     whole = read_run(decision_s4.train(dataclasses.replace(options, name="whole")))
     with monkeypatch.context() as patch:
         patch.setattr(TieEnv, "test_metrics", lambda env: 1 / 0)
@@ -278,7 +280,8 @@ def test_a_run_that_was_cut_off_goes_on_without_the_runs_that_it_learnt_from(
     run = read_run(tmp_path / "runs" / "cut")
     for key in ("action", "val_loss"):
         assert [row[key] for row in run.steps] == [row[key] for row in whole.steps]
-    assert run.summary["extra_iterations"] == whole.summary["extra_iterations"]
+    for key in ("extra_iterations", "left_out_episodes"):
+        assert run.summary[key] == whole.summary[key] > 0
 
 
 def test_it_goes_on_online_on_a_table_from_runs_of_the_same_environment(tree_file, tmp_path):
@@ -301,6 +304,64 @@ def test_it_goes_on_online_on_a_table_from_runs_of_the_same_environment(tree_fil
     assert run.summary["extra_iterations"] == 0  # recorded runs trained nothing
     with pytest.raises(InputError, match="itself learns from recorded runs"):
         decision_s4.make_model(options, KnownAnswer())
+
+
+def test_it_does_not_learn_from_the_run_that_it_is_judged_on(tmp_path, source):
+    """Whose seed is 1: the one of seed 2 is all that is left, with all that it is asked for."""
+    (own, other), learnt = source, {}
+    for name, runs in (("both", source), ("other", (other,))):
+        folder = decision_s4.train(offline(tmp_path / name, runs, seed=1))
+        learnt[name] = read_run(folder), read_agent(folder / AGENT_FILE).weights
+    (run, weights), (alone, expected) = learnt["both"], learnt["other"]
+    assert [row["action"] for row in run.steps] == [row["action"] for row in alone.steps]
+    torch.testing.assert_close(weights, expected, rtol=0, atol=0)
+    best = -read_run(other).steps[-1]["val_loss"]
+    assert weights["target_level"].item() == pytest.approx(best, abs=1e-6)
+    assert run.summary["extra_iterations"] == ENV.max_iters
+    assert run.summary["left_out_episodes"] == 1
+    assert alone.summary["left_out_episodes"] == 0
+    with pytest.raises(InputError, match=r"all 1 episodes are of seed=1, .* another --seed"):
+        decision_s4.train(offline(tmp_path / "none", (own,), seed=1))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_goes_with_all_of_its_episodes_whatever_seed_they_have(tmp_path, source):
+    """Later episodes of a run are of its stream, and have no seed of their own on record."""
+    long = random_tying.Options(
+        runs_dir=tmp_path, quiet=True, env=ENV, seed=1, total_steps=3 * ENV.steps_per_episode
+    )
+    runs = (str(random_tying.train(long)), source[1])
+    found, left_out = read_runs(runs, ENV, layer_stats=False, leave_out=1)
+    assert [episode.seed for episode in found.episodes] == [2]
+    assert left_out == 3
+    assert found.iterations == ENV.max_iters
+    found, left_out = read_runs(runs, ENV, layer_stats=False, leave_out=3)
+    assert [episode.seed for episode in found.episodes] == [1, None, None, 2]
+    assert (left_out, found.iterations) == (0, 4 * ENV.max_iters)
+
+    convert.from_runs([Path(run) for run in runs], None, tmp_path / "made-v0", print)
+    data_set = (str(tmp_path / "made-v0"),)
+    found, left_out = read_runs(data_set, ENV, layer_stats=False, leave_out=1)
+    assert [episode.seed for episode in found.episodes] == [2]
+    assert (left_out, found.iterations) == (3, ENV.max_iters)
+    found, left_out = read_runs(data_set, ENV, layer_stats=False, leave_out=2)
+    assert [episode.seed for episode in found.episodes] == [1, None, None]
+    assert (left_out, found.iterations) == (1, 3 * ENV.max_iters)
+
+
+def test_a_table_does_not_come_back_through_a_data_set(tree_file, tmp_path, capsys):
+    convert.from_table(str(tree_file), 20, "random", 0, tmp_path / "tree-v0")
+    env = real_config(str(tree_file))
+    data_set = (str(tmp_path / "tree-v0"),)
+    found, left_out = read_runs(data_set, env, layer_stats=True, leave_out=0)
+    assert {episode.seed for episode in found.episodes} == {1}
+    assert 0 < left_out < 20 == left_out + len(found.episodes)
+    options = decision_s4.Options.for_table(
+        str(tree_file), runs=data_set, total_steps=200, offline_updates=2, seed=0, **TINY
+    )
+    run = read_run(decision_s4.train(dataclasses.replace(options, runs_dir=tmp_path)))
+    assert run.summary["left_out_episodes"] == left_out
+    assert f"{left_out} episodes of seed 0 are left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import tiegym  # noqa: F401 registers the environments
 from agents.evolution import Options, TrainingRuns, main, train
 from agents.regularised_evolution import Candidate, evolve, mutate
 from baselines import fixed
+from tests.tiegym.playing import MIXED
 from tests.tiegym.small import SMALL
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
@@ -92,6 +93,40 @@ def test_a_mutation_is_any_change_of_one_layer():
         *((0, 1, 0, 0), (0, 1, 0, 1), (0, 1, 0, 3)),
     }
     assert ties.tolist() == [0, 1, 0, 2]
+
+
+def test_layers_of_two_kinds_never_share_in_any_candidate():
+    kinds = ["a", "b", "a", "a", "b", "a", "b", "b"]
+    drawn = []
+    evolve(
+        lambda ties: drawn.append(ties.tolist()) or distance(ties),
+        8,
+        Options(evaluations=50),
+        np.random.default_rng(0),
+        kinds=kinds,
+    )
+    assert len(drawn) == 50
+    for ties in drawn:
+        assert all(kinds[target] == kinds[layer] for layer, target in enumerate(ties))
+    assert len({ties[5] for ties in drawn}) == 4  # every layer of its kind, and itself
+
+
+@pytest.mark.parametrize("tie_parts", ["block", "attention+mlp"])
+def test_a_model_with_layers_of_two_kinds_is_searched(tmp_path, tie_parts):
+    pytest.importorskip("transformers")
+    env = TieConfig(
+        **SMALL | {"iters_per_step": 1, "max_iters": 2},
+        model="gemma3_text",
+        model_config=json.dumps(MIXED),
+        tie_parts=tie_parts,
+    )
+    options = make_options(tmp_path, budget=1, evaluations=4)
+    run = read_run(train(dataclasses.replace(options, env=env)))
+    lines = (run.folder / "search.jsonl").read_text().splitlines()
+    candidates = [json.loads(line)["ties"] for line in lines]
+    assert len(candidates) >= 4
+    assert all(ties[1] == 1 and ties[2] in (0, 2) and ties[3] in (1, 3) for ties in candidates)
+    assert run.config["env"]["initial_ties"] == run.config["found"]["ties"]
 
 
 def runs(config=ENV, budget=4, seed=1):

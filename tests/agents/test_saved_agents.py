@@ -20,6 +20,7 @@ from tiegym.config import TieConfig
 from tiegym.env import TieEnv
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
+from tiegym.transformer.tensor_file import write_tensors
 
 ENV = TieConfig(**SMALL)
 PROGRAMS = (dqn, ppo, maskable_ppo, recurrent_ppo, pairwise, qlearning, decision_s4)
@@ -139,6 +140,21 @@ def test_an_agent_of_another_kind_or_size_or_a_damaged_file_is_refused(tmp_path,
     flat = ppo.make_model(ppo.Options(env=env.config), env)
     with pytest.raises(InputError, match="no agent that can decide here"):
         read_agent(source / AGENT_FILE).give_to(flat)
+    for changes, values in (
+        ({"optimiser.x.step": torch.zeros(1)}, {}),
+        ({"optimiser.0": torch.zeros(1)}, {}),
+        ({f"optimiser.{'9' * 5000}.step": torch.zeros(1)}, {}),
+        ({}, ["algorithm"]),
+        ({}, {"spent_iterations": "many"}),
+        ({}, {"spent_iterations": -1}),
+        ({}, {"num_timesteps": 1.5}),
+        ({}, {"table_steps": True}),
+        ({}, {"algorithm": ["PPO"]}),
+    ):
+        path = tmp_path / "odd.safetensors"
+        write_tensors(path, "agent", {"a": torch.zeros(2), **changes}, values)
+        with pytest.raises(InputError, match=r"odd\.safetensors holds no agent: it"):
+            read_agent(path)
     (tmp_path / AGENT_FILE).write_bytes((source / AGENT_FILE).read_bytes()[:-7])
     for path in (tmp_path / AGENT_FILE, tmp_path / "none.safetensors", tmp_path / "none.zip"):
         with pytest.raises(InputError, match="holds no agent"):

@@ -107,7 +107,7 @@ def test_only_seeds_of_the_train_split_are_read_and_one_is_left_out(tmp_path):
     recorded = recorded_sharings(str(tmp_path / "a.npz"), leave_out=2)
     assert recorded.seeds == (0, 1, 3)
     np.testing.assert_array_equal(recorded.losses, table.arrays["fixed_val"][[0, 1, 3], :, -1])
-    assert recorded.losses.max() < 10  # those of held-out are in the hundreds
+    assert recorded.losses.max() < 10  # those of held-out are around thirty
     assert recorded.iterations == 3 * 15 * 10
     assert recorded.sha256 == table.sha256
     assert recorded_sharings(str(tmp_path / "a.npz"), leave_out=99).seeds == (0, 1, 2, 3)
@@ -122,8 +122,6 @@ def test_what_cannot_be_learnt_from_is_an_input_error(tmp_path):
         recorded_sharings(made_patterns(tmp_path / "one.npz", planted, train=(0,)))
     with pytest.raises(InputError, match="two sharings of 2 layers"):
         recorded_sharings(made_patterns(tmp_path / "flat.npz", planted, n_layer=2))
-    with pytest.raises(InputError, match="losses that are no numbers"):
-        recorded_sharings(made_patterns(tmp_path / "nan.npz", lambda g: g[:, 0] * np.nan))
 
 
 def made(losses, n_layer=4):

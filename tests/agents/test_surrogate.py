@@ -1,18 +1,21 @@
 """The surrogate: what it chooses, the run that it trains, what it refuses."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from agents import sharing_model, surrogate
 from agents.sharing_model import n_groups, recorded_sharings
-from agents.surrogate import Options, main, train
+from agents.surrogate import Options, check_kinds, main, train
 from baselines import fixed
 from tests.agents.made_tables import made_patterns, planted
+from tests.tiegym.playing import MIXED
 from tests.tiegym.small import SMALL
 from tiegym.bench.tree import sharings
 from tiegym.config import TieConfig
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
@@ -180,6 +183,23 @@ def test_a_table_with_too_few_other_seeds_leaves_no_run_folder(tmp_path, capsys)
         main(["--learn-from", table, "--seed=1", f"--runs-dir={tmp_path / 'runs'}", "--quiet"])
     assert "1 recorded seed(s) other than seed=1" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_with_layers_of_two_kinds_is_refused_before_there_is_a_folder(table, tmp_path):
+    pytest.importorskip("transformers")
+    mixed = {"model": "gemma3_text", "model_config": json.dumps(MIXED)}
+    env = dataclasses.replace(ENV, **mixed)
+    with pytest.raises(InputError, match=r"layers of several kinds, .*full_attention.*evolution"):
+        train(options(table, tmp_path / "runs", env=env))
+    assert not (tmp_path / "runs").exists()
+    alike = json.dumps(MIXED | {"layer_types": ["full_attention"] * 4})
+    text = tmp_path / "text.txt"
+    text.write_text("one two three four " * 400)
+    one_kind = dataclasses.replace(env, model_config=alike, corpus=str(text))
+    check_kinds(one_kind)
+    text.unlink()
+    with pytest.raises(InputError, match=r"text\.txt"):
+        check_kinds(one_kind)
 
 
 def test_the_order_of_features_is_no_other_run(table):

@@ -71,6 +71,7 @@ def test_what_it_learned_on_a_table_acts_alike_where_the_transformer_trains(
     assert run.config["table_sha256"] == run.summary["table_sha256"] == sha256
     assert run.summary["table"] == str(tree_file)
     assert run.summary["table_steps"] == 200
+    assert run.summary["table_seeds"] == run.config["table_seeds"] == [0, 1]
     assert "extra_iterations" not in run.summary
     assert run.summary["finished"]
     assert [row["iteration"] for row in run.steps] == [3, 6, 9, 12]
@@ -355,17 +356,19 @@ def test_evolution_searches_among_recorded_runs(tree_file, tmp_path):
     table = load_table(str(tree_file))
     options = evolution.Options.for_table(str(tree_file), seed=HELD_OUT, runs_dir=tmp_path)
     options = dataclasses.replace(options, quiet=True, total_steps=1000)
-    history = evolution.search_on_table(options)
+    history, in_all = evolution.search_on_table(options)
     spent = [decisions for decisions, _ in history]
     assert spent == sorted(spent)
     assert all(decisions % 8 == 0 for decisions in spent)  # 2 runs of 4 decisions each
+    assert in_all == 5 * 8  # what is known already costs none, and there are five sharings
     final = table.arrays["fixed_val"][:2, :, -1].mean(axis=0)
     assert history[-1][1].cost == pytest.approx(final.min())  # it has seen all five
     assert table.sharing_of(history[-1][1].ties) == final.argmin()
 
     run = read_run(evolution.train(options))
     assert run.config["protocol"] == "tabulated"
-    assert run.summary["table_steps"] == 1000
+    assert run.summary["table_steps"] == in_all
+    assert run.summary["table_seeds"] == run.config["table_seeds"] == [0, 1]
     assert "extra_iterations" not in run.summary
     assert run.config["env"]["initial_ties"] == list(history[-1][1].ties)
     recorded = table.arrays["fixed_val"][HELD_OUT, final.argmin(), -1]
@@ -376,11 +379,16 @@ def test_evolution_searches_among_recorded_runs(tree_file, tmp_path):
 def test_evolution_on_a_table_looks_at_other_seeds_alone_and_has_a_price(tree_file):
     options = evolution.Options.for_table(str(tree_file), total_steps=400)
     table = load_table(str(tree_file))
-    ((_, best), *_) = evolution.search_on_table(options, leave_out=0)[::-1]
+    few = dataclasses.replace(options, total_steps=27)
+    history, spent = evolution.search_on_table(few)
+    assert spent == 24  # three candidates, and no fourth
+    history, spent = evolution.search_on_table(options, leave_out=0)
+    best = history[-1][1]
+    assert spent == 5 * 4
     assert best.cost == pytest.approx(table.arrays["fixed_val"][1, :, -1].min())
     env = real_config(str(tree_file), "delta_ppl_params", 10.0)
     dear = dataclasses.replace(options, env=env)
-    assert evolution.search_on_table(dear)[-1][1].n_independent == 1
+    assert evolution.search_on_table(dear)[0][-1][1].n_independent == 1
 
 
 @pytest.mark.parametrize(

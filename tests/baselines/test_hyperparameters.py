@@ -1,12 +1,25 @@
 """Tuning with Ray Tune: what is proposed arrives, and who is behind is ended."""
 
+import dataclasses
 import json
+import shlex
 
 import pytest
+import tyro
 
-from baselines.hyperparameters import Options, agent_options, main
+from baselines import compare
+from baselines.hyperparameters import (
+    Options,
+    _check_same,
+    _identity,
+    agent_options,
+    compare_command,
+    main,
+)
 from tests.tiegym.analysis.made_up import ENV
 from tests.tiegym.small import SMALL
+from tiegym.runs.input_errors import InputError
+from tiegym.runs.json_files import write_json
 
 ARGUMENTS = [f"--env.{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
 
@@ -36,6 +49,27 @@ def test_the_best_of_the_trials_is_named_with_the_command_that_judges_it(ray, tm
     rate = f"{best['config']['env.learning_rate']:.3g}"
     assert "baselines.compare 'dqn --learning-rate" in said[1]
     assert f"--env.learning-rate {rate}" in said[1]
+
+
+def test_the_command_that_judges_it_has_the_environment_that_was_searched():
+    env = dataclasses.replace(ENV, initial_ties="cycle:2", compile=True, quantize="int4")
+    command = compare_command({"env.learning_rate": 0.25}, env)
+    words = shlex.split(command.partition(" -m baselines.compare ")[2])
+    assert words[:3] == ["dqn --env.learning-rate 0.25", "dqn", "random"]
+    read = tyro.cli(compare.Options, args=words)
+    assert read.env == env
+
+
+def test_a_search_goes_on_with_the_options_that_it_began_with(tmp_path):
+    begun = Options(out=tmp_path, env=ENV)
+    with pytest.raises(InputError, match=r"options\.json"):
+        _check_same(begun)
+    write_json(tmp_path / "options.json", _identity(begun))
+    _check_same(dataclasses.replace(begun, workers=2))
+    other = dataclasses.replace(begun, env=dataclasses.replace(ENV, batch_size=3), trials=7)
+    message = rf"env.batch_size \({ENV.batch_size} then, 3 now\), trials \(40 then, 7 now\)"
+    with pytest.raises(InputError, match=message):
+        _check_same(other)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,28 @@ def test_a_run_without_a_final_vector_is_refused(source, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("env", [{"nonsense": 1}, {"n_layer": None}, None])
+def test_a_record_of_an_environment_that_is_none_is_one_line(source, env, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(source.folder, folder)
+    given = {} if env is None else {"env": source.config["env"] | env}
+    config = {key: value for key, value in source.config.items() if key != "env"}
+    write_json(folder / "config.json", config | given)
+    with pytest.raises(SystemExit) as ended:
+        retrain.main(["--run", str(folder)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_of_no_program_is_called_as_its_folder(source, tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(source.folder, folder)
+    config = {key: value for key, value in source.config.items() if key != "program"}
+    write_json(folder / "config.json", config)
+    options = retrain.Options(runs_dir=tmp_path, quiet=True, env=ENV, run=folder)
+    assert read_run(retrain.train(options)).config["source"]["program"] == "mine"
+
+
 def test_the_command_line_explains_itself(capsys):
     with pytest.raises(SystemExit, match="0"):
         retrain.main(["--help"])

@@ -24,6 +24,7 @@ from tests.tiegym.small import SMALL
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import write_json
 from tiegym.runs.processes import RunsFailed, stoppable
+from tiegym.runs.provenance import versions
 from tiegym.runs.recorder import read_run
 
 ARGUMENTS = [f"--env.{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
@@ -222,6 +223,7 @@ def edit(folder, **values):
         ({"versions": {"torch": "1.0"}}, "their PyTorch was 1.0, not 2"),
         ({"threads": 7}, r"they had 7 threads, not 1 \(--threads\)"),
         ({"corpus_sha256": "0" * 64}, "their text was another"),
+        ({"tokenizer_sha256": "0" * 64}, "their tokenizer was another"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -234,8 +236,8 @@ def test_kept_runs_that_would_come_out_otherwise_are_refused_made_anew_or_kept(
         (folder / "summary.json").unlink()
     with pytest.raises(InputError, match=rf"{message}.*{folder.name}.*--stale rerun"):
         run(tmp_path, "tied")
-    if "corpus_sha256" in change:
-        with pytest.raises(InputError, match="their text was another"):
+    if {"corpus_sha256", "tokenizer_sha256"} & change.keys():
+        with pytest.raises(InputError, match=message):
             run(tmp_path, "tied", stale="keep")
     else:
         in_process.started = 0
@@ -249,6 +251,53 @@ def test_kept_runs_that_would_come_out_otherwise_are_refused_made_anew_or_kept(
     in_process.started = 0
     run(tmp_path, "tied")
     assert in_process.started == 0
+
+
+def test_kept_runs_of_agents_notice_other_versions_of_their_libraries(tmp_path, in_process):
+    for policy in ("qlearning", "tied"):
+        (folder,) = run(tmp_path, policy)
+        edit(folder, versions=versions() | {"gymnasium": "1.0", "numpy": "1.0"})
+    run(tmp_path, "tied")  # no agent
+    with pytest.raises(InputError, match=r"their numpy was 1.0, not 2.*their gymnasium was 1.0"):
+        run(tmp_path, "qlearning")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "changed"),
+    [
+        ("tied", "retrain --run {}", {"ties": [0, 1, 0, 0]}),
+        ("tied --export", "norms-only --run {}", {"model_sha256": "0" * 64}),
+    ],
+)
+def test_kept_runs_that_begin_with_another_run_notice_that_it_has_changed(
+    first, then, changed, tmp_path, in_process
+):
+    (source,) = run(tmp_path, first)
+    policy = then.format(source)
+    (folder,) = run(tmp_path, policy)
+    recorded = read_run(folder).config["source"]
+    edit(folder, source=recorded | changed)
+    with pytest.raises(InputError, match="since the run that they begin with was another"):
+        run(tmp_path, policy)
+    run(tmp_path, policy, stale="rerun")
+    assert read_run(folder).config["source"] == recorded
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_lock_that_is_a_link_leads_nowhere(what, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a").write_text("kept")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    if what == "folder":
+        (runs / ".locks").symlink_to(mine)
+    else:
+        (runs / ".locks").mkdir()
+        (runs / ".locks" / "a").symlink_to(mine / "a")
+    with pytest.raises(InputError, match="link"), claimed(runs / "a"):
+        pass
+    assert (mine / "a").read_text() == "kept"
 
 
 @pytest.mark.parametrize(

@@ -59,5 +59,9 @@ def test_the_command_line_explains_itself_and_refuses_nonsense(capsys):
         Options(schedule="progressive-split", until=7)
     with pytest.raises(ValueError, match="has no effect with schedule='share-then-unshare'"):
         Options(until=3)
+    with pytest.raises(ValueError, match=r"by=0.25 has no effect with schedule='share-"):
+        Options(by=0.25)
+    with pytest.raises(ValueError, match=r"at=0.25 has no effect with schedule='prog"):
+        Options(schedule="progressive-split", at=0.25)
     with pytest.raises(ValueError, match=r"has taylor.*action='joint'"):  # which the program sets
         Options(env=dataclasses.replace(ENV, features="taylor"))

@@ -2,23 +2,17 @@
 
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
 import tiegym
+from tests.tiegym.default_dtype import default_dtype
 from tests.tiegym.small import SMALL
+from tiegym.data.tasks.load import load_task
+from tiegym.features import FEATURES, POSITION_FEATURES
 from tiegym.transformer.gpt2_export import gpt2_tensors
 from tiegym.transformer.layer_stats import layer_similarity
-
-
-@contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @contextmanager
@@ -78,11 +72,9 @@ def life(context, folder, **changes):
         unbuilt = tiegym.TieEnv(**SMALL | changes)
         unbuilt.reset(seed=0)
     for one in (env, twin, again, unbuilt):  # begun within, they go on without
-        _, reward, _, _, info = one.step(0)
-        note((reward, info["train_loss"], info["val_loss"]))
+        note(answer(one.step(0)))
         with context():
-            _, reward, _, _, info = one.step(3)
-        note((reward, info["train_loss"], info["val_loss"]))
+            note(answer(one.step(3)))
         note(list(one.model.parameters()))
         assert all(p.dtype == torch.float32 and p.device.type == "cpu" for p in bits[-1])
         assert not any(p.is_inference() for p in one.model.parameters())
@@ -91,15 +83,50 @@ def life(context, folder, **changes):
     return bits
 
 
+def answer(result):
+    """What a step answered, as plain values."""
+    observation, reward, _, _, info = result
+    stats, rewards = observation["layer_stats"].tolist(), np.array(reward).tolist()
+    return stats, rewards, np.array([info["train_loss"], info["val_loss"]]).tolist()
+
+
 def equal(mine, its):
     if isinstance(mine, list) and isinstance(mine[0], torch.Tensor):
         return all(torch.equal(a, b) for a, b in zip(mine, its, strict=True))
     return torch.equal(mine, its) if isinstance(mine, torch.Tensor) else mine == its
 
 
+def life_of_many(context, folder, **changes):
+    """The same of a population."""
+    arguments = SMALL | changes
+    with context():
+        envs = tiegym.TiePopulation(2, **arguments)
+        envs.reset(seed=0)
+        found = [answer(envs.step(actions)) for actions in ([1, 0], [1, 2])]
+        envs.save_checkpoint(folder / "checkpoint")
+        again = tiegym.TiePopulation(2, **arguments)
+        again.load_checkpoint(folder / "checkpoint")
+        found.append(envs.test_losses())
+        tensors = envs.snapshot(1).tensors
+    assert all(t.dtype == torch.float32 for name, t in tensors.items() if name.startswith("o"))
+    for many in (envs, again):
+        found.append(answer(many.step([0, 3])))
+        with context():
+            found.append(answer(many.step([3, 0])))
+    return found
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_no_context_of_the_caller_reaches_into_a_population(name, tmp_path):
+    changes = {"dtype": "float32", "dropout": 0.1}
+    expected = life_of_many(torch.enable_grad, tmp_path, **changes)
+    assert life_of_many(CONTEXTS[name], tmp_path, **changes) == expected
+
+
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_no_context_of_the_caller_reaches_in(name, tmp_path):
-    changes = {"dtype": "float32", "dropout": 0.1, "loss_chunk": 7}
+    changes = {"dtype": "float32", "dropout": 0.1, "loss_chunk": 7, "tie_grad": "sum"}
+    changes["features"] = "+".join(FEATURES + POSITION_FEATURES)
     expected = life(torch.enable_grad, tmp_path, **changes)
     result = life(CONTEXTS[name], tmp_path, **changes)
     assert len(expected) == len(result)
@@ -125,3 +152,16 @@ def test_the_callers_context_is_as_it_was_afterwards():
         assert not torch.is_grad_enabled()
         assert torch.is_autocast_enabled("cpu")
         assert torch.empty(1).device.type == "meta"
+
+
+def test_masks_are_drawn_alike_whatever_the_default_dtype():
+    task = load_task("masked-language-modeling", "synthetic:2000", tokenizer="bytes", block_size=8)
+    data = task.data(torch.device("cpu"))
+
+    def drawn():
+        inputs, targets = data.sample("train", 4, torch.Generator().manual_seed(0))
+        return [*inputs.values(), targets]
+
+    expected = drawn()
+    with default_dtype(torch.float64):
+        assert all(torch.equal(a, b) for a, b in zip(drawn(), expected, strict=True))

@@ -11,7 +11,7 @@ from safetensors import safe_open
 import tiegym
 from tests.tiegym.exported import tensor_bytes
 from tests.tiegym.small import SMALL
-from tests.tiegym.transformer.tiny import MODELS
+from tests.tiegym.transformer.tiny import EXPERTS, MODELS
 from tiegym import cli
 from tiegym.data.tasks.text_encoding import text_encoder
 from tiegym.transformer import tensor_file
@@ -99,9 +99,12 @@ def stored(path):
         return {name: torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys()}  # noqa: SIM118
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_both_forms_of_an_exported_model_compute_the_same(name, data, tmp_path):
-    env = trained(name, data)
+@pytest.mark.parametrize(
+    ("name", "private"),
+    [*((name, "none") for name in MODELS), *((name, "norms") for name in ("gpt2", "qwen3", "vit"))],
+)
+def test_both_forms_of_an_exported_model_compute_the_same(name, private, data, tmp_path):
+    env = trained(name, data, private=private)
     model, inputs = env.model, inputs_of(env)
     expected = outputs(model, inputs)
     assert all(values.std() > 0 for values in expected)
@@ -112,6 +115,7 @@ def test_both_forms_of_an_exported_model_compute_the_same(name, data, tmp_path):
     assert loaded.ties.tolist() == env.ties.tolist()
     for mine, theirs in zip(outputs(loaded, inputs), expected, strict=True):
         assert torch.equal(mine, theirs)
+    assert loaded.private_norms is (private == "norms")
     each_once = sum(p.numel() for p in model.parameters())
     assert sum(stored(tmp_path / "m.safetensors").values()) == each_once
     assert tensor_bytes(tmp_path / "m.safetensors") == env._info()["stored_bytes"]
@@ -128,23 +132,30 @@ def test_both_forms_of_an_exported_model_compute_the_same(name, data, tmp_path):
     assert sum(stored(tmp_path / "hf/model.safetensors").values()) == each_once + copies
 
 
-EXPERTS = {
-    **{"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
-    **{"first_k_dense_replace": 0, "moe_intermediate_size": 8, "q_lora_rank": 8},
-    **{"kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8},
-}
-
-
 @pytest.mark.parametrize("private", ["none", "norms"])
-def test_stored_bytes_count_buffers_and_weights_of_another_type(private, tmp_path):
+def test_weights_of_another_type_are_copied_counted_and_exported(private, tmp_path):
     given = {"model": "deepseek_v3", "model_config": json.dumps(EXPERTS), "dtype": "bfloat16"}
     env = tiegym.TieEnv(**SMALL | given, initial_ties="cycle:2", private=private)
     _, info = env.reset(seed=0)
+    env.step(1)
     assert len({p.dtype for p in env.model.parameters()}) == 2
+    assert info["model_state_bytes"] == env._info()["model_state_bytes"]
+    env.save_checkpoint(tmp_path / "c")
+    twin = tiegym.TieEnv(**vars(env.config))
+    twin.load_checkpoint(tmp_path / "c")
+    expected = outputs(env.model, inputs_of(env))
     env.export(tmp_path / "m.safetensors")
     assert tensor_bytes(tmp_path / "m.safetensors") == info["stored_bytes"]
     buffers = [name for name in stored(tmp_path / "m.safetensors") if name.endswith("_bias")]
     assert len(buffers) == env.config.n_layer  # each position has its own, tied or not
+    for model in (twin.model, tiegym.load_model(tmp_path / "m.safetensors")):
+        assert torch.equal(*outputs(model, inputs_of(env)), *expected)
+        dtypes = [
+            (p.dtype, q.dtype)
+            for p, q in zip(model.parameters(), env.model.parameters(), strict=True)
+        ]
+        assert all(one == other for one, other in dtypes)
+    assert twin.step(1)[1] == env.step(1)[1]
 
 
 @pytest.mark.parametrize("name", ["llama", "roberta"])

@@ -14,6 +14,7 @@ import tiegym
 from tests.tiegym.playing import MIXED, check_state_bytes, check_that_copies_go_on, play
 from tests.tiegym.small import SMALL
 from tests.tiegym.transformer.tiny import MODELS
+from tiegym.data.tasks.names import HEADS
 
 ACTIONS = [1, 0, 3, 1, 2, 0]
 
@@ -24,6 +25,78 @@ def test_copies_of_a_run_go_on_exactly(model, arguments, tmp_path):
     state = torch.get_rng_state()
     check_that_copies_go_on(arguments(model, initial_ties="cycle:2"), ACTIONS, tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+TASKS = {
+    "language-modeling": {"model": "gpt2"},
+    "masked-language-modeling": {"model": "bert"},
+    "classification": {"model": "bert", "corpus": "labelled", "block_size": 24},
+    "question-answering": {"model": "bert", "corpus": "questions", "block_size": 24},
+    "image-classification": {"model": "vit", "corpus": "digits"},
+    "scores": {"model": "bert", "corpus": "scored", "block_size": 24, "task": "classification"},
+}
+
+
+@pytest.fixture
+def of_task(labelled, tmp_path):
+    """The arguments of an environment of each of `TASKS`."""
+    asked = {"question": "who?", "answer_start": 0}
+    questions = [
+        asked | {"context": f"cat {n}", "answer_text": f"{'cat'[: 1 + n % 3]}"} for n in range(400)
+    ]
+    scored = [{"text": f"cat {n}", "score": n / 7 - 2} for n in range(60)]
+    files = {"labelled": labelled}
+    for name, rows in (("questions", questions), ("scored", scored)):
+        files[name] = str(tmp_path / f"{name}.jsonl")
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def of(task, **changes):
+        found = SMALL | {"task": task, "test_tokens": 8} | TASKS[task]
+        return found | {"corpus": files.get(found["corpus"], found["corpus"])} | changes
+
+    return of
+
+
+@pytest.mark.parametrize("checkpoint_activations", [False, True])
+def test_a_type_that_seeds_numpy_leaves_the_callers_draws_alone(checkpoint_activations):
+    given = SMALL | {"block_size": 704, "n_layer": 1, "batch_size": 1, "iters_per_step": 1}
+    config = json.dumps({"intermediate_size": 16, "num_random_blocks": 1})
+    env = tiegym.TieEnv(
+        **given | {"model": "big_bird", "model_config": config, "action": "pair"},
+        checkpoint_activations=checkpoint_activations,
+    )
+    env.reset(seed=0)
+    np.random.seed(7)
+    expected = np.random.random()
+    np.random.seed(7)
+    env.step(0)
+    assert env.model.library.config.attention_type == "block_sparse"
+    assert np.random.random() == expected
+
+
+def test_every_task_is_there():
+    assert TASKS.keys() - {"scores"} == HEADS.keys()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_copies_of_a_run_of_each_task_go_on_exactly(task, of_task, tmp_path):
+    check_that_copies_go_on(of_task(task), [1, 0], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "value"),
+    [("classification", 2), ("question-answering", 10**5), ("question-answering", -100)],
+)
+def test_a_checkpoint_with_classes_or_places_that_are_not_there_is_refused(
+    task, value, of_task, tmp_path
+):
+    env = tiegym.TieEnv(**of_task(task))
+    env.reset(seed=0)
+    env.step(1)
+    snapshot = env.snapshot()
+    snapshot.tensors["validation.targets"].fill_(value)
+    with pytest.raises(ValueError, match=r"damaged: validation.targets has tokens, classes or pla"):
+        env.restore(snapshot)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -207,6 +280,18 @@ def test_text_is_generated_by_models_that_predict_the_next_token(arguments):
     encoder.reset(seed=0)
     with pytest.raises(ValueError, match="BertForMaskedLM doesn't predict the next token"):
         tiegym.generate(encoder.model, prompt, 1)
+
+
+def test_a_decoder_whose_positions_begin_behind_padding_looks_back_on_a_block(arguments):
+    config = json.dumps({"is_decoder": True})
+    env = tiegym.TieEnv(**arguments("roberta", model_config=config))
+    env.reset(seed=0)
+    assert env.model.library.config.max_position_embeddings > SMALL["block_size"]
+    prompt = torch.arange(3, 11)[None]
+    text = tiegym.generate(env.model, prompt, 20, temperature=0)
+    with torch.no_grad():
+        logits = env.model.eval()(text[:, -1 - SMALL["block_size"] : -1]).logits
+    assert text[0, -1] == logits[0, -1].argmax()
 
 
 @pytest.mark.parametrize("model", ["gpt2", "llama"])

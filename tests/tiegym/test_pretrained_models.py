@@ -1,6 +1,7 @@
 """Environments that begin with a pretrained model of the library `transformers`."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,17 @@ import transformers
 import tiegym
 from tests.tiegym.playing import play
 from tests.tiegym.small import SMALL
-from tests.tiegym.transformer.tiny import MODELS
+from tests.tiegym.transformer.tiny import EXPERTS, MODELS
 from tiegym.library_models import checked_file
+from tiegym.transformer import tensor_file
 
 
 def save(folder, name, **changes):
     """Writes a tiny model as a pretrained one; returns it."""
     kind, config_class, entries = MODELS[name]
     torch.manual_seed(1)
-    model = kind(config_class(**entries | {"vocab_size": 256} | changes))
+    of_texts = {"vocab_size": 256} if "vocab_size" in entries else {}
+    model = kind(config_class(**entries | of_texts | changes))
     model.save_pretrained(folder)
     return model.eval()
 
@@ -42,6 +45,87 @@ def test_a_pretrained_model_begins_with_its_own_weights(name, tmp_path):
         env.model.eval()
         assert torch.equal(env.model(tokens).logits, theirs(tokens).logits)
     play(env, [0, 2])
+
+
+def test_a_pretrained_model_of_images_begins_with_its_own_weights(tmp_path):
+    theirs = save(tmp_path, "vit", num_labels=10)
+    env = pretrained(tmp_path, initial_ties="independent", corpus="digits")
+    env.reset(seed=0)
+    inputs, _ = env._started_trainer().validation_set
+    with torch.no_grad():
+        assert torch.equal(env.model.eval()(**inputs).logits, theirs(**inputs).logits)
+    play(env, [0, 2])
+
+
+BIAS = "model.layers.{}.mlp.gate.e_score_correction_bias"
+
+
+@pytest.fixture
+def experts(tmp_path):
+    """A pretrained model whose layers have a buffer that is saved, and an environment of it."""
+    sizes = {k: v for k, v in MODELS["llama"][2].items() if k != "head_dim"}
+    sizes |= {"vocab_size": 256, "num_key_value_heads": 2}
+    config = transformers.DeepseekV3Config(**sizes | EXPERTS)
+    torch.manual_seed(1)
+    model = transformers.DeepseekV3ForCausalLM(config).eval()
+    for layer in range(4):
+        model.get_buffer(BIAS.format(layer)).copy_(torch.tensor([5.0, -5.0, 0.0, layer]))
+    model.save_pretrained(tmp_path / "m")
+    return model, pretrained(tmp_path / "m", initial_ties="independent")
+
+
+def test_a_pretrained_model_begins_with_its_buffers_and_copies_have_them(experts, tmp_path):
+    theirs, env = experts
+    env.reset(seed=0)
+    tokens = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        assert torch.equal(env.model.eval()(tokens).logits, theirs(tokens).logits)
+    play(env, [0])
+    env.model.library.get_buffer(BIAS.format(1)).add_(1)  # as a type may in training
+    env.save_checkpoint(tmp_path / "c")
+    loaded = pretrained(tmp_path / "m", initial_ties="independent")
+    loaded.load_checkpoint(tmp_path / "c")
+    restored, snapshot = env.fork(), env.snapshot()
+    copies = [env.fork(), loaded, pickle.loads(pickle.dumps(env)), restored]
+    play(restored, [1])
+    restored.restore(snapshot)
+    expected = play(env, [2])
+    for twin in copies:
+        assert play(twin, [2]) == expected
+        assert twin.model.library.get_buffer(BIAS.format(1)).tolist() == [6, -4, 1, 2]
+    env.reset(seed=0)
+    env.step(0)
+    for layer in range(4):
+        assert env.model.library.get_buffer(BIAS.format(layer)).tolist() == [5, -5, 0, layer]
+
+
+def test_the_hash_of_weights_is_of_buffers_too(experts, tmp_path):
+    model, env = experts
+    assert pretrained(tmp_path / "m").weights_sha256 == env.weights_sha256
+    model.get_buffer(BIAS.format(3)).add_(1)
+    model.save_pretrained(tmp_path / "m")
+    assert pretrained(tmp_path / "m").weights_sha256 != env.weights_sha256
+
+
+def test_a_checkpoint_of_0_2_without_buffers_goes_on(arguments, tmp_path):
+    given = arguments("deepseek_v3", model_config=json.dumps(EXPERTS))
+    env = tiegym.TieEnv(**given)
+    env.reset(seed=0)
+    env.step(0)
+    env.save_checkpoint(tmp_path / "c")
+    tensors, values = tensor_file.read_tensors(tmp_path / "c", "checkpoint")
+    buffers = [name for name in tensors if name.endswith("e_score_correction_bias")]
+    assert len(buffers) == 4
+    old = {name: tensor for name, tensor in tensors.items() if name not in buffers}
+    tensor_file.write_tensors(tmp_path / "old", "checkpoint", old, values)
+    twin = tiegym.TieEnv(**given)
+    twin.load_checkpoint(tmp_path / "old")
+    assert play(twin, [1, 0]) == play(env, [1, 0])
+    for layer in range(4):  # what training may have changed begins anew with the next episode
+        env.model.library.get_buffer(BIAS.format(layer)).add_(1)
+    env.reset(seed=0)
+    env.step(0)
+    assert not any(env.model.library.get_buffer(BIAS.format(layer)).any() for layer in range(4))
 
 
 def test_layers_that_are_tied_at_the_start_take_the_first_or_the_mean(tmp_path):

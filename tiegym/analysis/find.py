@@ -12,6 +12,10 @@ from pathlib import Path
 
 from tiegym.runs.folder import Run, read_run
 
+TUNING = "tuning"
+"""Folder of the runs by which a comparison has chosen learning rates: the table is made of others.
+"""
+
 _READ = ("config.json", "steps.jsonl", "summary.json")
 
 
@@ -22,9 +26,12 @@ def find_runs(folders: Sequence[Path], skip: Callable[[str], object] = warnings.
     before its record was whole, is still searching, or is damaged) is left out, so that it doesn't
     hide all others.
 
+    Runs by which a comparison has chosen learning rates are left out, too, unless their folder is
+    named: whoever counted them would judge a policy on what it was chosen by.
+
     Args:
         folders: At least one.
-        skip: Called with a sentence for each run that is left out.
+        skip: Called with a sentence for each run, or folder of such runs, that is left out.
 
     Raises:
         ValueError: If none is given, a folder holds no run that can be read, or a run that is
@@ -44,7 +51,7 @@ def find_runs(folders: Sequence[Path], skip: Callable[[str], object] = warnings.
         if not runs:
             raise ValueError(
                 f"{folder}: no run folder (it has no config.json), and none in it"
-                + (" that can be read" if any(_run_folders_in(folder)) else "")
+                + (" that can be read" if any(_run_folders_in(folder, lambda text: None)) else "")
             )
         for run in runs:
             found.setdefault(run.folder.resolve(), run)
@@ -79,7 +86,7 @@ def read_whole_run(folder: Path) -> Run:
 
 def _readable(folder: Path, skip: Callable[[str], object]) -> list[Run]:
     runs = []
-    for run_folder in _run_folders_in(folder):
+    for run_folder in _run_folders_in(folder, skip):
         try:
             runs.append(read_whole_run(run_folder))
         except (OSError, ValueError) as error:
@@ -87,7 +94,7 @@ def _readable(folder: Path, skip: Callable[[str], object]) -> list[Run]:
     return runs
 
 
-def _run_folders_in(folder: Path) -> Iterator[Path]:
+def _run_folders_in(folder: Path, skip: Callable[[str], object]) -> Iterator[Path]:
     """Run folders at any depth, sorted; links are followed, but no folder is entered twice."""
     seen = set()
     for parent, children, _ in os.walk(folder, followlinks=True):
@@ -100,3 +107,7 @@ def _run_folders_in(folder: Path) -> Iterator[Path]:
             children.clear()  # what a program put into its run folder is none
             continue
         children[:] = sorted(name for name in children if not name.startswith("."))
+        tuning = Path(parent, TUNING)
+        if TUNING in children and not is_run_folder(tuning):
+            children.remove(TUNING)
+            skip(f"{tuning} is left out: its runs chose learning rates. Name it to look at them")

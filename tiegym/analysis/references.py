@@ -99,26 +99,42 @@ def _size(row: Row) -> int | None:
 def _nearest(rows: Sequence[Row], row: Row, program: str) -> Reference | None:
     """The row of a program that was trained most as `row` was: with private parts as it, say.
 
-    Whoever is compared with the best of several null models is compared with a chosen one.
+    It begins with the same ties, if one does that is trained as much alike.
+    Whoever is compared with the best of several null models is compared with a chosen one. Of
+    several that are as near the one with the same learning rate is taken: each policy may have been
+    tuned by itself, so that the rate says nothing about what was trained.
     """
     found = [r for r in rows if r.program == program]
     if not found:
         return None
-    nearest = max(
-        found, key=lambda r: sum(trained_with(r, k) == trained_with(row, k) for k in TRAINING)
-    )
+
+    def near(other: Row) -> tuple[int, bool]:
+        keys = (*TRAINING, "initial_ties")
+        same = {k: trained_with(other, k) == trained_with(row, k) for k in keys}
+        rate = same.pop("learning_rate")
+        return sum(same.values()), rate
+
+    nearest = max(found, key=near)
     return Reference(nearest.policy, nearest.losses)
 
 
 def best_fixed(rows: Sequence[Row], row: Row) -> Reference | None:
     """The best fixed pattern of a policy's size, on validation; None where there is none.
 
+    One that begins with trained weights is a pattern for those alone who do, too.
+
     Of the size are patterns whose trainable parameters differ from the policy's mean by less than
     half of a layer's; in the middle between two sizes, the larger one. The best of several, chosen
     on the runs that it is compared on, would make a policy "worse" for nothing: the comparison
     corrects for how many there were.
     """
-    patterns = [r for r in others_alike(rows, row) if r.program.startswith("fixed-")]
+    begins_trained = trained_with(row, "initial_weights") is not None
+    patterns = [
+        r
+        for r in others_alike(rows, row)
+        if r.program.startswith("fixed-")
+        and (begins_trained or trained_with(r, "initial_weights") is None)
+    ]
     return _best_of_size(patterns, row, rows)
 
 

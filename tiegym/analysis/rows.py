@@ -163,9 +163,9 @@ def check_comparable(rows: Sequence[Row]) -> None:
         InputError: If not, naming what differs.
     """
     first = main_row(rows).runs[0]
-    expected = _conditions(first)
+    expected = conditions(first)
     for shallow, run in ((is_shallow(row), run) for row in rows for run in row.runs):
-        for key, value in _conditions(run).items():
+        for key, value in conditions(run).items():
             if key == "n_layer" and shallow:
                 continue
             if value != expected[key]:
@@ -201,7 +201,8 @@ def main_row(rows: Sequence[Row]) -> Row:
     return next((row for row in rows if not is_shallow(row)), rows[0])
 
 
-def _conditions(run: Run) -> dict[str, Any]:
+def conditions(run: Run) -> dict[str, Any]:
+    """What must be the same in all runs of a comparison, with its name; flat."""
     named = arguments_since_0_1() | run.config["env"]
     env = {key: named.get(key) for key in (*MEASURED_ON, "dtype")}
     # Random numbers of a GPU are others than those of a CPU: runs of the same seed would be no

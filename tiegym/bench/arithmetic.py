@@ -28,7 +28,7 @@ def arithmetic(config: TieConfig) -> str:
     generator = torch.Generator().manual_seed(0)
 
     def numbers(*size: int) -> torch.Tensor:
-        return torch.randn(size, generator=generator)
+        return torch.randn(size, generator=generator, dtype=torch.float32)
 
     weights = [
         p.div_(width**0.5).requires_grad_()

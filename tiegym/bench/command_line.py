@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tiegym.bench.recorded import real_config
+from tiegym.bench.recorded import config_to_train
 from tiegym.config import TieConfig
 from tiegym.data.sources import validate_corpus
 from tiegym.runs.input_errors import InputError
@@ -28,7 +28,7 @@ def table_env(args: Sequence[str]) -> TieConfig:
     given = _given(args)
     if "--paper" in args:
         raise InputError("--paper and --table bring two environments: give one of them")
-    env = real_config(given.table)
+    env = config_to_train(given.table)
     try:
         validate_corpus(given.corpus or env.corpus)
     except (OSError, ValueError) as error:

@@ -89,11 +89,8 @@ class TieBench(gymnasium.Env[dict[str, Any], Any]):
         run = options.get("run")
         if run is None:
             run = int(self.np_random.integers(len(runs)))
-        elif not isinstance(run, int | np.integer) or not 0 <= run < len(runs):
-            raise ValueError(
-                f'options={{"run": {run!r}}}: the {self.split} split of table '
-                f"{self.table.name!r} has the runs 0 to {len(runs) - 1}"
-            )
+        else:
+            run = self.recorded.numbers_of(run, 1)[0]
         self._run, self._node = int(runs[run]), 0
         return self._observation(), self._info()
 
@@ -115,6 +112,11 @@ class TieBench(gymnasium.Env[dict[str, Any], Any]):
         reward = float(self.recorded.rewards[self._run, self._node])
         terminated = self.recorded.children[self._node][0] < 0
         return self._observation(), reward, terminated, False, self._info()
+
+    @property
+    def node(self) -> int:
+        """Where the episode is in `table.tree`: 0 at its beginning, one of `leaves` at its end."""
+        return self._node
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """The actions that differ from each other, bool (L,); as TieEnv's."""

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import tyro
@@ -23,7 +22,7 @@ from tiegym import ties as tie_vectors
 from tiegym.analysis.intervals import Difference, paired_difference
 from tiegym.analysis.markdown import markdown_table
 from tiegym.bench.spread import Spread, spread
-from tiegym.bench.table import Floats, Table, load_table
+from tiegym.bench.table import Floats, Judge, Split, Table, load_table
 from tiegym.bench.tree import Ints, sharings
 from tiegym.bench.values import (
     Choice,
@@ -38,6 +37,7 @@ from tiegym.bench.values import (
 )
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import input_errors
+from tiegym.runs.messages import say
 
 PATTERNS = ("independent", "tied", "cycle:2", "sequence:2", "sandwich")
 
@@ -48,7 +48,7 @@ class Options:
 
     table: tyro.conf.Positional[str]
     """A shipped table's name, or the path of an .npz file."""
-    loss: Literal["val", "test"] = "val"
+    loss: Judge = "val"
     """By which policies are judged."""
 
 
@@ -72,8 +72,8 @@ class Known:
 def known(
     table: Table,
     price: float,
-    split: Literal["train", "held-out"] = "held-out",
-    loss: Literal["val", "test"] = "val",
+    split: Split = "held-out",
+    loss: Judge = "val",
 ) -> list[Known]:
     """All that is known exactly, best first.
 
@@ -218,7 +218,7 @@ def folds(table: Table, n: int = 4) -> list[Table]:
     return result
 
 
-def markdown(table: Table, prices: Sequence[float], loss: Literal["val", "test"] = "val") -> str:
+def markdown(table: Table, prices: Sequence[float], loss: Judge = "val") -> str:
     """A table of all that is known: a row for each policy, a column for each price."""
     columns = [{k.policy: k for k in known(table, price, loss=loss)} for price in prices]
     order = sorted(columns[0], key=lambda name: float(columns[0][name].objective.mean()))
@@ -238,19 +238,20 @@ def main(args: Sequence[str] | None = None) -> None:
         most = price_where_tying_wins(table)
         prices = [share * most for share in (0.0, 0.25, 0.5, 1.0)]
         text = markdown(table, prices, options.loss)
-    print(
+    say(
         "Loss at the end plus price times independent share (nats, mean of the held-out seeds; "
-        "in brackets the share); what is chosen is chosen on the train seeds.\n"
+        f"in brackets the share); what is chosen is chosen on the train seeds.\n\n{text}",
+        sys.stdout,
     )
-    print(text)
     for price in prices:
         gains = adapting_gains(table, price)
         parts = gains.spread
-        print(
+        say(
             f"price {price:.3g}: over the best fixed pattern, knowing each seed gains "
             f"{_interval(gains.clairvoyant)} nats, the best decisions made in advance "
             f"{_interval(gains.sequence)}; s.d. of sequences {parts.choices:.4f}, of seeds "
-            f"{parts.seeds:.4f}, of what is neither {parts.rest:.4f}"
+            f"{parts.seeds:.4f}, of what is neither {parts.rest:.4f}",
+            sys.stdout,
         )
 
 

@@ -40,7 +40,8 @@ from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import DamagedFile, InputError
+from tiegym.runs.messages import say
 from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
 from tiegym.runs.source_code import source_sha256
@@ -214,19 +215,27 @@ def record_part(parts: Path, plan: Plan, seed: int) -> None:
     fingerprint = np.frombuffer(plan.fingerprint.encode(), dtype=np.uint8)
     path = part_path(parts, seed)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, fingerprint=fingerprint, **arrays)
+        np.savez(file, fingerprint=fingerprint, **arrays)  # type: ignore[arg-type]
 
 
 def read_part(parts: Path, plan: Plan, seed: int) -> Arrays | None:
-    """The arrays of a seed; None if they aren't there or belong to another plan."""
+    """The arrays of a seed; None if they aren't there or belong to another plan.
+
+    Raises:
+        DamagedFile: If they can't be read.
+    """
     path = part_path(parts, seed)
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    if arrays.pop("fingerprint").tobytes().decode() != plan.fingerprint:
-        return None
-    return arrays
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            arrays = {key: kept[key] for key in kept.files}
+        fingerprint = arrays.pop("fingerprint").tobytes().decode()
+    except Exception as error:  # ZIP and NumPy raise many kinds, by what is wrong where
+        raise DamagedFile(
+            f"{path} is damaged: {error!r:.200}; remove it, and its seed is trained again"
+        ) from error
+    return arrays if fingerprint == plan.fingerprint else None
 
 
 def assemble(parts: Path, plan: Plan) -> Table:
@@ -293,7 +302,7 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     with long_work():
         path = make(options)
-    print(f"table: {path}")
+    say(f"table: {path}", sys.stdout)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tyro
 
 from tiegym.analysis.intervals import smallest_difference
-from tiegym.analysis.markdown import markdown_table
+from tiegym.analysis.markdown import markdown_table, markdown_text
 from tiegym.bench.ranking import final_losses, sizes
-from tiegym.bench.table import Floats, Table, load_table
+from tiegym.bench.table import Floats, Judge, Table, load_table
 from tiegym.bench.tree import Ints
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import input_errors
+from tiegym.runs.messages import say
 
 MOST_ENDS = 2000
 """Of more ends of sequences so many are drawn: two million pairs."""
@@ -45,7 +46,7 @@ class Options:
     comparisons: int = 1
     """Tests that the level is for together: each has its part of it (Bonferroni's correction).
     What is found so is also found by Holm's, which finds more."""
-    loss: Literal["val", "test"] = "val"
+    loss: Judge = "val"
     """Which loss."""
 
 
@@ -79,7 +80,7 @@ def pair_deviations(figures: Floats) -> Floats:
     return np.sqrt(np.maximum(variances, 0.0))  # equal ones are 0 up to rounding
 
 
-def all_pairs(table: Table, loss: Literal["val", "test"] = "val") -> list[Pairs]:
+def all_pairs(table: Table, loss: Judge = "val") -> list[Pairs]:
     """The pairs of a table: of fixed sharings, of a tree's ends, and those of equal size of each.
 
     Ends that come from the same training are one. Kinds without a pair are left out.
@@ -121,7 +122,7 @@ def report(
     power: float = 0.8,
     level: float = 0.05,
     comparisons: int = 1,
-    loss: Literal["val", "test"] = "val",
+    loss: Judge = "val",
 ) -> str:
     """A table in markdown: the middle pair and the 90 % quantile of each kind, in nats.
 
@@ -173,13 +174,15 @@ def main(args: Sequence[str] | None = None) -> None:
         ]
     which = {"val": "validation", "test": "test"}[options.loss]
     corrected = f" / {options.comparisons}" if options.comparisons > 1 else ""
-    print(
+    say(
         "The smallest difference of means that a paired t-test finds with power "
         f"{options.power:g} at level {options.level:g}{corrected}: in nats of {which} loss, from "
-        "the standard deviations over seeds of the differences of pairs."
+        "the standard deviations over seeds of the differences of pairs.",
+        sys.stdout,
     )
     for table, text in zip(tables, texts, strict=True):
-        print(f"\n{table.name}, {len(table.all_seeds)} recorded seeds:\n\n{text}", end="")
+        heading = f"{markdown_text(table.name)}, {len(table.all_seeds)} recorded seeds:"
+        say(f"\n{heading}\n\n{text.rstrip()}", sys.stdout)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,19 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import tyro
 from scipy.stats import spearmanr
 
 from tiegym.analysis.intervals import paired_difference
-from tiegym.analysis.markdown import markdown_table
+from tiegym.analysis.markdown import markdown_table, markdown_text
 from tiegym.bench.spread import spread
-from tiegym.bench.table import Floats, Table, load_table
+from tiegym.bench.table import Floats, Judge, Table, load_table
 from tiegym.bench.tree import sharings
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import input_errors
+from tiegym.runs.messages import say
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Options:
     """A shipped table's name, or the path of an .npz file; a tree has fixed sharings, too."""
     other: tuple[str, ...] = ()
     """Tables of as many layers: does the ranking survive there?"""
-    loss: Literal["val", "test"] = "val"
+    loss: Judge = "val"
     """Which loss."""
 
 
-def final_losses(table: Table, loss: Literal["val", "test"] = "val", point: int = -1) -> Floats:
+def final_losses(table: Table, loss: Judge = "val", point: int = -1) -> Floats:
     """The loss of each fixed sharing at a point of the curves (the last), (R, Bell(L))."""
     losses: Floats = table.arrays[f"fixed_{loss}"][:, :, point].astype(np.float64)
     return losses
@@ -53,7 +53,7 @@ def sizes(n_layer: int) -> np.ndarray:
     return count
 
 
-def by_size(table: Table, loss: Literal["val", "test"] = "val") -> list[list[str]]:
+def by_size(table: Table, loss: Judge = "val") -> list[list[str]]:
     """Rows of a markdown table: for each size how many, the mean, the best, its distance to it.
 
     The interval is Student's over seeds, with Bonferroni's correction on the side that choosing
@@ -102,7 +102,7 @@ def agreement(ours: Floats, theirs: Floats, n_layer: int) -> tuple[float, float]
     return float(spearmanr(a, b).statistic), mean
 
 
-def report(table: Table, others: Sequence[Table], loss: Literal["val", "test"] = "val") -> str:
+def report(table: Table, others: Sequence[Table], loss: Judge = "val") -> str:
     """All of it as markdown.
 
     Raises:
@@ -132,7 +132,7 @@ def report(table: Table, others: Sequence[Table], loss: Literal["val", "test"] =
                 f"table {other.name!r} has {other.n_layer} layers, but {table.name!r} has "
                 f"{table.n_layer}: compare tables of as many"
             )
-        compared.append((f"{other.name}", losses, final_losses(other, loss)))
+        compared.append((markdown_text(other.name), losses, final_losses(other, loss)))
     lines = []
     for name, ours, theirs in compared:
         over_all, within = agreement(ours, theirs, table.n_layer)
@@ -150,7 +150,7 @@ def main(args: Sequence[str] | None = None) -> None:
         text = report(
             load_table(options.table), [load_table(name) for name in options.other], options.loss
         )
-    print(text, end="")
+    say(text.rstrip(), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,9 @@ COUNTS = (
 
 _LN2 = math.log(2)
 
+_WORD = re.compile(r"[a-z0-9][a-z0-9.:-]*|hf:[\w.:/-]+", re.ASCII)
+"""What a table may call its text, whether it is a name that `NAMES_IN_TABLES` follows or not."""
+
 
 class Recorded:
     """What a table says, laid out by node for quick look-up; one and many environments share it.
@@ -52,6 +57,7 @@ class Recorded:
         self.table = load_tree(table)
         self.config = _config(self.table, reward, param_cost, config)
         self.tree: Tree = self.table.tree
+        self.split = split
         self.runs = self.table.rows_of(split)
         self.rewards = node_rewards(self.table, reward, param_cost)
         self.children = self.tree.children.tolist()
@@ -77,6 +83,30 @@ class Recorded:
                 "this split: take another seed"
             )
         self.runs = others
+
+    def numbers_of(self, run: Any, members: int) -> npt.NDArray[np.int64]:
+        """The recorded runs that `options={"run": ...}` of a reset asks for, (members,).
+
+        Args:
+            run: The number of one in the split, for all members, or one for each of them.
+            members: How many these are.
+
+        Raises:
+            ValueError: If the split has no such run, or there isn't one for each member.
+        """
+        try:
+            numbers = np.asarray(run)
+        except ValueError:  # lists of different lengths
+            numbers = np.array(None)
+        if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (members,)):
+            each = "an integer" if members == 1 else f"an integer, or {members} of them"
+            raise ValueError(f'options={{"run": {run!r}}}: run must be {each}')
+        if not (numbers.min() >= 0 and numbers.max() < len(self.runs)):
+            raise ValueError(
+                f'options={{"run": {run!r}}}: the {self.split} split of table '
+                f"{self.table.name!r} has the runs 0 to {len(self.runs) - 1}"
+            )
+        return np.broadcast_to(numbers, members).astype(np.int64)
 
     def _lay_out(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
         """What depends on the run and the node, (R, N, ...), and on the node alone, (N, ...)."""
@@ -165,26 +195,35 @@ def real_config(table: str, reward: Reward = "neg_log_ppl", param_cost: float = 
     return _config(load_tree(table), reward, param_cost, {})
 
 
+def config_to_train(table: str) -> TieConfig:
+    """`real_config` for who builds the TieEnv: its text is opened.
+
+    Where the table's word for its text isn't a name for certain, it may be that of a file where
+    the program runs, and the corpus is then one that nothing opens: the text has to be given.
+
+    Args:
+        table: Its name or path.
+
+    Raises:
+        FileNotFoundError: See `load_tree`.
+        ValueError: See `load_tree`.
+    """
+    config = real_config(table)
+    if not NAMES_IN_TABLES["corpus"].fullmatch(config.corpus):
+        object.__setattr__(config, "corpus", f"table:{load_tree(table).name}")
+    return config
+
+
 def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, Any]) -> TieConfig:
     """The table's configuration with another reward.
 
     Raises:
         TypeError: If an argument is none of TieEnv's.
-        ValueError: If it isn't what the table was made with, or the table names a file.
+        ValueError: If it isn't what the table was made with, or the table's own are none that it
+            can have been made with.
     """
     usual = default_arguments()  # what an older table doesn't name, it had as it is by default
     recorded = usual | table.facts["config"]
-    if others := {name: recorded[name] for name in NOT_IN_TABLES if recorded[name] != usual[name]}:
-        raise ValueError(
-            f"table {table.name!r} was made with {others}: TieBench has whole blocks that share "
-            "weights or train their own, from initial weights that are drawn, and nothing else"
-        )
-    for name, allowed in NAMES_IN_TABLES.items():
-        if not allowed.fullmatch(str(recorded[name])):
-            raise ValueError(
-                f"table {table.name!r} says {name}={recorded[name]!r}, which is no name: a table "
-                "may not name files. Make it with `python -m tiegym.bench.make`"
-            )
     for name, value in given.items():
         if name not in recorded:
             raise TypeError(f"TieBench got an unexpected keyword argument {name!r}")
@@ -193,11 +232,49 @@ def _config(table: Table, reward: Reward, param_cost: float, given: dict[str, An
                 f"{name}={value!r}: table {table.name!r} was made with {recorded[name]!r}. Leave "
                 "it out, choose another table, or make one with `python -m tiegym.bench.make`"
             )
-    values = {**recorded, "reward": reward, "param_cost": param_cost}
+    config = dataclasses.replace(_made_with(table), reward=reward, param_cost=param_cost)
+    # Set without a check: the text itself is not needed, and needn't be on this machine.
+    object.__setattr__(config, "corpus", recorded["corpus"])
+    return config
+
+
+def _made_with(table: Table) -> TieConfig:
+    """The configuration that a table was made with, but for its text and its reward.
+
+    Raises:
+        ValueError: If it can't be.
+    """
+    usual = default_arguments()
+    recorded = usual | table.facts["config"]
+    if unknown := sorted(recorded.keys() - usual.keys()):
+        raise ValueError(
+            f"table {table.name!r} was made with {', '.join(unknown)}, which this tiegym doesn't "
+            "know: use the version that made it"
+        )
+    if others := {name: recorded[name] for name in NOT_IN_TABLES if recorded[name] != usual[name]}:
+        raise ValueError(
+            f"table {table.name!r} was made with {others}: TieBench has whole blocks that share "
+            "weights or train their own, from initial weights that are drawn, and nothing else"
+        )
+    for name, allowed in (("corpus", _WORD), ("tokenizer", NAMES_IN_TABLES["tokenizer"])):
+        if not isinstance(recorded[name], str) or not allowed.fullmatch(recorded[name]):
+            raise ValueError(
+                f"table {table.name!r} says {name}={recorded[name]!r}, which is no name: a table "
+                "may not name files. Make it with `python -m tiegym.bench.make`"
+            )
+    values = {name: recorded[name] for name in usual.keys() - {"corpus", "reward", "param_cost"}}
     if isinstance(values["initial_ties"], list):
         values["initial_ties"] = tuple(values["initial_ties"])
-    text = values.pop("corpus")
-    config = TieConfig(**values)
-    # Set without a check: the text itself is not needed, and needn't be on this machine.
-    object.__setattr__(config, "corpus", text)
+    try:
+        config = TieConfig(**values)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"table {table.name!r} is damaged: no TieEnv is as it says: {error}"
+        ) from error
+    n_decisions = table.tree.n_decisions
+    if config.action != "layerwise" or config.steps_per_episode != n_decisions:
+        raise ValueError(
+            f"table {table.name!r} is damaged: it holds {n_decisions} layerwise decisions, but "
+            f"says action={config.action!r} and {config.steps_per_episode} steps"
+        )
     return config

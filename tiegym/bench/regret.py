@@ -8,22 +8,21 @@ luck: beside it, `known_regrets` has what can be reached without knowing the see
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 
 from tiegym.bench.environment import TieBench
 from tiegym.bench.exact import known
-from tiegym.bench.table import Floats, Split, Table
+from tiegym.bench.table import Floats, Judge, Split, Table
 from tiegym.bench.tree import Ints
 from tiegym.bench.values import objectives
 
 if TYPE_CHECKING:  # it needs PyTorch, which tables don't
     from tiegym.runs.program import Policy
 
-Judge = Literal["val", "test"]
-"""The loss by which an end is judged; agents learn from that of validation."""
+__all__ = ["Judge", "known_regrets", "play", "regret"]
 
 
 def play(policy: Policy, env: gymnasium.Env[Any, Any]) -> Ints:
@@ -31,6 +30,8 @@ def play(policy: Policy, env: gymnasium.Env[Any, Any]) -> Ints:
 
     It is asked for its deterministic actions: what is computed from the nodes is exact. A policy
     that draws all the same gives one draw of each seed, and others when it plays again.
+
+    An episode that a wrapper cuts off ends where it was then, which is no leaf.
 
     Args:
         policy: The policy.
@@ -42,17 +43,16 @@ def play(policy: Policy, env: gymnasium.Env[Any, Any]) -> Ints:
     bench = env.unwrapped
     if not isinstance(bench, TieBench):
         raise TypeError(f"{env} holds no recorded runs: give a TieBench-v0")
-    tree = bench.table.tree
     ends = []
     for run in range(len(bench.table.rows_of(bench.split))):
         observation, _ = env.reset(options={"run": run})
-        node, state, terminated = 0, None, False
-        while not terminated:
-            start = np.array([node == 0])
-            action, state = policy.predict(observation, state, start, deterministic=True)
-            observation, _, terminated, _, _ = env.step(action)
-            node = int(tree.children[node, int(action)])
-        ends.append(node)
+        state, start, ended = None, True, False
+        while not ended:
+            begins = np.array([start])
+            action, state = policy.predict(observation, state, begins, deterministic=True)
+            observation, _, terminated, truncated, _ = env.step(action)
+            start, ended = False, terminated or truncated
+        ends.append(bench.node)
     return np.array(ends)
 
 

@@ -1,7 +1,8 @@
-"""A table: every run of a small transformer, recorded; reading, checking and asking it.
+"""A table: every run of a small transformer, recorded; reading, writing and asking it.
 
 One file in NumPy's npz format, whose ZIP comment holds the SHA-256 of all bytes before it. Nothing
-in it is pickled. How tables are made is in `tiegym.bench.make`.
+in it is pickled. How tables are made is in `tiegym.bench.make`, and what a file is checked for in
+`tiegym.bench.table_checks`.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ import numpy.typing as npt
 
 from tiegym import ties as tie_vectors
 from tiegym.atomic_write import write_bytes
+from tiegym.bench import table_checks
+from tiegym.bench.table_checks import NoTable
 from tiegym.bench.tree import Ints, Tree, grow_tree, sharings
-
-FORMAT = 1
-"""Raised when a reader of the last version would misread a table."""
+from tiegym.data.sources import HUB
 
 Split = Literal["train", "held-out"]
-SPLITS = ("train", "held-out")
+SPLITS = table_checks.SPLITS
 
 LossKind = Literal["train", "val", "test"]
+
+Judge = Literal["val", "test"]
+"""The loss by which an end is judged; agents learn from that of validation."""
 
 NOT_IN_TABLES = (
     *("model", "model_config", "task", "merge"),
@@ -40,16 +44,18 @@ NOT_IN_TABLES = (
 """Arguments of TieEnv that have their defaults in every table; older tables don't name them."""
 
 NAMES_IN_TABLES = {
-    "corpus": re.compile(r"[a-z0-9][a-z0-9.:-]*|hf:[\w.:/-]+"),
-    "tokenizer": re.compile(r"bytes|gpt2|word(?:-\d+)?|bpe-\d+"),
+    "corpus": re.compile(
+        rf"stdlib|{'|'.join(map(re.escape, HUB))}|synthetic:\d{{1,10}}|nested:\d|hf:[\w.:/-]+",
+        re.ASCII,
+    ),
+    "tokenizer": re.compile(r"bytes|gpt2|word(?:-\d+)?|bpe-\d+", re.ASCII),
 }
-"""What a table may say of these two: a name, never a path. A path means something on one machine
-alone, and a table must not choose which files its reader opens."""
+"""What of these two is followed where a file says it: names, which mean the same on every machine.
+Any other word may be a path, and a file must not choose which files its reader opens."""
 
 Floats = npt.NDArray[np.float64]
 
 _MARK = b"sha256:"
-_LARGEST = 2**28  # bytes, unpacked: the shipped ones have a few MB
 
 
 @dataclass(frozen=True)
@@ -227,6 +233,10 @@ def load_table(name: str) -> Table:
         path = Path(name)
         if not path.is_file():
             raise FileNotFoundError(f"table={name!r}: there is no such file")
+        if path.stat().st_size > table_checks.LARGEST:
+            raise ValueError(
+                f"table {name!r} has more than {table_checks.LARGEST} bytes: it is no table"
+            )
         return read_table(path.read_bytes(), name)
     if name not in shipped_tables():
         shipped = f"choose one of {', '.join(shipped_tables())}, or " if shipped_tables() else ""
@@ -250,56 +260,33 @@ def read_table(content: bytes, name: str) -> Table:
         raise ValueError(
             f"table {name!r} is damaged or no table: its content doesn't match its checksum"
         )
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
-            raise ValueError(f"table {name!r} would take more than {_LARGEST} bytes of memory")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    facts = json.loads(arrays.pop("facts").tobytes())
-    if facts.get("format") != FORMAT:
-        raise ValueError(
-            f"table {name!r} has format {facts.get('format')!r}, but this tiegym reads {FORMAT}: "
-            "use the version that made it"
-        )
-    for array in arrays.values():
-        array.setflags(write=False)
-    points = arrays.pop("points").astype(np.int64)
-    table = Table(
-        facts.pop("name"), facts, facts.pop("seeds"), points, arrays, sha256=digest.decode()
-    )
-    _check_shapes(table)
-    return table
+    try:
+        facts, arrays = table_checks.read_npz(content)
+    except NoTable as error:
+        raise ValueError(f"table {name!r} {error}") from error
+    except Exception as error:  # ZIP and NumPy raise many kinds, by what is wrong where
+        raise ValueError(f"table {name!r} is damaged or no table: {error!r:.200}") from error
+    called, seeds, points = facts.pop("name"), facts.pop("seeds"), arrays.pop("points")
+    return Table(called, facts, seeds, points, arrays, sha256=digest.decode())
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Writes a table, whole or not at all; the same table gives the same bytes."""
-    facts = {"format": FORMAT, "name": table.name, "seeds": table.seeds, **table.facts}
+    """Writes a table, whole or not at all; the same table gives the same bytes.
+
+    Raises:
+        ValueError: If it is one that `read_table` would refuse.
+    """
+    facts = {"format": table_checks.FORMAT, "name": table.name, "seeds": table.seeds, **table.facts}
     text = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
-    arrays: dict[str, Any] = {
-        "facts": np.frombuffer(text, dtype=np.uint8),
-        "points": table.points,
-        **table.arrays,
-    }
+    figures = {"points": table.points, **table.arrays}
+    try:
+        table_checks.check(json.loads(text), figures)
+    except NoTable as error:
+        raise ValueError(f"table {table.name!r} {error}") from error
+    arrays: dict[str, Any] = {"facts": np.frombuffer(text, dtype=np.uint8), **figures}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = _MARK + bytes(64)
     content = buffer.getvalue()[:-64]
     write_bytes(path, content + hashlib.sha256(content).hexdigest().encode())
-
-
-def _check_shapes(table: Table) -> None:
-    r, n, p = len(table.all_seeds), table.n_layer, len(table.points)
-    expected: dict[str, tuple[int, ...]] = {}
-    for key in ("train", "val", "test"):
-        expected[f"fixed_{key}"] = (r, len(sharings(n)), p)
-        expected[f"shallow_{key}"] = (r, n - 1, p)
-        if table.is_tree:
-            expected[key] = (r, table.tree.n_segments)
-    if table.is_tree:
-        expected["stats"] = (r, table.tree.n_segments, 3 * n)
-    shapes = {key: array.shape for key, array in table.arrays.items()}
-    if shapes != expected:
-        raise ValueError(
-            f"table {table.name!r} is damaged: its arrays are {shapes}, but must be {expected}"
-        )

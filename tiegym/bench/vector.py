@@ -77,7 +77,8 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
             options: None, or {"run": k} or {"run": (k_1, ..., k_n)}: recorded runs of the split.
 
         Raises:
-            ValueError: If an option is unknown, or the split has no such run.
+            ValueError: If an option is unknown, the split has no such run, or there isn't a seed
+                or a run for each member.
         """
         runs = self.recorded.runs
         given = (options or {}).get("run")
@@ -85,17 +86,15 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
             raise ValueError(f"options={options!r}: reset knows run, not {sorted(unknown)}")
         draws: npt.NDArray[np.int64]
         if isinstance(seed, list):
+            if len(seed) != self.num_envs:
+                raise ValueError(f"seed={seed!r} must have {self.num_envs} seeds, one a member")
             draws = np.array([np.random.default_rng(s).integers(len(runs)) for s in seed])
             super().reset(seed=next((s for s in seed if s is not None), None))
         else:
             super().reset(seed=seed)
             draws = self.np_random.integers(len(runs), size=self.num_envs)
         if given is not None:
-            draws = np.broadcast_to(np.asarray(given), self.num_envs)
-            if not (draws.min() >= 0 and draws.max() < len(runs)):
-                raise ValueError(
-                    f'options={{"run": {given!r}}}: the split has the runs 0 to {len(runs) - 1}'
-                )
+            draws = self.recorded.numbers_of(given, self.num_envs)
         self._run, self._node = runs[draws], np.zeros(self.num_envs, dtype=np.int64)
         self._ended = np.zeros(self.num_envs, dtype=np.bool_)
         self._begun = True

@@ -35,16 +35,18 @@ def from_runs(
         skip: Called with a sentence for each run that is left out.
 
     Raises:
-        InputError: If the runs aren't of one environment, or can't be converted.
-        ValueError: See `tiegym.analysis.find.find_runs`.
-        OSError: Likewise; or if it can't be written.
+        InputError: If the runs can't be read, aren't of one environment, or can't be converted.
+        OSError: If it can't be written.
     """
-    runs = find_runs(folders, skip)
     found = []
-    for run in runs:
-        env = run.config["env"]
-        loss = find_first_loss(env, run.config.get("corpus_sha256"), corpus)
-        found.append(trajectories_of(run, loss))
+    try:
+        runs = find_runs(folders, skip)
+        for run in runs:
+            env = run.config["env"]
+            loss = find_first_loss(env, run.config.get("corpus_sha256"), corpus)
+            found.append(trajectories_of(run, loss))
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
     programs = sorted({str(run.config.get("program")) for run in runs})
     return _written(join(found), out, ", ".join(programs))
 
@@ -60,10 +62,14 @@ def from_table(table: str, episodes: int, behaviour: str, seed: int, out: Path) 
         out: The data set.
 
     Raises:
-        ValueError: If there is no such tree, or no episode.
+        InputError: If there is no such tree, or no episode.
         OSError: If it can't be written.
     """
-    return _written(play_table(table, episodes, behaviour, seed), out, behaviour)
+    try:
+        found = play_table(table, episodes, behaviour, seed)
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    return _written(found, out, behaviour)
 
 
 def play_table(table: str, episodes: int, behaviour: str, seed: int) -> Trajectories:

@@ -140,8 +140,8 @@ def find_first_loss(env: Mapping[str, Any], sha256: str | None, corpus: str | No
         trusted = name == "corpus" and corpus is not None
         if not trusted and not NAMES_IN_TABLES[name].fullmatch(value):
             raise InputError(
-                f"a record names the {name} {value!r}, which is a path, and no path that a record "
-                "names is read. Of the text, give your own with --corpus; with such a tokenizer "
+                f"a record names the {name} {value!r}, which may be a path, and no path that a "
+                "record names is read. Of the text, give your own with --corpus; with such a tokenizer "
                 "the run can't be converted"
             )
     try:

@@ -27,7 +27,7 @@ from tiegym.analysis.groups import (
     state,
 )
 from tiegym.analysis.intervals import interquartile_mean
-from tiegym.analysis.rows import SHALLOW
+from tiegym.analysis.rows import SHALLOW, conditions
 from tiegym.atomic_write import write_bytes
 from tiegym.data.tasks.names import METRIC_NAMES
 from tiegym.pictures.colors import ON_DARK, PALETTE
@@ -41,8 +41,6 @@ POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
 )
 """The page's Content-Security-Policy: it loads nothing, and runs no script but its own."""
-
-_TASK = ("tokenizer", "n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters")
 
 NOTHING = "\u2013"
 """Stands where there is no figure."""
@@ -121,17 +119,10 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _task(run: Run) -> dict[str, Any]:
-    """What must be the same for figures to compare."""
-    return {name: run.config["env"].get(name) for name in _TASK} | {
-        "corpus_sha256": run.config.get("corpus_sha256")
-    }
-
-
 def _mixed(runs: Sequence[Run]) -> list[str]:
     """What isn't the same, though it must be; as `tiegym.analysis.rows.check_comparable`."""
-    same_depth = differing([_task(run) for run in _of_the_comparisons_depth(runs)])
-    every = differing([_task(run) for run in runs])
+    same_depth = differing([conditions(run) for run in _of_the_comparisons_depth(runs)])
+    every = differing([conditions(run) for run in runs])
     return [name for name in every if name != "n_layer" or name in same_depth]
 
 

@@ -95,6 +95,16 @@ class RunOptions:
         """Environment steps of the whole program: more where an agent learns beforehand."""
         return self.steps
 
+    def source_record(self) -> dict[str, Any] | None:
+        """What a record says of the finished run that this one begins with; None without one.
+
+        A comparison makes a kept run anew if it is something else by now.
+
+        Raises:
+            InputError: If that run can't be begun with.
+        """
+        return None
+
 
 def parse_options(
     options: type[Options], args: Sequence[str] | None = None, env: TieConfig | None = None

@@ -15,8 +15,8 @@ from tiegym.runs.json_files import flat, write_json
 def check_options(folder: Path, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Checks that a run goes on with the program and the options that it began with.
 
-    What is recorded decides nothing by itself: neither the module that runs nor a path that is
-    read is ever taken from a folder that somebody else may have made.
+    The module that runs is never taken from a folder that somebody else may have made. Options are,
+    unless the command line has its own.
 
     Args:
         folder: Of the run.

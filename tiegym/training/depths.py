@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tiegym import parts
+from tiegym.ties import Ties
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.tied_model import TiedModel
 
 
 def read_depths(
-    model: TiedModel, depths: Sequence[int] | None, start: int, iterations: int
+    model: TiedModel, ties: Ties, depths: Sequence[int] | None, start: int, iterations: int
 ) -> list[int | None]:
     """The depths of some iterations, as `TiedTransformer.hidden` takes them, (iterations,).
 
     Args:
-        model: The transformer, its ties in force.
+        model: The transformer.
+        ties: Those that it has in these iterations, (P L,).
         depths: Of each iteration of the episode; None is all layers in each.
         start: Iterations of the episode before these.
         iterations: How many.
@@ -30,7 +33,7 @@ def read_depths(
         raise ValueError(f"depths={depths!r}: only model='gpt' runs other layers than all of them")
     chosen = [int(depth) for depth in depths[start : start + iterations]]
     n_layer = model.n_layer
-    least = n_layer if model.private else max(root % n_layer for root in model.roots) + 1
+    least = n_layer if model.private else int(max(parts.roots(ties, n_layer) % n_layer)) + 1
     if len(chosen) < iterations or min(chosen) < least:
         raise ValueError(
             f"depths={chosen} must be {iterations}, one for each iteration, and at least {least}: "

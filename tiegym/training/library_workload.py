@@ -107,6 +107,15 @@ class LibraryWorkload(Workload):
         """See `Workload`."""
         return self.plan.parameter_sizes(ties)
 
+    def dtype_of(self, name: str) -> torch.dtype:
+        """See `Workload`."""
+        return self.plan.dtypes[name]
+
+    @property
+    def buffer_sizes(self) -> dict[str, tuple[int, ...]]:
+        """See `Workload`."""
+        return self.plan.buffers
+
     def stored_bytes(self, ties: Ties) -> int:
         """See `Workload`."""
         return self.plan.stored_bytes(ties)
@@ -123,12 +132,9 @@ class LibraryWorkload(Workload):
 
     def expected_state_bytes(self, n_independent: int, n_mlp: int | None = None) -> int:
         """See `Workload`: weights, gradients, AdamW's two moments and its counts."""
-        numbers, tensors = self.plan.trainable(n_independent, n_mlp)
-        constant = sum(
-            torch.Size(self.plan.sizes[name]).numel() * self.dtype.itemsize
-            for name in self.plan.constant
-        )
-        return 4 * numbers * self.dtype.itemsize + tensors * torch.float32.itemsize + constant
+        _, nbytes, tensors = self.plan.trainable(n_independent, n_mlp)
+        constant = self.plan.nbytes(self.plan.constant)
+        return 4 * nbytes + tensors * torch.float32.itemsize + constant
 
 
 def _library_s(model: TiedModel) -> TiedPretrainedModel:

@@ -195,7 +195,7 @@ def _own_stream(stream: torch.Generator, rank: int) -> Iterator[None]:
         yield
     finally:
         stream.set_state(before)
-        torch.empty(1, device=stream.device).uniform_(generator=stream)
+        torch.empty(1, dtype=torch.float32, device=stream.device).uniform_(generator=stream)
 
 
 # Whether all ranks do the same

@@ -111,6 +111,12 @@ class Members:
             self.single.reset(seed, ties[member])
             self._take(member, self.single.state())
 
+    def forget(self) -> None:
+        """Frees all that members hold, in whatever state it is; `reset` begins them anew."""
+        self._begun.clear()
+        for store in self.stores.values():
+            store.change([], [], {})
+
     @isolated
     @torch.no_grad()
     def retie(self, ties: Mapping[int, Ties], frozen: Mapping[int, Any]) -> None:

@@ -171,9 +171,8 @@ def step(stores: Iterable[Rows], rates: Mapping[int, float], weight_decay: float
         fused = rows.weights.device.type in ("cpu", "cuda")
         tensors = (rows.weights, rows.gradients, rows.exp_avg, rows.exp_avg_sq)
         for (rate, taken), run in _runs(rows, rates):
-            steps = torch.tensor(
-                float(taken), device=rows.weights.device if rows.weights.is_cuda else None
-            )
+            place = rows.weights.device if rows.weights.is_cuda else None
+            steps = torch.tensor(float(taken), dtype=torch.float32, device=place)
             pieces = [tensor[run.start : run.stop] for tensor in tensors]
             by_rate.setdefault(rate, []).append([*pieces, steps])
             rows.steps[run.start : run.stop] += 1

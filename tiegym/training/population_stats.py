@@ -48,7 +48,7 @@ def layer_stats(population: Members, members: Sequence[int], before: Tensor) -> 
     """
     norms = []
     for store in population.unit_stores:
-        of_rows = torch.zeros(len(store.owners), device=population.device)
+        of_rows = torch.zeros(len(store.owners), dtype=torch.float32, device=population.device)
         gradients = store.gradients
         of_rows[: store.n_trained] = torch.linalg.vector_norm(gradients, dim=1).float()
         norms.append(of_rows)

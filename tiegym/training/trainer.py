@@ -161,7 +161,7 @@ class Trainer(Evaluated):
             ValueError: As `tiegym.training.depths.read_depths`.
         """
         config = self.config
-        depth = read_depths(self.model, depths, start, iterations)
+        depth = read_depths(self.model, self.model.ties, depths, start, iterations)
         self.model.train()
         size = config.batch_size
         batch = self.workload.sample("train", iterations * size, self._batches)

@@ -1,10 +1,11 @@
-"""The tensors of a model and of the optimiser that trains it, by name, out of them and back."""
+"""What a model and the optimiser that trains it hold, by name: out of them and back."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from tiegym.transformer.library_model import saved_buffers
 from tiegym.transformer.tied_model import TiedModel
 
 
@@ -15,7 +16,7 @@ def named_tensors(model: TiedModel, optimizer: torch.optim.Optimizer) -> dict[st
         tensors[f"model.{name}"] = p.detach()
         for key, value in optimizer.state.get(p, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
-    return tensors
+    return tensors | {f"model.{name}": value for name, value in saved_buffers(model).items()}
 
 
 @torch.no_grad()
@@ -27,8 +28,12 @@ def put_back(
     Args:
         model: With the ties that the other one had.
         optimizer: Of its parameters.
-        tensors: By name; those of a state before the first iteration have no moments.
+        tensors: By name; those of a state before the first iteration have no moments. Buffers that
+            they lack, as those of 0.2 do, stay as they are.
     """
+    for name, value in saved_buffers(model).items():
+        if f"model.{name}" in tensors:
+            value.copy_(tensors[f"model.{name}"])
     for name, p in model.named_parameters():
         p.copy_(tensors[f"model.{name}"])
         if not p.requires_grad:

@@ -121,6 +121,15 @@ class Workload(ABC):
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
         """The sizes of all weights of the transformer by their names, without building it."""
 
+    def dtype_of(self, name: str) -> torch.dtype:
+        """The dtype of a weight, or of a buffer that is saved, by its name."""
+        return self.dtype
+
+    @property
+    def buffer_sizes(self) -> dict[str, tuple[int, ...]]:
+        """The sizes of what belongs to a model's state beside its weights, by name."""
+        return {}
+
     @abstractmethod
     def stored_bytes(self, ties: Ties) -> int:
         """Bytes of the tensors in the file that `TieEnv.export` writes with these ties.

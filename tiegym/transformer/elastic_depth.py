@@ -116,7 +116,9 @@ class ElasticTransformer(FrozenTransformer):
         if not self.training:
             return super().loss(tokens, targets, depth)
         generator = self.dropout_generator
-        drawn = torch.rand((), generator=generator, device=tokens.device).item()
+        drawn = torch.rand(
+            (), generator=generator, dtype=torch.float32, device=tokens.device
+        ).item()
         capacity = self.least + (self.most - self.least) * drawn
         return self.distillation(tokens, max(1, round(capacity * tokens.shape[1])))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
+from tiegym.transformer.library_config import first_position
 from tiegym.transformer.pretrained import TiedPretrainedModel
 
 
@@ -90,7 +91,7 @@ def _longest(model: TiedTransformer | TiedPretrainedModel) -> int | None:
             "takes models with task=language-modeling"
         )
     longest: int | None = getattr(config, "max_position_embeddings", None)
-    return longest
+    return None if longest is None else longest - first_position(model.library, config)
 
 
 def _logits(model: TiedTransformer | TiedPretrainedModel, tokens: Tensor) -> Tensor:

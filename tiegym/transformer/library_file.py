@@ -20,6 +20,7 @@ from tiegym import ties as tie_vectors
 from tiegym.config_checks import MOST, MOST_LAYERS
 from tiegym.data.tasks.images import Standardisation
 from tiegym.library_models import SIZES, config_class, known_entries, library
+from tiegym.transformer.gpt_file import COMPUTE_DTYPES
 from tiegym.transformer.layer_list import find_layers
 from tiegym.transformer.library_model import AUTO, auto_class, saved_buffers
 from tiegym.transformer.pretrained import LayerWeights, TiedPretrainedModel
@@ -44,7 +45,9 @@ def library_values(model: TiedPretrainedModel) -> dict[str, Any]:
     config = model.library.config
     kind = type(config)
     entries = {name: v for name, v in config.to_dict().items() if _is_known(name, kind)}
-    return {
+    # Written only where they are: without it the file is one that any version reads.
+    private = {"private_norms": True} if model.private_norms else {}
+    return private | {
         "library": {
             "model_type": config.model_type,
             "head": head_of(model.library),
@@ -101,9 +104,11 @@ def check_library_values(values: dict[str, Any], tensors: dict[str, Tensor]) -> 
     tie_vectors.validate(ties, len(ties))  # whose are those of parts, too: see below
     if values["tie_grad"] not in ("owner", "sum"):
         raise ValueError(f"tie_grad={values['tie_grad']!r:.80} is neither owner nor sum")
+    if type(private := values.get("private_norms", False)) is not bool:
+        raise ValueError(f"private_norms={private!r:.80} is neither true nor false")
     _check_model(values["library"], n_layer=len(ties), n_tensors=len(tensors))
     standardisation_of(values)
-    model = _without_content(values, torch.float32)
+    model = _of_file(values, tensors)
     expected = {name: tuple(tensor.shape) for name, tensor in library_tensors(model).items()}
     have = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wrong := [n for n in expected.keys() | have.keys() if expected.get(n) != have.get(n)]:
@@ -112,9 +117,27 @@ def check_library_values(values: dict[str, Any], tensors: dict[str, Tensor]) -> 
             f"{len(wrong)} tensor(s) don't fit its configuration and ties: {name!r:.80} is "
             f"{have.get(name)}, but should be {expected.get(name)}"
         )
-    dtypes = {tensors[name].dtype for name, _ in model.named_parameters()}
-    if len(dtypes) > 1 or not next(iter(dtypes)).is_floating_point:
-        raise ValueError(f"its weights are of the types {sorted(map(str, dtypes))}, not of one")
+    if other := [n for n, p in model.named_parameters() if tensors[n].dtype != p.dtype]:
+        name = min(other)
+        raise ValueError(
+            f"{len(other)} weight(s) are of another type of numbers than its others ask for, such "
+            f"as {name!r:.80}, {tensors[name].dtype}"
+        )
+
+
+def _of_file(values: dict[str, Any], tensors: dict[str, Tensor]) -> TiedPretrainedModel:
+    """The model of a file without content, of its types of numbers.
+
+    Raises:
+        ValueError: As `_without_content`; or if these are of several types, or of none that a model
+            can have. (Some types of models keep a few weights in float32 beside another.)
+    """
+    model = _without_content(values, torch.float32)
+    found = {tensors[name].dtype for name, _ in model.named_parameters() if name in tensors}
+    (dtype, *more) = found - {torch.float32} or {torch.float32}
+    if more or dtype not in COMPUTE_DTYPES.values():
+        raise ValueError(f"its weights are of the types {sorted(map(str, found))}, not of one")
+    return model if dtype == torch.float32 else _without_content(values, dtype)
 
 
 def standardisation_of(values: dict[str, Any]) -> Standardisation | None:
@@ -201,7 +224,8 @@ def _without_content(values: dict[str, Any], dtype: torch.dtype) -> TiedPretrain
     ties, n_layer = np.array(values["ties"]), find_layers(made).n_layer
     if len(ties) not in (n_layer, 2 * n_layer):
         raise ValueError(f"it has {len(ties)} ties for {n_layer} layers")
-    return TiedPretrainedModel(made, ties, tie_grad=values["tie_grad"])
+    private = values.get("private_norms", False)
+    return TiedPretrainedModel(made, ties, values["tie_grad"], private_norms=private)
 
 
 def embedded_tokens(values: dict[str, Any]) -> int:
@@ -226,8 +250,7 @@ def load_library_model(
         device: Where to.
         compute_dtype: Of the computation.
     """
-    first = next(name for name, _ in _without_content(values, torch.float32).named_parameters())
-    model = _without_content(values, tensors[first].dtype)
+    model = _of_file(values, tensors)
     _give_content(model, torch.device(device))
     with lent(torch.Generator(model.device)):
         # For what is no weight and in no file, such as frequencies of rotary positions.

@@ -51,7 +51,8 @@ class Plan:
         head: The output layer, as a `Task` names it.
         layers: Where its layers are.
         sizes: Of all parameters of an untied model, by their names in a `TiedPretrainedModel`.
-        nbytes: Of the same, and of the buffers that are saved with them.
+        buffers: Sizes of the buffers that are saved with them, by name.
+        dtypes: Of both; a type may keep some in float32 whatever the others have.
         constant: Names of those that the library never trains, such as fixed positions.
     """
 
@@ -59,7 +60,8 @@ class Plan:
     head: str
     layers: LayerList
     sizes: dict[str, tuple[int, ...]]
-    nbytes: dict[str, int]
+    buffers: dict[str, tuple[int, ...]]
+    dtypes: dict[str, torch.dtype]
     constant: frozenset[str]
 
     def parameter_sizes(self, ties: Ties) -> dict[str, tuple[int, ...]]:
@@ -70,7 +72,12 @@ class Plan:
     def stored_bytes(self, ties: Ties) -> int:
         """Bytes of all weights that exist with these ties, and of the buffers beside them."""
         gone = self._gone(ties)
-        return sum(nbytes for name, nbytes in self.nbytes.items() if name not in gone)
+        return self.nbytes((self.sizes | self.buffers).keys() - gone)
+
+    def nbytes(self, names: Set[str]) -> int:
+        """Bytes of weights, or buffers, of these names."""
+        sizes = self.sizes | self.buffers
+        return sum(math.prod(sizes[name]) * self.dtypes[name].itemsize for name in names)
 
     def _gone(self, ties: Ties) -> set[str]:
         """The names of the weights that don't exist with these ties."""
@@ -82,8 +89,8 @@ class Plan:
             for name in names
         }
 
-    def trainable(self, n_independent: int, n_mlp: int | None = None) -> tuple[int, int]:
-        """Numbers, and the tensors that hold them, that train with so many independent layers.
+    def trainable(self, n_independent: int, n_mlp: int | None = None) -> tuple[int, int, int]:
+        """Numbers that train with so many independent layers, their bytes, and their tensors.
 
         Args:
             n_independent: Layers, or attention parts of layers.
@@ -95,13 +102,14 @@ class Plan:
         for part, n in enumerate(counts):
             first = self.layers.shared_names[part * self.layers.n_layer]
             found += n * self._count({f"library.{name}" for name in first})
-        numbers, tensors = found.tolist()
-        return numbers, tensors
+        numbers, nbytes, tensors = found.tolist()
+        return numbers, nbytes, tensors
 
     def _count(self, names: Set[str]) -> npt.NDArray[np.int64]:
-        """Numbers that train of parameters of these names, and tensors."""
-        sizes = [math.prod(self.sizes[name]) for name in names - self.constant]
-        return np.array([sum(sizes), len(sizes)], dtype=np.int64)
+        """Of parameters of these names, as `trainable` counts."""
+        trained = names - self.constant
+        numbers = sum(math.prod(self.sizes[name]) for name in trained)
+        return np.array([numbers, self.nbytes(trained), len(trained)], dtype=np.int64)
 
 
 def make_plan(config: TieConfig, task: Task, dtype: torch.dtype) -> Plan:
@@ -146,9 +154,10 @@ def make_plan(config: TieConfig, task: Task, dtype: torch.dtype) -> Plan:
     weights = {f"library.{name}": p for name, p in empty.named_parameters()}
     sizes = {name: tuple(p.shape) for name, p in weights.items()}
     constant = frozenset(name for name, p in weights.items() if not p.requires_grad)
-    nbytes = {name: p.nbytes for name, p in weights.items()}
-    nbytes |= {f"library.{name}": b.nbytes for name, b in saved_buffers(empty).items()}
-    return Plan(made, task.head, layers, sizes, nbytes, constant)
+    saved = {f"library.{name}": b for name, b in saved_buffers(empty).items()}
+    buffers = {name: tuple(b.shape) for name, b in saved.items()}
+    dtypes = {name: tensor.dtype for name, tensor in (weights | saved).items()}
+    return Plan(made, task.head, layers, sizes, buffers, dtypes, constant)
 
 
 def saved_buffers(model: nn.Module) -> dict[str, Tensor]:

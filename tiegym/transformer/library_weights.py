@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from torch import Tensor
 from tiegym.config import Merge, TieConfig
 from tiegym.data import hub
 from tiegym.library_models import LARGEST_FILE, checked_file, pretrained_config, stored_file
-from tiegym.transformer.library_model import Plan, auto_class
+from tiegym.transformer.library_model import Plan, auto_class, saved_buffers
 from tiegym.transformer.pretrained import TiedPretrainedModel
 from tiegym.transformer.streams import lent
 
 
 def read_pretrained(config: TieConfig, plan: Plan) -> dict[str, Tensor]:
-    """The weights of a pretrained model, of all layers, float32 on the CPU.
+    """The weights of a pretrained model, of all layers, and its buffers, float32 on the CPU.
 
     Args:
         config: With a model hf:ID_OR_FOLDER.
@@ -70,16 +70,24 @@ def read_pretrained(config: TieConfig, plan: Plan) -> dict[str, Tensor]:
             f"such as {lost[0]}: it isn't the model that its config.json describes"
         )
     weights = model.state_dict()
-    found = {f"library.{n}": weights[n] for n, _ in model.named_parameters() if n not in missing}
+    names = [n for n, _ in model.named_parameters()] + [*saved_buffers(model)]
+    found = {f"library.{n}": weights[n] for n in names if n not in missing}
+    sizes = plan.sizes | plan.buffers
+    rows = getattr(theirs.get_text_config(), "vocab_size", None)  # images have none
     for name, weight in found.items():
-        size, rows = plan.sizes.get(name), theirs.get_text_config().vocab_size
-        grown = size is not None and (rows, *size[1:]) == weight.shape and size[0] > rows
-        if size != weight.shape and not grown:
+        size = sizes.get(name)
+        if size is None or not _fits(weight.shape, size, rows):
             raise ValueError(
                 f"the weights of model={config.model!r} don't fit: {name} is of size "
                 f"{tuple(weight.shape)}, but the configuration asks for {size}"
             )
     return found
+
+
+def _fits(theirs: Sequence[int], size: Sequence[int], rows: int | None) -> bool:
+    """Whether sizes are the same but for more tokens than a vocabulary of so many has."""
+    pairs = zip(size, theirs, strict=False)
+    return len(size) == len(theirs) and all(a == b or a > b == rows for a, b in pairs)
 
 
 @contextmanager
@@ -143,7 +151,7 @@ def _check_index(model: str, path: Path) -> set[str]:
 
 @torch.no_grad()
 def take_over(model: TiedPretrainedModel, source: Mapping[str, Tensor], merge: Merge) -> None:
-    """Gives a model pretrained weights, as far as there are some.
+    """Gives a model pretrained weights and buffers, as far as there are some.
 
     Args:
         model: Initialised.
@@ -153,6 +161,9 @@ def take_over(model: TiedPretrainedModel, source: Mapping[str, Tensor], merge: M
     """
     names, roots = model.layers.shared_names, model.roots
     inside = {f"library.{name}": unit for unit, each in enumerate(names) for name in each}
+    for name, buffer in saved_buffers(model).items():  # of every position, tied or not
+        if name in source:
+            _copy(source[name], buffer)
     for name, p in model.named_parameters():
         if name not in source:
             continue
@@ -162,7 +173,10 @@ def take_over(model: TiedPretrainedModel, source: Mapping[str, Tensor], merge: M
             users = [unit for unit, r in enumerate(roots) if r == root]
             each = [source[f"library.{names[unit][place]}"] for unit in users]
             p.copy_(torch.stack(each).mean(0))
-        elif p.shape == source[name].shape:
-            p.copy_(source[name])
-        else:  # rows for tokens that the pretrained model doesn't have stay as they begin
-            p[: len(source[name])].copy_(source[name])
+        else:
+            _copy(source[name], p)
+
+
+def _copy(source: Tensor, target: Tensor) -> None:
+    """Copies; what is for tokens that the pretrained model doesn't have stays as it begins."""
+    target[tuple(slice(n) for n in source.shape)].copy_(source)

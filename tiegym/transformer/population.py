@@ -54,11 +54,6 @@ class Stacked:
         assert self.rows is not None
         add_rows(self.gradients[name], self.rows, gradient)
 
-    def to(self, dtype: torch.dtype) -> Stacked:
-        """The same in another dtype of computation; gradients go where they went."""
-        values = {name: value.to(dtype) for name, value in self.values.items()}
-        return Stacked(values, self.gradients, self.trained, self.rows)
-
 
 def add_rows(into: Tensor, rows: Tensor | slice, values: Tensor) -> None:
     """Adds (k, ...) to rows of (R, numbers)."""
@@ -128,13 +123,12 @@ def losses(
         x = _block(x, {**layer, **own}, n_head, t, noise)
     final = {name: weights.final_norm for name in weights.final_norm.values}
     hidden = _norm(x, final, "final_norm")
-    head = weights.token_embedding.to(dtype)
     if loss_chunk:
         pairs = zip(hidden.unbind(), weights.token_embedding.unbind(), targets, strict=True)
         return torch.stack(
             [chunked_cross_entropy(h, e, goal.flatten(), loss_chunk) for h, e, goal in pairs]
         )
-    logits = torch.bmm(hidden, head.mT).flatten(0, 1)
+    logits = torch.bmm(hidden, weights.token_embedding.to(dtype).mT).flatten(0, 1)
     logits = logits.to(torch.promote_types(dtype, torch.float32))
     each: Tensor = F.cross_entropy(logits, targets.flatten(), reduction="none")
     return each.view(m, -1).mean(1)

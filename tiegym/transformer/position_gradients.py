@@ -138,7 +138,7 @@ def position_figures(
 
 def agreement(model: TiedModel, gradients: PositionGradients) -> Tensor:
     """Cosine similarity of each unit's gradient with the sum over its group, float32 (P L,)."""
-    result = torch.ones(len(model.roots), device=model.device)
+    result = torch.ones(len(model.roots), dtype=torch.float32, device=model.device)
     groups: dict[int, list[int]] = {}
     for unit in sorted(gradients.samples):
         groups.setdefault(model.roots[unit], []).append(unit)
@@ -157,7 +157,7 @@ def first_order_changes(model: TiedModel, gradients: PositionGradients, cursor: 
         gradients: With those of the cursor's unit and all that follow it.
         cursor: The unit.
     """
-    result = torch.zeros(len(model.roots), device=model.device)
+    result = torch.zeros(len(model.roots), dtype=torch.float32, device=model.device)
     part, layer = divmod(cursor, model.n_layer)
     mine = model.used_weights(model.roots[cursor])
     targets = range(part * model.n_layer, part * model.n_layer + layer)

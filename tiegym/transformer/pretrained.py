@@ -27,7 +27,7 @@ from tiegym import parts
 from tiegym.ties import Ties
 from tiegym.transformer.layer_list import find_layers
 from tiegym.transformer.layer_parts import apart
-from tiegym.transformer.streams import begin_stream, lent
+from tiegym.transformer.streams import begin_stream, lent, numpy_kept
 from tiegym.transformer.tied_model import TiedModel
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class TiedPretrainedModel(TiedModel):
         super().__init__(layers.n_layer, ties, tie_grad)
         self.library = library
         self.layers = layers
+        self.private_norms = private_norms
         self._check_kinds(ties)
         self.compute_dtype = compute_dtype
         self.checkpoint_activations = checkpoint_activations
@@ -186,14 +187,14 @@ class TiedPretrainedModel(TiedModel):
         context = torch.autocast(self.device.type, dtype) if mixed else nullcontext()
         if self._may_cache:
             kwargs.setdefault("use_cache", False)
-        with context:
+        with context, numpy_kept():
             return self.library(*args, **kwargs)
 
     def _run(self, position: int, *args: Any, **kwargs: Any) -> Any:
         """What takes the place of a layer's `forward`."""
         weights = self._constants(position) if torch.is_grad_enabled() else {}
         if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-            run = partial(self._with, position, weights)
+            run = numpy_kept()(partial(self._with, position, weights))
             return checkpoint(run, *args, use_reentrant=False, **kwargs)
         return self._with(position, weights, *args, **kwargs)
 
@@ -248,7 +249,8 @@ class TiedPretrainedModel(TiedModel):
         for position, module in enumerate(self.layers.modules):
             units = self._units(position)
             tied = [unit for unit in units if self._roots[unit] != unit]
-            if len(tied) == len(units) and not self.layers.private[position]:
+            own = self.layers.private[position] or any(True for _ in module.buffers())
+            if len(tied) == len(units) and not own:
                 continue
             scratch: Replacements = {u: list(self.new_block(u).parameters()) for u in tied}
             with self._replaced(scratch), lent(begin_stream(generator, seed, 1 + position)):

@@ -42,6 +42,16 @@ def lent(stream: torch.Generator) -> Iterator[None]:
             put(outer)
 
 
+@contextmanager
+def numpy_kept() -> Iterator[None]:
+    """Puts NumPy's global generator back where it was: BigBird seeds it in its forward pass."""
+    before = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
 def _global_generator(
     device: torch.device,
 ) -> tuple[Callable[[], Tensor], Callable[[Tensor], None]]:

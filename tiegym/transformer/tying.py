@@ -65,7 +65,9 @@ def retie(
     kept = {unit: model.independent(root) for root, unit in heir.items()}
     before_clones = ties.copy()
     before_clones[units] = [heir[old_roots[unit]] % n_layer for unit in units]
-    _put(model, optimizer, before_clones, kept)
+    # Said of the heirs, too: there may be no room for the clones.
+    were_frozen = [unit for root, unit in heir.items() if model.frozen[root]]
+    _put(model, optimizer, before_clones, kept, were_frozen)
     blocks: dict[int, Weights] = {}
     for unit in units:
         source = kept[heir[old_roots[unit]]]

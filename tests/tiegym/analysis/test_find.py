@@ -34,6 +34,17 @@ def test_what_is_in_a_run_folder_and_in_hidden_folders_is_none(runs):
     assert names([runs]) == ["a", "b"]
 
 
+def test_runs_that_chose_learning_rates_are_left_out_unless_they_are_named(runs):
+    write_run(make_run(1_000_001, 1.0), runs / "compare" / "tuning" / "c")
+    skipped = []
+    assert names([runs], skipped) == ["a", "b"]
+    (said,) = skipped
+    assert said.startswith(f"{runs / 'compare' / 'tuning'} is left out: its runs chose learning")
+    assert names([runs / "compare" / "tuning"]) == ["c"]
+    write_run(make_run(2, 1.0), runs / "tuning")  # a run that is called so
+    assert names([runs], []) == ["a", "b", "tuning"]
+
+
 def test_links_are_followed_and_loops_end(runs, tmp_path):
     (runs / "compare" / "up").symlink_to(runs)
     (runs / "loop").symlink_to(runs / "loop")

@@ -135,6 +135,39 @@ def test_the_null_models_are_those_that_were_trained_most_alike():
             assert find([*rows[:k], ours], ours).policy == nearest
 
 
+def test_a_pattern_that_began_trained_is_none_for_who_did_not():
+    ours = make_row([1.0, 1.0], "ours", n_independent=2)
+    drawn = make_row([2.0, 2.0], "cycle:2", "fixed-cycle:2", n_independent=2)
+    begun = "runs/a/model.safetensors"
+    trained = make_row(
+        [0.5, 0.5], "trained", "fixed-cycle:2", n_independent=2, initial_weights=begun
+    )
+    one = make_row([1.5, 1.5], "tied", "fixed-tied", n_independent=1)
+    rows = [ours, drawn, trained, one]
+    assert best_fixed(rows, ours).policy == "cycle:2"
+    ours = make_row([1.0, 1.0], "ours", n_independent=2, initial_weights="another")
+    assert best_fixed([ours, *rows[1:]], ours).policy == "trained"
+
+
+def test_the_null_model_begins_with_the_same_ties():
+    tied = make_row([1.0, 1.0], "random", "random_tying", initial_ties="tied")
+    untied = make_row([2.0, 2.0], "untied", "random_tying", initial_ties="independent")
+    for begin, nearest in (("tied", "random"), ("independent", "untied")):
+        ours = make_row([1.0, 1.0], "ours", initial_ties=begin)
+        assert null_model([untied, tied, ours], ours).policy == nearest
+
+
+def test_a_rate_that_was_chosen_for_a_null_model_does_not_choose_it():
+    ours = make_row([1.0, 1.0], "ours", private="norms", learning_rate=0.02)
+    plain = make_row([0.5, 0.5], "plain", "random_tying", learning_rate=0.02)
+    norms = [
+        make_row([2.0, 2.0], f"norms {rate}", "random_tying", private="norms", learning_rate=rate)
+        for rate in (0.01, 0.02)
+    ]
+    assert null_model([plain, norms[0], ours], ours).policy == "norms 0.01"
+    assert null_model([plain, *norms, ours], ours).policy == "norms 0.02"
+
+
 MASKED = make_row([2.0, 2.0], "random", "random_tying")
 RAW = make_row([2.0, 2.0], "random-raw", "random_raw")
 

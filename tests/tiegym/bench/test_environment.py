@@ -15,9 +15,12 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import tiegym
 from tests.tiegym.bench.conftest import TINY, options
 from tiegym.bench import make as program
-from tiegym.bench.recorded import real_config
+from tiegym.bench.command_line import table_env
+from tiegym.bench.recorded import config_to_train, real_config
 from tiegym.bench.table import write_table
+from tiegym.data.sources import HUB, validate_corpus
 from tiegym.features import FEATURES
+from tiegym.runs.input_errors import InputError
 
 
 def same(a, b):
@@ -159,6 +162,7 @@ def test_a_table_of_patterns_is_no_environment(patterns_file):
         {"corpus": ["stdlib"]},
         {"tokenizer": "/tmp/tokenizer.json"},
         {"tokenizer": "tokenizer.json"},
+        {"tokenizer": ["bytes"]},
     ],
 )
 def test_a_table_chooses_no_files(tree_table, tmp_path, files):
@@ -169,12 +173,38 @@ def test_a_table_chooses_no_files(tree_table, tmp_path, files):
         gymnasium.make("TieBench-v0", table=path)
 
 
+@pytest.mark.parametrize("word", ["secrets.txt", "data", "mine"])
+def test_the_word_of_a_table_for_its_text_opens_no_file(tree_table, tmp_path, monkeypatch, word):
+    path = rewritten(tree_table, tmp_path / "hostile.npz", corpus=word)
+    (tmp_path / word).write_text("what nobody is to read " * 400)
+    monkeypatch.chdir(tmp_path)
+    assert gymnasium.make("TieBench-v0", table=path).reset(seed=0)[1]["val_loss"] > 0
+    assert real_config(path).corpus == word
+    with pytest.raises((OSError, ValueError), match="'table:tree-3x2-tiny-owner'"):
+        validate_corpus(config_to_train(path).corpus)
+    for arguments in (["--table", path], ["--table", path, "--env.n-layer", "3"]):
+        with pytest.raises(InputError, match=r"needs the text .*: give it with --env\.corpus"):
+            table_env(arguments)
+    assert table_env(["--table", path, "--env.corpus", word]).n_layer == 3  # the user's own word
+
+
+@pytest.mark.parametrize("name", ["stdlib", *HUB, "synthetic:20000", "nested:3", "hf:owner/name:x"])
+def test_a_name_that_means_the_same_everywhere_is_followed(tree_table, tmp_path, name):
+    path = rewritten(tree_table, tmp_path / "named.npz", corpus=name)
+    assert config_to_train(path) == real_config(path)
+    assert table_env(["--table", path]).corpus == name
+
+
 def test_wrong_runs_options_and_steps_are_refused(tree_file):
     env = gymnasium.make("TieBench-v0", table=str(tree_file)).unwrapped
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(0)
-    with pytest.raises(ValueError, match="has the runs 0 to 1"):
-        env.reset(options={"run": 2})
+    for run in (2, -1, 2**70):
+        with pytest.raises(ValueError, match=r"has the runs 0 to 1|run must be an integer"):
+            env.reset(options={"run": run})
+    for run in (True, 0.0, "0", [0, 1], [[0], [0, 1]], {}):
+        with pytest.raises(ValueError, match="run must be an integer"):
+            env.reset(options={"run": run})
     with pytest.raises(ValueError, match="reset knows run, not"):
         env.reset(options={"seed": 2})
     env.reset()
@@ -239,6 +269,21 @@ def test_many_at_once_are_many_single_ones(tree_file, mode):
                 expected[k], _ = env.reset(options={"run": runs()[k]})
         ended = terminations
     assert ended is not None
+
+
+def test_wrong_runs_and_seeds_of_many_are_refused(tree_file):
+    many = gymnasium.make_vec("TieBench-v0", num_envs=3, table=str(tree_file)).unwrapped
+    for run in (True, 0.0, "0", [0, 1], [0, 1, 0, 1], [0.0, 1.0, 0.0], [[0], [0, 1], []], [], {}):
+        with pytest.raises(ValueError, match="run must be an integer, or 3 of them"):
+            many.reset(options={"run": run})
+    for run in (2, -1, (0, 1, 2)):
+        with pytest.raises(ValueError, match=r"the train split of table .* has the runs 0 to 1"):
+            many.reset(options={"run": run})
+    with pytest.raises(ValueError, match="must have 3 seeds, one a member"):
+        many.reset(seed=[0, 1])
+    for run in (1, (1, 0, 1), np.array([1, 0, 1], dtype=np.uint8)):
+        many.reset(options={"run": run})
+        assert many._run.tolist() == np.broadcast_to(run, 3).tolist()
 
 
 def test_wrong_actions_of_many_are_refused(tree_file):

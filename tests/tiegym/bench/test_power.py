@@ -94,6 +94,15 @@ def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
     assert message in line
 
 
+def test_a_tables_name_steers_no_terminal_and_is_no_markup(shipped, capsys, monkeypatch):
+    odd = dataclasses.replace(shipped, name="a|b\x1b[2J<i>")  # read_table lets none through
+    monkeypatch.setattr(power, "load_table", lambda name: odd)
+    main(["tree-3x2-nested-sum"])
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "\n\na\\|b\\\\x1b[2J&lt;i&gt;, 16 recorded seeds:\n\n| pairs |" in said
+
+
 def test_a_table_of_one_seed_has_no_noise(shipped):
     arrays = {key: array[:1] for key, array in shipped.arrays.items()}
     one = dataclasses.replace(shipped, seeds={"train": [0], "held-out": []}, arrays=arrays)

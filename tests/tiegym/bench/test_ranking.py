@@ -59,6 +59,11 @@ def test_the_program_compares_tables(tree_file, patterns_file, capsys):
     assert "odd against even seeds" in out
 
 
+def test_a_tables_name_is_no_markup(tree_table):
+    other = dataclasses.replace(tree_table, name="a|b\n<i>c</i>")  # read_table lets none through
+    assert "| a\\|b &lt;i&gt;c&lt;/i&gt; |" in report(tree_table, [other])
+
+
 def test_tables_of_other_layers_are_refused(tree_table, patterns_file):
     other = load_table(str(patterns_file))
     facts = {**other.facts, "config": {**other.facts["config"], "n_layer": 5}}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import TimeLimit, TransformAction
 
 from tiegym import TieEnv
 from tiegym.bench.environment import TieBench
@@ -82,6 +83,42 @@ def test_a_pattern_that_is_played_ends_with_its_ties(tree_table, env):
     tree, ties = tree_table.tree, np.array([0, 1, 0])
     ends = play(FixedTies(ties, env.action_space), env)
     assert set(ends.tolist()) == {leaf_of(tree, ties)}
+
+
+def test_the_end_is_where_wrappers_led_and_not_what_the_policy_asked_for(
+    tree_table, tree_file, split
+):
+    """A wrapper that swaps two actions, outside of the recorded decisions."""
+    tree, rows = tree_table.tree, tree_table.rows_of(split)
+    bench = TieBench(str(tree_file), split)
+    swapped = TransformAction(bench, lambda a: np.array([1, 0, 2])[a], bench.action_space)
+    asked, done = [0, 1, 1, 2], [1, 0, 0, 2]
+    ends = play(Sequences(*[asked] * len(rows)), swapped)
+    assert [tree.path(int(end)) for end in ends] == [done] * len(rows)
+
+
+def test_an_episode_that_is_cut_off_ends_there_and_has_no_regret(tree_table, tree_file, split):
+    rows = tree_table.rows_of(split)
+    short = TimeLimit(TieBench(str(tree_file), split), 2)
+    ends = play(Sequences(*[[0, 1, 0, 0]] * len(rows)), short)
+    assert tree_table.tree.depth[ends].tolist() == [2] * len(rows)
+    with pytest.raises(ValueError, match="must be leaves: "):
+        regret(tree_table, ends, PRICE, split)
+
+
+def test_a_policy_is_told_the_beginning_of_each_episode(tree_table, tree_file, split):
+    starts = []
+
+    class Asked(Sequences):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            starts.append(bool(episode_start[0]))
+            return super().predict(observation, state, episode_start, deterministic)
+
+    bench = gymnasium.Wrapper(TieBench(str(tree_file), split))
+    rows = tree_table.rows_of(split)
+    play(Asked(*[[0, 0, 0, 0]] * len(rows)), bench)
+    assert starts == [True, False, False, False] * len(rows)
+    assert bench.unwrapped.node in tree_table.tree.leaves
 
 
 def test_ends_that_are_none_are_refused(tree_table, split):

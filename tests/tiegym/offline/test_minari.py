@@ -232,13 +232,16 @@ def test_too_many_bytes_are_refused_before_they_are_read(made, monkeypatch):
     [
         ([], "give run folders, or --from DATASET, or --table NAME"),
         (["runs", "--table", "tree-4x2-stdlib-sum"], "one of these"),
-        (["nowhere", "--out", "x-v0"], "there is no such folder"),
+        (["nowhere", "--out", "x-v0"], "error: nowhere: there is no such folder"),
         (["--table", "tree-4x2-stdlib-sum", "--out", "x"], "must end in a version, such as x-v0"),
-        (["--table", "tree-9x9", "--out", "x-v0"], "table='tree-9x9' is unknown"),
+        (["--table", "tree-9x9", "--out", "x-v0"], "error: table='tree-9x9' is unknown"),
         (["--table", "tree-4x2-stdlib-sum", "--episodes", "0"], "episodes=0 must be at least 1"),
         (["--table", "tree-4x2-stdlib-sum", "--seed", "-1"], "seed=-1 must be 0 or more"),
         (["--table", "tree-4x2-stdlib-sum", "--out", "there-v0"], "is there already"),
         (["--from", "nowhere"], "is no Minari data set"),
+        (["nowhere", "--seed", "3"], "--seed 3 has no effect here: it is of --table"),
+        (["--from", "x", "--behaviour", "random"], "--behaviour random has no effect here"),
+        (["--table", "tree-4x2-stdlib-sum", "--corpus", "x"], "--corpus x has no effect here"),
     ],
 )
 def test_what_cannot_be_converted_is_one_line_and_status_2(

@@ -108,9 +108,9 @@ def test_rows_that_say_too_little_are_refused(folder, edit, message):
 def test_the_first_loss_is_that_of_a_uniform_guess_and_no_recorded_path_is_read():
     env = {"tokenizer": "bytes", "corpus": "/etc"}
     assert find_first_loss(env, None) == math.log(256)
-    with pytest.raises(InputError, match="the corpus '/etc', which is a path"):
+    with pytest.raises(InputError, match="the corpus '/etc', which may be a path"):
         find_first_loss({**env, "tokenizer": "word"}, None)
-    with pytest.raises(InputError, match=r"the tokenizer '/etc/t\.json', which is a path"):
+    with pytest.raises(InputError, match=r"the tokenizer '/etc/t\.json', which may be a path"):
         find_first_loss({"tokenizer": "/etc/t.json", "corpus": "synthetic:20000"}, None)
     with pytest.raises(InputError, match="and the run's had 0"):
         find_first_loss({"tokenizer": "word", "corpus": "synthetic:20000"}, "0")

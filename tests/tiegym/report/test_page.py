@@ -107,6 +107,13 @@ def test_runs_of_different_tasks_are_not_passed_off_as_comparable(tmp_path):
     assert "Not all runs had the same task" in page([tmp_path / "runs"], tmp_path)
 
 
+@pytest.mark.parametrize(("name", "value"), [("test_tokens", 7), ("model", "gpt2")])
+def test_what_no_comparison_takes_together_no_page_does(name, value, tmp_path):
+    make_run(tmp_path / "runs" / "a")
+    make_run(tmp_path / "runs" / "b", **{name: value})
+    assert f"same task:</b> {name} differs" in page([tmp_path / "runs"], tmp_path)
+
+
 def test_a_shallower_transformer_compares_and_another_of_its_text_does_not(tmp_path):
     make_run(tmp_path / "runs" / "a", n_layer=3)
     make_run(tmp_path / "runs" / "b", "shallow-1", n_layer=1)

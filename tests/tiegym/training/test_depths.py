@@ -88,11 +88,13 @@ def test_features_of_positions_that_do_not_run_say_that_nothing_depends_on_them(
         ([2] * 12, {"initial_ties": "0,0,2,0"}, "at least 3: fewer layers don't have all"),
         ([2] * 12, {"private": "norms"}, "at least 4"),
         ([2] * 12, {"initial_ties": "0,0,0,0,0,0,2,0", "tie_parts": "attention+mlp"}, "least 3"),
-        ([0] * 12, {}, "at least 1"),
+        ([1] * 12, {}, "at least 2"),
         ([4], {}, "must be 2, one for each iteration"),
     ],
 )
 def test_depths_that_leave_weights_out_are_refused(depths, config, message):
     env = env_at(depths, **config, action="pair")
+    before = env.ties.tolist()
     with pytest.raises(ValueError, match=message):
-        env.step(0)
+        env.step(2)  # layer 1 is independent
+    assert env.model.ties.tolist() == env.ties.tolist() == before

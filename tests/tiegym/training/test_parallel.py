@@ -1,6 +1,7 @@
 """One transformer on two processes: as on one, but for rounding, and the same bits on both."""
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from tests.ranks import Started, in_group
+from tests.tiegym.default_dtype import default_dtype
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, TiePopulation
 from tiegym.data.tasks.task import IGNORED
@@ -72,6 +74,16 @@ def on_two(tmp_path_factory):
         return {name: episode(changes) for name, changes in CASES.items()}
 
     return Started(in_group(each), tmp_path_factory.mktemp("ranks")).results()
+
+
+def test_a_stream_is_as_far_on_afterwards_whatever_the_default_dtype():
+    states = []
+    for default in (torch.float32, torch.float64):
+        stream = torch.Generator().manual_seed(0)
+        with default_dtype(default), parallel.own_stream(stream, SimpleNamespace(rank=1)):
+            pass
+        states.append(stream.get_state())
+    assert torch.equal(*states)
 
 
 @pytest.mark.parametrize("case", CASES)

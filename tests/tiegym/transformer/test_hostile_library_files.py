@@ -82,6 +82,8 @@ HOSTILE = {
     "nested ties": value(ties=[[0], [1], [0], [0]]),
     "a gradient of text": value(tie_grad="x"),
     "a list for a gradient": value(tie_grad=["owner"]),
+    "norms that are said to be private": value(private_norms=True),
+    "a text for private norms": value(private_norms="norms"),
     "a function for a dtype": value(compute_dtype="load"),
     "a number for a tokenizer": value(tokenizer=5),
     "a tensor less": lambda values, tensors: tensors.pop(FIRST),

@@ -39,6 +39,13 @@ MODELS = {
 }
 """By name: the library's class, that of its configuration, and the configuration's entries."""
 
+EXPERTS = {
+    **{"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
+    **{"first_k_dense_replace": 0, "moe_intermediate_size": 8, "q_lora_rank": 8},
+    **{"kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8},
+}
+"""Entries of "deepseek_v3", whose layers have a buffer that is saved."""
+
 DROPOUT = ("embd_pdrop", "attn_pdrop", "resid_pdrop", "dropout_rate", "hidden_dropout_prob")
 DROPOUT += ("attention_probs_dropout_prob", "attention_dropout")
 

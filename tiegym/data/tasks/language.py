@@ -144,7 +144,8 @@ class MaskedData:
                 "lower block_size or bring a larger corpus"
             )
         first = torch.randint(starts, (n, 1), generator=generator, device=device)
-        drawn = torch.rand((3, n, self._room), generator=generator, device=device)
+        shape, kind = (3, n, self._room), torch.float32  # whatever the caller's default is
+        drawn = torch.rand(shape, generator=generator, device=device, dtype=kind)
         window = tokens[first + torch.arange(self._room, device=device)].long()
         return self._masked(window, drawn)
 
