@@ -24,9 +24,11 @@ from agents.pairwise_network import PairwisePolicy
 from agents.protocols import Greedy, train_agent
 from agents.reward_differences import Env, level_free
 from agents.saved_agents import AGENT_FILE, read_agent, save_agent
-from agents.trained_sources import agent_in, check_seed, find_source, record_of, recorded_source
+from agents.trained_sources import agent_in, check_seed, find_source, recorded_source
 from tiegym.runs.folder import read_config
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.program import open_run, run_policy, run_program
+from tiegym.training.load import load_data
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Options(ppo.Options):
 
     def source_record(self) -> dict[str, Any] | None:
         """See `RunOptions.source_record`; what it takes over is the agent."""
-        return None if self.source is None else record_of(self.source, agent_in(self.source))
+        if self.source is None:
+            return None
+        return {"run": self.source, "agent_sha256": agent_in(self.source).sha256}
 
 
 def make_model(options: Options, env: Env) -> PPO:
@@ -95,9 +99,9 @@ def play(options: Options, source: Path) -> Path:
         spent, table_steps = agent.count("spent_iterations"), agent.count("table_steps")
     else:
         found = find_source(source, options.env, named_by_user=options.resume is None)
-        check_seed(found.folder, found.learnt, options.seed)
+        check_seed(found.folder, found.learnt, options.seed, options.env.n_layer, _text(options))
         agent, spent, table_steps = found.agent, found.spent_iterations, found.table_steps
-        record = {"source": record_of(source, agent), **found.learnt.record}
+        record = {"source": options.source_record(), **found.learnt.record}
     with open_run(options, "pairwise", protocol="pretrained", source_run=source, **record) as env:
         model = make_model(options, env)  # of this number of layers, with the same weights
         agent.give_to(model)
@@ -108,6 +112,14 @@ def play(options: Options, source: Path) -> Path:
             env.note(table_steps=table_steps, **table)
         run_policy(env, Greedy(model, env), options.seed, options.steps)
     return env.folder
+
+
+def _text(options: Options) -> str:
+    """The hash of the environment's text."""
+    try:
+        return load_data(options.env).sha256
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
 
 
 def train(options: Options) -> Path:

@@ -13,12 +13,11 @@ from typing import Any
 
 from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent
 from baselines.retrain import read_source, spent_iterations
-from tiegym.bench.table import load_table, shipped_tables
 from tiegym.config import TieConfig, default_arguments
 from tiegym.runs.input_errors import InputError
 
 _OF_A_TABLE = {"table": str, "table_sha256": str, "table_seeds": list}
-"""What a record says of a table; those before 0.2 have no `table_seeds`."""
+"""What a record says of a table."""
 
 
 @dataclass(frozen=True)
@@ -28,30 +27,26 @@ class Learnt:
     Attributes:
         protocol: Of the run for which it did.
         seed: Of that run.
+        n_layer: Of its transformer.
+        corpus_sha256: Of its text.
         table: What records say of the table that it learnt on; {} if it didn't.
     """
 
     protocol: str
     seed: int
+    n_layer: int
+    corpus_sha256: str
     table: dict[str, Any]
 
     @property
     def record(self) -> dict[str, Any]:
         """What the record of a run says in which such an agent decides."""
-        return {"learnt": {"protocol": self.protocol, "seed": self.seed}, **self.table}
+        said = {name: getattr(self, name) for name in _SAID}
+        return {"learnt": said, **self.table}
 
-    @property
-    def seeds(self) -> list[int] | None:
-        """The recorded seeds of the table that it learnt on; None if nobody knows them.
 
-        A path that a record names isn't read.
-        """
-        if "table_seeds" in self.table:
-            return list(self.table["table_seeds"])
-        name = self.table.get("table")
-        if name not in shipped_tables() or load_table(name).sha256 != self.table["table_sha256"]:
-            return None
-        return [seed for seed in load_table(name).seeds["train"] if seed != self.seed]
+_SAID = {"protocol": str, "seed": int, "n_layer": int, "corpus_sha256": str}
+"""What a record says of where an agent learnt, a table aside."""
 
 
 def where_learnt(folder: Path, config: Mapping[str, Any]) -> Learnt:
@@ -65,7 +60,12 @@ def where_learnt(folder: Path, config: Mapping[str, Any]) -> Learnt:
         InputError: If it doesn't say.
     """
     options = config.get("options") or {}
-    protocol, seed = config.get("protocol"), options.get("seed")
+    said: Any = {
+        "protocol": config.get("protocol"),
+        "seed": options.get("seed"),
+        "n_layer": config["env"].get("n_layer"),
+        "corpus_sha256": config.get("corpus_sha256"),
+    }
     if options.get("source") is not None:  # it only decided there
         said = config.get("learnt")
         if not isinstance(said, dict):
@@ -73,50 +73,48 @@ def where_learnt(folder: Path, config: Mapping[str, Any]) -> Learnt:
                 f"{folder} has its agent from {config.get('source_run')!r}, and its record is of a "
                 "version that didn't say where that learnt: give that run as the source"
             )
-        protocol, seed = said.get("protocol"), said.get("seed")
     known = ("online", "pretrained", "tabulated")
-    if protocol not in known or type(seed) is not int:
+    right = all(type(said.get(name)) is kind for name, kind in _SAID.items())
+    if not right or said["protocol"] not in known:
         raise InputError(
-            f"{folder} doesn't say how its agent learnt: protocol={protocol!r:.80} must be one of "
-            f"{', '.join(known)}, and seed={seed!r:.80} an integer"
+            f"{folder} doesn't say how its agent learnt: {said!r:.200} must have "
+            f"{', '.join(_SAID)}, and the protocol be one of {', '.join(known)}"
         )
-    table = {name: config[name] for name in _OF_A_TABLE if config.get(name) is not None}
-    if wrong := [name for name, value in table.items() if type(value) is not _OF_A_TABLE[name]]:
-        raise InputError(f"{folder} is damaged: its {wrong[0]} is {table[wrong[0]]!r:.80}")
-    if protocol == "tabulated" and not {"table", "table_sha256"} <= table.keys():
-        raise InputError(f"{folder} is damaged: it doesn't say on which table its agent learnt")
-    return Learnt(protocol, seed, table if protocol == "tabulated" else {})
+    table = {}
+    if said["protocol"] == "tabulated":
+        table = {name: config.get(name) for name in _OF_A_TABLE}
+        if wrong := [name for name in table if type(table[name]) is not _OF_A_TABLE[name]]:
+            raise InputError(
+                f"{folder} doesn't say on which recorded seeds its agent learnt: its {wrong[0]} is "
+                f"{table[wrong[0]]!r:.80}. Let it learn again"
+            )
+    return Learnt(**{name: said[name] for name in _SAID}, table=table)
 
 
-def check_seed(folder: Path, learnt: Learnt, seed: int) -> None:
+def check_seed(folder: Path, learnt: Learnt, seed: int, n_layer: int, corpus_sha256: str) -> None:
     """Checks that an agent didn't learn on the run in which it is to decide.
+
+    Another number of layers, or another text, is another transformer.
 
     Args:
         folder: Of the run that it is taken from, for errors.
         learnt: Where it learnt.
-        seed: Of the run in which it is to decide, whatever its text and its depth.
+        seed: Of the run in which it is to decide.
+        n_layer: Of its transformer.
+        corpus_sha256: Of its text.
 
     Raises:
-        InputError: If it did, or if nobody knows.
+        InputError: If it did.
     """
-    if learnt.protocol == "online" and learnt.seed == seed:
-        raise InputError(
-            f"{folder} has an agent that learnt online in the run of seed={seed}, and would decide "
-            "in the run that it learnt on: give another --seed"
-        )
-    if learnt.protocol != "tabulated" or learnt.seed == seed:
+    met = learnt.table["table_seeds"] if learnt.table else [learnt.seed]
+    if learnt.protocol == "pretrained" or seed not in met:  # seeds beyond those of runs
         return
-    if learnt.seeds is None:
+    if (n_layer, corpus_sha256) == (learnt.n_layer, learnt.corpus_sha256):
+        how = "on a table with its recorded run" if learnt.table else "online in that run"
         raise InputError(
-            f"{folder} doesn't say on which recorded seeds of table "
-            f"{learnt.table['table']!r:.200} its agent learnt, only that it left out its own: give "
-            f"--seed {learnt.seed}, or let it learn again"
-        )
-    if seed in learnt.seeds:
-        raise InputError(
-            f"{folder} has an agent that learnt on recorded seeds of table "
-            f"{learnt.table['table']!r:.200}, and seed={seed} is one of them: give --seed "
-            f"{learnt.seed}, which it left out, or one that isn't recorded"
+            f"{folder} has an agent that learnt {how}, of seed={seed}, and would decide in it "
+            "again: give a --seed other than "
+            f"{', '.join(map(str, met[:20]))}, or another text or number of layers"
         )
 
 
@@ -169,10 +167,13 @@ def find_source(source: Path, env: TieConfig, named_by_user: bool) -> Source:
         raise InputError(f"{source} was named by a record, and not by you: start this run anew")
     agent, learnt = agent_in(source), where_learnt(folder, run.config)
     assert run.summary is not None
-    spent = run.summary.get("extra_iterations", 0)
+    spent, steps = (run.summary.get(name, 0) for name in ("extra_iterations", "table_steps"))
     if run.config.get("protocol") == "online":
         spent = spent_iterations(run)
-    return Source(folder, agent, learnt, int(spent), _count(folder, run.summary, "table_steps"))
+    for name, value in (("extra_iterations", spent), ("table_steps", steps)):
+        if type(value) is not int or value < 0:
+            raise InputError(f"{folder} is damaged: its {name} is {value!r:.80}")
+    return Source(folder, agent, learnt, spent, steps)
 
 
 def agent_in(source: Path) -> SavedAgent:
@@ -189,18 +190,6 @@ def agent_in(source: Path) -> SavedAgent:
             f"it, name the archive itself: --source {source / 'agent.zip'}"
         )
     return read_agent(source / AGENT_FILE)
-
-
-def _count(folder: Path, summary: dict[str, Any], name: str) -> int:
-    value = summary.get(name, 0)
-    if type(value) is not int or value < 0:
-        raise InputError(f"{folder} is damaged: its {name} is {value!r:.80}")
-    return value
-
-
-def record_of(source: Path, agent: SavedAgent) -> dict[str, Any]:
-    """What a record says of the run that an agent was taken from; see `source_record`."""
-    return {"run": source, "agent_sha256": agent.sha256}
 
 
 def recorded_source(config: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from baselines.ray_options import address_of
 from baselines.running import missing_tasks, pairs_of, run_missing, run_pairs
 from baselines.running_options import RunningOptions, share_of
 from tiegym.analysis.comparison import Judged, given_rows, judge, show, write
-from tiegym.analysis.find import TUNING, is_run_folder
+from tiegym.analysis.find import TUNING, TUNING_SEEDS, is_run_folder
 from tiegym.analysis.rows import Row, make_row
 from tiegym.analysis.verdicts import LEAST_SEEDS
 from tiegym.bench.command_line import named_table, table_env
@@ -58,9 +58,6 @@ class Options(RunningOptions):
     """Run this one only, as --list-missing names it, and make no table."""
     env: TieConfig = field(default_factory=TieConfig)
     """The environment of all policies."""
-
-
-TUNING_SEEDS = (1_000_001, 1_000_002)
 
 
 def compare(options: Options) -> Judged:

@@ -6,13 +6,11 @@ The research code gives its agent minus the perplexity of a batch, clipped into 
 as perplexity is over ten, each reward is -10, whatever the transformer, its size and its text.
 Decisions then come from the agent's own first weights and random numbers, and it takes no
 transformer to know what they are. Runs are kept one by one: stopped, the same command goes on.
+After a change of the agent, give another --runs-dir.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,14 +28,12 @@ from tiegym.actions import Actions
 from tiegym.analysis.intervals import mean_interval
 from tiegym.analysis.markdown import markdown_table
 from tiegym.bench.table import Floats
-from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import read_json, write_json
 from tiegym.runs.messages import say
 from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
-from tiegym.runs.source_code import source_sha256
 from tiegym.training.one_thread import one_thread
 
 CLAIMED = range(6, 11)
@@ -130,15 +126,7 @@ class Task:
     def file(self) -> Path:
         """Its place."""
         name = f"{self.n_layer}-layers-{self.bootstrap}-{self.sweeps}-sweeps-seed{self.seed}"
-        return self.runs_dir / f"{name}-{_code()[:10]}.json"
-
-
-@functools.cache
-def _code() -> str:
-    """Changes with the code, and with the libraries, that make the figures."""
-    code = source_sha256(QLearning.__module__) + Path(__file__).read_text()
-    versions = json.dumps(provenance.versions(), sort_keys=True)
-    return hashlib.sha256(f"{code}{versions}".encode()).hexdigest()
+        return self.runs_dir / f"{name}.json"
 
 
 def chances(n_layer: int) -> Floats:

@@ -24,12 +24,15 @@ class Continued:
         command: The policy, but for the folder of that run, its last word.
         source: Whose runs it begins with.
         place: Where these are kept.
+        of_the_next: Whether each seed begins with the run of the next one, the last with that of
+            the first: what was found on a seed is then judged on another.
     """
 
     label: str
     command: str
     source: ComparedPolicy
     place: Path
+    of_the_next: bool = False
 
     def run(self, env: TieConfig, seeds: Sequence[int], options: RunningOptions) -> Row:
         """Runs what is missing, sources aside; returns the row.
@@ -39,8 +42,9 @@ class Continued:
             RunsFailed: If a run fails.
         """
         pairs = []
-        for seed in seeds:
-            folder = shlex.quote(str(self.source.folder(self.place, seed)))
+        begins = [*seeds[1:], *seeds[:1]] if self.of_the_next else seeds
+        for seed, begin in zip(seeds, begins, strict=True):
+            folder = shlex.quote(str(self.source.folder(self.place, begin)))
             pairs.append((parse_policy(f"{self.command} {folder}", env), seed))
         run_pairs(pairs, options)
         runs = [read_row(policy, [seed], options.runs_dir).runs[0] for policy, seed in pairs]

@@ -39,12 +39,14 @@ class FrozenOptions(RunOptions):
         """See `RunOptions.source_record`; what it takes over is the model."""
         if self.run is None:
             return None
-        file, _ = read_model(self.run)
         record: dict[str, Any] = {"run": self.run}
-        record["model_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
         if not self.run.is_file():  # of a file nobody knows what made it
             record["program"] = program(read_source(self.run))
-        return record
+        try:
+            content = find_model(self.run).read_bytes()
+        except (OSError, ValueError) as error:
+            raise InputError(str(error)) from error
+        return record | {"model_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def read_model(run: Path | None) -> tuple[Path, TiedTransformer]:

@@ -24,15 +24,16 @@ from typing import Any
 import gymnasium
 
 from agents import dqn
-from baselines.compare import TUNING_SEEDS
 from baselines.ray_cluster import connect
 from baselines.ray_options import Resources, address_of
+from tiegym.analysis.find import TUNING_SEEDS
 from tiegym.config import TieConfig
 from tiegym.runs.commands import python_command, read_command_line
 from tiegym.runs.input_errors import InputError
-from tiegym.runs.json_files import flat, plain, read_json, write_json
-from tiegym.runs.messages import say
+from tiegym.runs.json_files import plain, read_json, write_json
+from tiegym.runs.messages import complain, say
 from tiegym.runs.processes import RunsFailed, long_work
+from tiegym.runs.same_run import check_options
 
 OPTIONS = "options.json"
 """What a search began with, in its folder: it goes on with nothing else."""
@@ -162,33 +163,26 @@ def search(options: Options) -> Any:
 
 
 def _identity(options: Options) -> dict[str, Any]:
-    """What decides the trials, wherever they run."""
+    """What decides the trials, wherever they run; as a run's record has it."""
     where = ("engine", "workers", "gpus_per_run", "out")
-    return {key: value for key, value in flat(plain(options)).items() if key not in where}
+    return {"options": {k: v for k, v in plain(options).items() if k not in where}}
 
 
 def _check_same(options: Options) -> None:
-    """Refuses to go on with a search that is another one.
+    """Refuses to go on with a search that is another one; an older one doesn't say what it is.
 
     Raises:
-        InputError: If so, naming what differs; or if it doesn't say what it is.
+        InputError: If so, naming what differs; or if what it says can't be read.
     """
     file = options.out / OPTIONS
+    if not file.exists():
+        complain(f"{options.out} doesn't say with which options it began: give the same")
+        return
     try:
         theirs = read_json(file)
     except (OSError, ValueError) as error:
-        raise InputError(f"{error}; give another --out, or remove {options.out}") from error
-    ours = _identity(options)
-    different = [
-        f"{key} ({theirs.get(key)!r} then, {ours.get(key)!r} now)"
-        for key in sorted(ours.keys() | theirs.keys())
-        if theirs.get(key) != ours.get(key)
-    ]
-    if different:
-        raise InputError(
-            f"{options.out} can only go on with the options that it began with; different are "
-            f"{', '.join(different)}: give another --out"
-        )
+        raise InputError(f"{error}; give another --out") from error
+    check_options(options.out, theirs, _identity(options))
 
 
 def compare_command(settings: Mapping[str, Any], env: TieConfig) -> str:

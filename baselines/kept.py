@@ -27,7 +27,8 @@ Stale = Literal["refuse", "rerun", "keep"]
 TEXT = "their text was another"
 TOKENIZER = "their tokenizer was another"
 WEIGHTS = "their pretrained model was another"
-NEVER_KEPT = (TEXT, TOKENIZER, WEIGHTS)
+SOURCE = "the run that they begin with was another"
+NEVER_KEPT = (TEXT, TOKENIZER, WEIGHTS, SOURCE)
 """Such runs say nothing about what is asked for."""
 
 
@@ -40,17 +41,17 @@ def stale_folders(
         kept: Folders with a run, finished or not, and the policies that they are of.
         threads: PyTorch's threads that a run would have now; None doesn't count them.
         stale: What happens to runs that would come out otherwise: "refuse" them, "rerun" them, or
-            "keep" them, which runs on another text, with another tokenizer or from another
-            pretrained model never are.
+            "keep" them, which runs on another text, with another tokenizer, from another
+            pretrained model or from another run never are.
 
     Raises:
         InputError: If runs are refused, naming what differs; if a record is damaged; or if the
             text can't be read.
     """
     reasons: dict[str, list[Path]] = {}
-    data_sha256, weights_sha256 = _data_sha256(), _weights_sha256()
+    known = _data_sha256(), _weights_sha256(), _sources()
     for policy, folder in kept:
-        for reason in _differences(policy, folder, threads, data_sha256, weights_sha256):
+        for reason in _differences(policy, folder, threads, *known):
             reasons.setdefault(reason, []).append(folder)
     if stale == "keep":
         reasons = {why: folders for why, folders in reasons.items() if why in NEVER_KEPT}
@@ -65,6 +66,7 @@ def _differences(
     threads: int | None,
     data_sha256: Callable[[TieConfig], tuple[str, str | None]],
     weights_sha256: Callable[[TieConfig], str | None],
+    source_of: Callable[[ComparedPolicy], Any],
 ) -> list[str]:
     try:
         config = read_config(folder)
@@ -89,9 +91,12 @@ def _differences(
         now_there = [load_table(name).sha256 for name in tables]
         if config.get("tables_sha256") not in (None, now_there):
             found.append("one of their tables was another")
-    source = policy.options.source_record()
-    if source is not None and config.get("source") not in (None, plain(source)):
-        found.append("the run that they begin with was another")
+    if config.get("source") is not None:
+        source = source_of(policy)
+        if isinstance(source, InputError):
+            found.append(f"the run that they begin with can't be read ({source})")
+        elif config["source"] != source:
+            found.append(SOURCE)
     packages = ["torch"] if env.model == "gpt" else ["torch", "transformers"]
     if policy.module.startswith("agents."):
         packages += ["numpy", "gymnasium", "stable_baselines3", "sb3_contrib"]
@@ -137,6 +142,22 @@ def _data_sha256() -> Callable[[TieConfig], tuple[str, str | None]]:
         return known[key]
 
     return sha256
+
+
+def _sources() -> Callable[[ComparedPolicy], Any]:
+    """What records say of the run that a policy begins with, or why it can't be read, each once."""
+    known: dict[Path, Any] = {}
+
+    def source_of(policy: ComparedPolicy) -> Any:
+        key = policy.folder(Path(), 0)
+        if key not in known:
+            try:
+                known[key] = plain(policy.options.source_record())
+            except InputError as error:
+                known[key] = error
+        return known[key]
+
+    return source_of
 
 
 def _weights_sha256() -> Callable[[TieConfig], str | None]:

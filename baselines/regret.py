@@ -26,8 +26,7 @@ from baselines.studies import LEARNING
 from baselines.table_learning import Learner, learn_missing, parse_learner
 from tiegym.atomic_write import write_bytes
 from tiegym.bench.recorded import load_tree, real_config
-from tiegym.bench.regret import Judge
-from tiegym.bench.table import Split
+from tiegym.bench.table import Judge, Split
 from tiegym.pictures.regret import plot_regret
 from tiegym.pictures.style import Theme
 from tiegym.runs.commands import read_command_line

@@ -17,8 +17,8 @@ from tiegym.analysis.forms import write_csv as write_rows
 from tiegym.analysis.intervals import mean_interval
 from tiegym.analysis.markdown import markdown_text
 from tiegym.bench.exact import Known, known
-from tiegym.bench.regret import Judge, regret
-from tiegym.bench.table import Split, Table
+from tiegym.bench.regret import regret
+from tiegym.bench.table import Judge, Split, Table
 from tiegym.bench.values import independent_share
 from tiegym.pictures.regret import Bounds, Curve
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from baselines import cost_of_changing, cost_table, depth_table, primary_table, related
 from baselines.archive import archive
-from baselines.compare import TUNING_SEEDS, run_policies, tune, tuning, with_learning_rate
+from baselines.compare import run_policies, tune, tuning, with_learning_rate
 from baselines.continued import Continued
 from baselines.page import put_on_page
 from baselines.policies import ComparedPolicy, parse_policy
@@ -28,6 +28,7 @@ from baselines.settings import SMALL
 from baselines.studies import PRETRAIN_RUNS, WIKITEXT, Study, studies
 from tiegym.analysis import forms
 from tiegym.analysis.comparison import judge, show, write
+from tiegym.analysis.find import TUNING_SEEDS
 from tiegym.analysis.rows import Row
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
@@ -115,7 +116,8 @@ def _continued(
     if study.retrained is not None:
         found = policies[study.policies.index(study.retrained)]
         label = f"retrain, ties of {study.retrained}"
-        yield Continued(label, "retrain --run", found, _place(study, options).runs_dir)
+        here = _place(study, options).runs_dir
+        yield Continued(label, "retrain --run", found, here, of_the_next=True)
 
 
 def env_of(study: Study, options: Options) -> TieConfig:

@@ -111,7 +111,7 @@ class Study:
     rates_of: str | None = None
     """Study whose choice of rates this one takes over, policy by policy."""
     retrained: str | None = None
-    """Policy whose final ties are trained from scratch, each seed's with the same seed."""
+    """Policy whose final ties are trained from scratch, each seed's with the seed before."""
     transferred: str | None = None
     """Study whose pretrained pairwise agents decide here without learning, each seed's with the
     same seed."""

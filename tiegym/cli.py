@@ -31,7 +31,7 @@ def report(
         runs: Run folders, or folders that hold run folders.
         out: The page; an older one is replaced.
     """
-    from tiegym.analysis.groups import find_runs
+    from tiegym.analysis.groups import find_runs, without_tuning
     from tiegym.report.page import write_report
 
     skipped: list[str] = []
@@ -41,7 +41,7 @@ def report(
         skipped.append(sentence)
 
     with input_errors():
-        found = find_runs(runs, skip)
+        found = without_tuning(find_runs(runs, skip), runs, skip)
         if not out.parent.is_dir():
             raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}")
     with _writing(out):

@@ -107,7 +107,7 @@ def test_the_hash_of_weights_is_of_buffers_too(experts, tmp_path):
     assert pretrained(tmp_path / "m").weights_sha256 != env.weights_sha256
 
 
-def test_a_checkpoint_of_0_2_without_buffers_goes_on(arguments, tmp_path):
+def test_an_older_checkpoint_without_buffers_goes_on(arguments, tmp_path):
     given = arguments("deepseek_v3", model_config=json.dumps(EXPERTS))
     env = tiegym.TieEnv(**given)
     env.reset(seed=0)

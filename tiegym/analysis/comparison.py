@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tiegym.analysis import forms, tables
 from tiegym.analysis.find import find_runs
-from tiegym.analysis.groups import group_runs, state
+from tiegym.analysis.groups import group_runs, state, without_tuning
 from tiegym.analysis.rows import Row, check_comparable, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.pictures.comparison import plot_comparison, plot_pareto, plot_ties
@@ -52,7 +52,7 @@ def given_rows(folders: Sequence[Path], skip: Callable[[str], object] = warnings
     if not folders:
         return []
     try:
-        runs = find_runs(folders, skip)
+        runs = without_tuning(find_runs(folders, skip), folders, skip)
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
     named = {folder.resolve() for folder in folders}

@@ -13,8 +13,9 @@ from pathlib import Path
 from tiegym.runs.folder import Run, read_run
 
 TUNING = "tuning"
-"""Folder of the runs by which a comparison has chosen learning rates: the table is made of others.
-"""
+"""Folder, in that of a comparison, of the runs by which it has chosen learning rates."""
+TUNING_SEEDS = (1_000_001, 1_000_002)
+"""Of these runs; none that a table has."""
 
 _READ = ("config.json", "steps.jsonl", "summary.json")
 
@@ -26,12 +27,9 @@ def find_runs(folders: Sequence[Path], skip: Callable[[str], object] = warnings.
     before its record was whole, is still searching, or is damaged) is left out, so that it doesn't
     hide all others.
 
-    Runs by which a comparison has chosen learning rates are left out, too, unless their folder is
-    named: whoever counted them would judge a policy on what it was chosen by.
-
     Args:
         folders: At least one.
-        skip: Called with a sentence for each run, or folder of such runs, that is left out.
+        skip: Called with a sentence for each run that is left out.
 
     Raises:
         ValueError: If none is given, a folder holds no run that can be read, or a run that is
@@ -51,7 +49,7 @@ def find_runs(folders: Sequence[Path], skip: Callable[[str], object] = warnings.
         if not runs:
             raise ValueError(
                 f"{folder}: no run folder (it has no config.json), and none in it"
-                + (" that can be read" if any(_run_folders_in(folder, lambda text: None)) else "")
+                + (" that can be read" if any(_run_folders_in(folder)) else "")
             )
         for run in runs:
             found.setdefault(run.folder.resolve(), run)
@@ -86,7 +84,7 @@ def read_whole_run(folder: Path) -> Run:
 
 def _readable(folder: Path, skip: Callable[[str], object]) -> list[Run]:
     runs = []
-    for run_folder in _run_folders_in(folder, skip):
+    for run_folder in _run_folders_in(folder):
         try:
             runs.append(read_whole_run(run_folder))
         except (OSError, ValueError) as error:
@@ -94,7 +92,7 @@ def _readable(folder: Path, skip: Callable[[str], object]) -> list[Run]:
     return runs
 
 
-def _run_folders_in(folder: Path, skip: Callable[[str], object]) -> Iterator[Path]:
+def _run_folders_in(folder: Path) -> Iterator[Path]:
     """Run folders at any depth, sorted; links are followed, but no folder is entered twice."""
     seen = set()
     for parent, children, _ in os.walk(folder, followlinks=True):
@@ -107,7 +105,3 @@ def _run_folders_in(folder: Path, skip: Callable[[str], object]) -> Iterator[Pat
             children.clear()  # what a program put into its run folder is none
             continue
         children[:] = sorted(name for name in children if not name.startswith("."))
-        tuning = Path(parent, TUNING)
-        if TUNING in children and not is_run_folder(tuning):
-            children.remove(TUNING)
-            skip(f"{tuning} is left out: its runs chose learning rates. Name it to look at them")

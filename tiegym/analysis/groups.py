@@ -7,13 +7,14 @@ Where runs are found is in `tiegym.analysis.find`, confidence intervals and test
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tiegym.analysis.find import find_runs
+from tiegym.analysis.find import TUNING, TUNING_SEEDS, find_runs
 from tiegym.analysis.intervals import interquartile_mean
 from tiegym.config import arguments_since_0_1
 from tiegym.runs.folder import WHERE_AND_HOW, Row, Run
@@ -33,6 +34,7 @@ __all__ = [
     "seed",
     "settings",
     "state",
+    "without_tuning",
 ]
 
 _NOT_THE_POLICY = {"seed", "env", *WHERE_AND_HOW}
@@ -116,6 +118,32 @@ def seconds_per_iteration(runs: Sequence[Run]) -> float | None:
     seconds = [step.get("seconds_per_iteration") for run in runs for step in run.steps]
     measured = [float(s) for s in seconds if isinstance(s, int | float)]
     return float(np.median(measured)) if measured else None
+
+
+def without_tuning(
+    runs: Sequence[Run], named: Sequence[Path], skip: Callable[[str], object]
+) -> list[Run]:
+    """The runs but for those by which a comparison has chosen learning rates.
+
+    Whoever counted them would judge a policy by what it was chosen by.
+
+    Args:
+        runs: Of `find_runs`.
+        named: The folders that were asked for: these runs, or theirs, aren't left out.
+        skip: Called with a sentence for each folder of such runs.
+    """
+    asked = {folder.resolve() for folder in named}
+    kept, left_out = [], dict[Path, None]()
+    for run in runs:
+        at = run.folder.resolve()
+        chose = at.parent.name == TUNING and seed(run) in TUNING_SEEDS
+        if chose and not asked & {at, at.parent}:
+            left_out[run.folder.parent] = None
+        else:
+            kept.append(run)
+    for folder in left_out:
+        skip(f"{folder} is left out: its runs chose learning rates. Name it to look at them")
+    return kept
 
 
 def settings(run: Run) -> dict[str, Any]:

@@ -99,20 +99,19 @@ def _size(row: Row) -> int | None:
 def _nearest(rows: Sequence[Row], row: Row, program: str) -> Reference | None:
     """The row of a program that was trained most as `row` was: with private parts as it, say.
 
-    It begins with the same ties, if one does that is trained as much alike.
     Whoever is compared with the best of several null models is compared with a chosen one. Of
-    several that are as near the one with the same learning rate is taken: each policy may have been
-    tuned by itself, so that the rate says nothing about what was trained.
+    several that are as near the one that begins with the same ties is taken, then the one with the
+    same learning rate: each policy may have been tuned by itself.
     """
     found = [r for r in rows if r.program == program]
     if not found:
         return None
 
-    def near(other: Row) -> tuple[int, bool]:
+    def near(other: Row) -> tuple[int, bool, bool]:
         keys = (*TRAINING, "initial_ties")
         same = {k: trained_with(other, k) == trained_with(row, k) for k in keys}
-        rate = same.pop("learning_rate")
-        return sum(same.values()), rate
+        ties, rate = same.pop("initial_ties"), same.pop("learning_rate")
+        return sum(same.values()), ties, rate
 
     nearest = max(found, key=near)
     return Reference(nearest.policy, nearest.losses)

@@ -22,8 +22,6 @@ from tiegym.bench.values import objectives
 if TYPE_CHECKING:  # it needs PyTorch, which tables don't
     from tiegym.runs.program import Policy
 
-__all__ = ["Judge", "known_regrets", "play", "regret"]
-
 
 def play(policy: Policy, env: gymnasium.Env[Any, Any]) -> Ints:
     """The nodes in which a policy ends, one for each recorded seed of the split, (R,).

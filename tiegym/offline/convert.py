@@ -129,6 +129,7 @@ def to_run(data_set: Path, out: Path) -> str:
     claim(out)
     config = {"format": FORMAT, "program": "minari", "protocol": "none", "options": {}}
     config |= {"env": found.env, "corpus_sha256": found.corpus_sha256}
+    config["seeds"] = [one.seed for one in found.episodes]  # which a summary would have
     write_json(out / "config.json", config)
     with open_to_write(out / "steps.jsonl") as file:
         for number, one in enumerate(found.episodes):

@@ -47,7 +47,9 @@ def trajectories_of(run: Run, first_loss: float) -> Trajectories:
         )
     config, found = config_of(env), []
     summary = run.summary or {}
-    seeds = {e.get("episode"): e.get("seed") for e in summary.get("episodes", ())}
+    of_data_set = run.config.get("seeds")
+    seeds = dict(enumerate(of_data_set if isinstance(of_data_set, list) else ()))
+    seeds |= {e.get("episode"): e.get("seed") for e in summary.get("episodes", ())}
     for number, rows in groupby(run.steps, key=lambda row: row["episode"]):
         seed = seeds.get(number)
         known = seed if type(seed) is int and 0 <= seed < 2**63 else None
@@ -141,8 +143,8 @@ def find_first_loss(env: Mapping[str, Any], sha256: str | None, corpus: str | No
         if not trusted and not NAMES_IN_TABLES[name].fullmatch(value):
             raise InputError(
                 f"a record names the {name} {value!r}, which may be a path, and no path that a "
-                "record names is read. Of the text, give your own with --corpus; with such a tokenizer "
-                "the run can't be converted"
+                "record names is read. Of the text, give your own with --corpus; with such a "
+                "tokenizer the run can't be converted"
             )
     try:
         text = load_corpus(named, tokenizer)

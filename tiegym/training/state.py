@@ -51,7 +51,7 @@ def check_state(
         if name not in without and moments.keys() & tensors.keys():
             expected |= moments
     for name, size in workload.buffer_sizes.items():
-        if f"model.{name}" in tensors:  # 0.2 wrote none
+        if f"model.{name}" in tensors:  # older ones have none
             expected[f"model.{name}"] = (torch.Size(size), workload.dtype_of(name))
     have = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
     if wrong := [n for n in expected.keys() | have.keys() if expected.get(n) != have.get(n)]:

@@ -29,7 +29,7 @@ def put_back(
         model: With the ties that the other one had.
         optimizer: Of its parameters.
         tensors: By name; those of a state before the first iteration have no moments. Buffers that
-            they lack, as those of 0.2 do, stay as they are.
+            they lack, as older ones do, stay as they are.
     """
     for name, value in saved_buffers(model).items():
         if f"model.{name}" in tensors:

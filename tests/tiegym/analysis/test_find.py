@@ -5,8 +5,8 @@ import os
 import pytest
 
 from tests.tiegym.analysis.made_up import make_run, write_run
-from tiegym.analysis.find import find_runs
-from tiegym.analysis.groups import group_runs, policy_name
+from tiegym.analysis.find import TUNING_SEEDS, find_runs
+from tiegym.analysis.groups import group_runs, policy_name, without_tuning
 from tiegym.runs.json_files import write_json
 
 
@@ -35,14 +35,22 @@ def test_what_is_in_a_run_folder_and_in_hidden_folders_is_none(runs):
 
 
 def test_runs_that_chose_learning_rates_are_left_out_unless_they_are_named(runs):
-    write_run(make_run(1_000_001, 1.0), runs / "compare" / "tuning" / "c")
+    tuning = runs / "compare" / "tuning"
+    write_run(make_run(TUNING_SEEDS[0], 1.0), tuning / "c")
+    write_run(make_run(TUNING_SEEDS[1], 1.0), tuning / "d")
+    write_run(make_run(2, 1.0), runs / "tuning" / "e")  # somebody's own
     skipped = []
-    assert names([runs], skipped) == ["a", "b"]
+
+    def judged(*folders):
+        kept = without_tuning(find_runs(folders), folders, skipped.append)
+        return [run.folder.name for run in kept]
+
+    assert judged(runs) == ["a", "b", "e"]
     (said,) = skipped
-    assert said.startswith(f"{runs / 'compare' / 'tuning'} is left out: its runs chose learning")
-    assert names([runs / "compare" / "tuning"]) == ["c"]
-    write_run(make_run(2, 1.0), runs / "tuning")  # a run that is called so
-    assert names([runs], []) == ["a", "b", "tuning"]
+    assert said.startswith(f"{tuning} is left out: its runs chose learning rates")
+    assert judged(tuning) == ["c", "d"]
+    assert judged(runs, tuning / "d") == ["a", "b", "d", "e"]
+    assert names([runs]) == ["a", "b", "c", "d", "e"]  # as trajectories they are good ones
 
 
 def test_links_are_followed_and_loops_end(runs, tmp_path):

@@ -155,6 +155,11 @@ def test_the_null_model_begins_with_the_same_ties():
     for begin, nearest in (("tied", "random"), ("independent", "untied")):
         ours = make_row([1.0, 1.0], "ours", initial_ties=begin)
         assert null_model([untied, tied, ours], ours).policy == nearest
+    kind = {"initial_ties": "independent", "learning_rate": 0.02}
+    plain = make_row([1.0, 1.0], "plain", "random_tying", **kind)
+    norms = make_row([2.0, 2.0], "norms", "random_tying", private="norms", learning_rate=0.01)
+    ours = make_row([1.0, 1.0], "ours", private="norms", **kind)
+    assert null_model([plain, norms, ours], ours).policy == "norms"
 
 
 def test_a_rate_that_was_chosen_for_a_null_model_does_not_choose_it():

@@ -74,6 +74,7 @@ def test_runs_become_a_data_set_and_that_becomes_rows_again(runs, tmp_path, monk
     back = read_run(tmp_path / "back")
     assert back.summary is None
     again = trajectories_of(back, math.log(256))
+    assert [one.seed for one in again.episodes] == [0, 1]  # by which agents leave out their own
     for one, other in zip(found.episodes, again.episodes, strict=True):
         for name in one.observations:
             np.testing.assert_array_equal(one.observations[name], other.observations[name])
