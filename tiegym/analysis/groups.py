@@ -131,6 +131,9 @@ def without_tuning(
         runs: Of `find_runs`.
         named: The folders that were asked for: these runs, or theirs, aren't left out.
         skip: Called with a sentence for each folder of such runs.
+
+    Raises:
+        ValueError: If no other is there.
     """
     asked = {folder.resolve() for folder in named}
     kept, left_out = [], dict[Path, None]()
@@ -141,6 +144,11 @@ def without_tuning(
             left_out[run.folder.parent] = None
         else:
             kept.append(run)
+    if runs and not kept:
+        raise ValueError(
+            f"{', '.join(map(str, left_out))} holds runs that chose learning rates, and there are "
+            "no others: name it to look at them"
+        )
     for folder in left_out:
         skip(f"{folder} is left out: its runs chose learning rates. Name it to look at them")
     return kept

@@ -50,6 +50,8 @@ def test_runs_that_chose_learning_rates_are_left_out_unless_they_are_named(runs)
     assert said.startswith(f"{tuning} is left out: its runs chose learning rates")
     assert judged(tuning) == ["c", "d"]
     assert judged(runs, tuning / "d") == ["a", "b", "d", "e"]
+    with pytest.raises(ValueError, match="tuning holds runs that chose learning rates, and there"):
+        without_tuning(find_runs([tuning]), [runs], skipped.append)
     assert names([runs]) == ["a", "b", "c", "d", "e"]  # as trajectories they are good ones
 
 
