@@ -33,7 +33,7 @@ from tiegym.bench.recorded import Recorded
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.begin import begin_run
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.journal import Journal
 from tiegym.runs.json_files import append_line, plain
 from tiegym.runs.program import open_run, run_policy, run_program
@@ -113,11 +113,9 @@ class TrainingRuns:
         # A schedule of the learning rate ends with the candidate's budget.
         self.config = dataclasses.replace(config, max_iters=budget)
         self.budget, self.seed, self.progress = budget, seed, progress
-        try:
+        with as_input_errors():
             data = load_data(config)
             self.trainer = Trainer(self.config, data)
-        except (OSError, ValueError) as error:
-            raise InputError(str(error)) from error
         self.sha256 = data.sha256
         """Of the data."""
         self.weights_sha256 = self.trainer.workload.weights_sha256

@@ -26,7 +26,7 @@ from agents.reward_differences import Env, level_free
 from agents.saved_agents import AGENT_FILE, read_agent, save_agent
 from agents.trained_sources import agent_in, check_seed, find_source, recorded_source
 from tiegym.runs.folder import read_config
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.training.load import load_data
 
@@ -116,10 +116,8 @@ def play(options: Options, source: Path) -> Path:
 
 def _text(options: Options) -> str:
     """The hash of the environment's text."""
-    try:
+    with as_input_errors():
         return load_data(options.env).sha256
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
 
 
 def train(options: Options) -> Path:

@@ -26,7 +26,7 @@ from agents.agent_options import AgentOptions
 from agents.learning import OnEachStep, learn
 from agents.reward_differences import Env
 from tiegym.population import TiePopulation
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.progress import Progress
 from tiegym.runs.recorder import RecordRun
 from tiegym.runs.replay import Answers
@@ -120,14 +120,12 @@ def pretrain_together(
     Raises:
         InputError: If there can be no such population.
     """
-    try:
+    with as_input_errors():
         population = TiePopulation(
             options.envs,
             autoreset_mode=AutoresetMode.SAME_STEP,
             **dataclasses.asdict(options.env),
         )
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     population.reads_test = False  # which only the reported run may
     journal = run.get_wrapper_attr("journal")
     every = options.checkpoint_every_steps, options.checkpoint_every_minutes

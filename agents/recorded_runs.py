@@ -14,7 +14,7 @@ from tiegym.offline.minari_data import is_data_set, read_data_set
 from tiegym.offline.recorded import trajectories_of
 from tiegym.offline.trajectories import Trajectories, Trajectory, check_same, join
 from tiegym.runs.folder import Run
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.messages import complain
 from tiegym.training.load import load_data
 
@@ -38,10 +38,8 @@ def read_runs(
         InputError: If they can't be read, are of another environment or text, or have no
             layer_stats and the agent is to see them; or if all of them are left out.
     """
-    try:
+    with as_input_errors():
         data = load_data(env)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     if not isinstance(data, Corpus):
         raise InputError(f"model={env.model!r}: an agent can learn offline from runs of gpt alone")
     found, left_out = [], 0
@@ -49,10 +47,8 @@ def read_runs(
         if is_data_set(path):
             found.append(read_data_set(path))
             continue
-        try:
+        with as_input_errors():
             runs = find_runs([path], complain)
-        except (OSError, ValueError) as error:
-            raise InputError(str(error)) from error
         for run in runs:
             whole = trajectories_of(run, math.log(data.vocab_size))
             if _seed_of(run) == leave_out:
@@ -80,7 +76,7 @@ def read_runs(
 
 
 def _seed_of(run: Run) -> int | None:
-    """The seed that a run's program got; None where the record has no options."""
+    """The seed that its program got. Without a program each episode says its own, if it has one."""
     seed: int | None = (run.config.get("options") or {}).get("seed")
     return seed
 

@@ -40,7 +40,7 @@ from tiegym.bench.tree import Ints
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.begin import begin_run
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.json_files import finite, plain
 from tiegym.runs.messages import say
 from tiegym.runs.options import RunOptions
@@ -150,10 +150,8 @@ def check_kinds(env: TieConfig) -> None:
     """
     if env.model == "gpt":
         return
-    try:
+    with as_input_errors():
         kinds = make_workload(env, load_data(env)).kinds
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     if kinds is not None:
         raise InputError(
             f"env.model={env.model!r} has layers of several kinds, and only those of one kind may "

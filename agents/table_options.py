@@ -12,7 +12,7 @@ from tiegym.bench.recorded import config_to_train, load_tree, real_config
 from tiegym.config import TieConfig
 from tiegym.data.corpora import load_corpus
 from tiegym.runs.folder import read_config
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.options import RunOptions
 
 TABLE_STEPS = 100_000
@@ -127,10 +127,8 @@ def check_run(options: TableOptions) -> None:
     if options.table is None:
         return
     table, env = load_tree(options.table), options.env
-    try:
+    with as_input_errors():
         text = load_corpus(env.corpus, env.tokenizer).sha256
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     if text != table.facts["corpus_sha256"]:
         raise InputError(
             f"corpus {env.corpus!r} has sha256 {text}, but table {table.name!r} was made on a text "

@@ -17,7 +17,7 @@ from pathlib import Path
 from baselines import fixed
 from tiegym import private as private_parts
 from tiegym.config import TieConfig
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.program import run_program
 
 
@@ -45,10 +45,8 @@ def train(options: Options) -> Path:
     Raises:
         InputError: If the environment doesn't go with this start.
     """
-    try:
+    with as_input_errors(ValueError):
         env = options.used_env()
-    except ValueError as error:
-        raise InputError(str(error)) from error
     return fixed.train(dataclasses.replace(options, env=env), "admin")
 
 

@@ -16,7 +16,7 @@ from tiegym import parts
 from tiegym.analysis.groups import program
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
-from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.input_errors import InputError, as_input_errors, input_errors
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy
 from tiegym.runs.ranks import refuse_ranks
@@ -42,10 +42,8 @@ class FrozenOptions(RunOptions):
         record: dict[str, Any] = {"run": self.run}
         if not self.run.is_file():  # of a file nobody knows what made it
             record["program"] = program(read_source(self.run))
-        try:
+        with as_input_errors():
             content = find_model(self.run).read_bytes()
-        except (OSError, ValueError) as error:
-            raise InputError(str(error)) from error
         return record | {"model_sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -58,11 +56,9 @@ def read_model(run: Path | None) -> tuple[Path, TiedTransformer]:
     if run is None or not run.is_file():
         read_source(run)
     assert run is not None
-    try:
+    with as_input_errors():
         file = find_model(run)
         return file, load_gpt(file)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
 
 
 def env_of(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
@@ -98,10 +94,8 @@ def env_of(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:
         "initial_ties": tuple(model.ties.tolist()),
         "initial_weights": str(file),
     }
-    try:
+    with as_input_errors(ValueError):
         return dataclasses.replace(env, **values | changes)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def env_beside(run: Path | None, env: TieConfig, **changes: Any) -> TieConfig:

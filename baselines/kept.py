@@ -16,7 +16,7 @@ from baselines.policies import ComparedPolicy
 from tiegym.bench.table import load_table
 from tiegym.config import TieConfig
 from tiegym.runs.folder import read_config
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.json_files import plain
 from tiegym.runs.provenance import versions
 from tiegym.runs.source_code import source_sha256
@@ -133,12 +133,10 @@ def _data_sha256() -> Callable[[TieConfig], tuple[str, str | None]]:
     def sha256(env: TieConfig) -> tuple[str, str | None]:
         key = (env.model, env.task, env.corpus, env.tokenizer, env.block_size)
         if key not in known:
-            try:
+            with as_input_errors():
                 data = load_data(env)
                 tokenizer = data.tokenizer
                 known[key] = data.sha256, None if tokenizer is None else tokenizer.sha256
-            except (OSError, ValueError) as error:
-                raise InputError(str(error)) from error
         return known[key]
 
     return sha256
@@ -167,10 +165,8 @@ def _weights_sha256() -> Callable[[TieConfig], str | None]:
     def sha256(env: TieConfig) -> str | None:
         key = (env.model, env.task, env.initial_weights)
         if key not in known:
-            try:
+            with as_input_errors():
                 made = make_workload(dataclasses.replace(env, device="cpu"), load_data(env))
-            except (OSError, ValueError) as error:
-                raise InputError(str(error)) from error
             known[key] = made.weights_sha256
         return known[key]
 

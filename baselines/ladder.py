@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.frozen_model import FrozenOptions, env_beside, model_env, train_frozen
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.program import run_program
 from tiegym.training.frozen_workload import FrozenWorkload
 from tiegym.transformer.fisher_start import start_from_backbone
@@ -65,10 +65,8 @@ def train(options: Options) -> Path:
         InputError: If the run isn't finished, kept no model, or its model doesn't fit.
     """
     config = env_beside(options.run, options.env)
-    try:
+    with as_input_errors(ValueError):
         side_width(config.n_embd, config.n_head, options.reduction)
-    except ValueError as error:
-        raise InputError(str(error)) from error
     beside = functools.partial(
         FrozenWorkload,
         kind=functools.partial(LadderTransformer, reduction=options.reduction),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tiegym.atomic_write import write_bytes
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 
 
 def put_between_markers(page: str, name: str, text: str) -> str:
@@ -33,7 +33,5 @@ def put_on_page(name: str, table: str, page: Path) -> None:
     Raises:
         InputError: If the page can't be read, or has no place for it.
     """
-    try:
+    with as_input_errors():
         write_bytes(page, put_between_markers(page.read_text(), name, table).encode())
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error

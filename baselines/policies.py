@@ -27,7 +27,7 @@ from tiegym import parts
 from tiegym import ties as tie_vectors
 from tiegym.config import TieConfig
 from tiegym.runs.folder import WHERE_AND_HOW
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.options import RunOptions, parse_options
 
 PACKAGES = ("agents", "baselines")
@@ -88,10 +88,8 @@ def parse_policy(text: str, env: TieConfig) -> ComparedPolicy:
     module, first = _find(head, env)
     if any(arg.partition("=")[0] == "--resume" for arg in args):  # which would be read here
         raise InputError(_belongs_to_the_comparison(text, "resume"))
-    try:
+    with as_input_errors(ValueError):
         options = parse_options(importlib.import_module(module).Options, [*first, *args], env)
-    except ValueError as error:
-        raise InputError(str(error)) from error
     defaults = {field.name: field.default for field in dataclasses.fields(RunOptions)}
     for name in OF_THE_COMPARISON:
         if getattr(options, name) != defaults[name]:

@@ -31,7 +31,7 @@ from baselines.frozen_model import FrozenOptions, model_env, open_frozen, read_m
 from baselines.layer_consistency import LossesByDepth
 from tiegym.config import TieConfig
 from tiegym.policies.scheduled import ScheduledTies, unshare_then_share
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.training.initial_weights import stacked
 
@@ -96,14 +96,12 @@ def train(options: Options) -> Path:
         InputError: If the run isn't finished, kept no model, or its model doesn't fit.
     """
     layer, source = options.layer or 0, None
-    try:
+    with as_input_errors(ValueError):
         if options.run is None:
             config = options.used_env()
         else:
             file, model = read_model(options.run)
             config, source = options.used_env(file), stacked(model, layer)
-    except ValueError as error:
-        raise InputError(str(error)) from error
     options = dataclasses.replace(options, env=config)
     at = 0.0 if source is not None else 0.5 if options.at is None else options.at
     plan = unshare_then_share(config.n_layer, config.max_iters, at)

@@ -30,7 +30,7 @@ from tiegym.bench.table import Judge, Split
 from tiegym.pictures.regret import plot_regret
 from tiegym.pictures.style import Theme
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.messages import say
 from tiegym.runs.processes import long_work
 
@@ -94,10 +94,8 @@ def read_learners(options: Options) -> list[Learner]:
         InputError: If one of them, the table or a number is none that can be used.
     """
     check(options)
-    try:
+    with as_input_errors():
         config = real_config(options.table, "delta_ppl_params", options.price)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     return [parse_learner(a, options.table, config, options.decisions) for a in options.agents]
 
 

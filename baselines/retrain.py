@@ -22,7 +22,7 @@ from tiegym import parts
 from tiegym.analysis.groups import program
 from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
-from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.input_errors import InputError, as_input_errors, input_errors
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.runs.recorder import Run, read_run
@@ -37,10 +37,7 @@ class Options(RunOptions):
 
     def source_record(self) -> dict[str, Any]:
         """See `RunOptions.source_record`; what it takes over is the tie vector."""
-        source = read_source(self.run)
-        assert source.summary is not None
-        ties = list(source.summary["final"]["ties"])
-        return {"run": source.folder, "program": program(source), "ties": ties}
+        return _record(read_source(self.run))
 
 
 def read_source(folder: Path | None) -> Run:
@@ -51,13 +48,17 @@ def read_source(folder: Path | None) -> Run:
     """
     if folder is None:
         raise InputError("give the folder of a finished run: --run runs/NAME")
-    try:
+    with as_input_errors():
         source = read_run(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     if source.summary is None or not source.summary["finished"]:
         raise InputError(f"{folder} is not a finished run: its tie vector is not final")
     return source
+
+
+def _record(source: Run) -> dict[str, Any]:
+    assert source.summary is not None
+    ties = list(source.summary["final"]["ties"])
+    return {"run": source.folder, "program": program(source), "ties": ties}
 
 
 def spent_iterations(source: Run) -> int:
@@ -74,7 +75,7 @@ def train(options: Options) -> Path:
         InputError: If the run isn't finished, or had another number of layers.
     """
     source = read_source(options.run)
-    record = options.source_record()
+    record = _record(source)
     found = record["ties"]
     n_layer, n_parts = options.env.n_layer, options.env.n_parts
     theirs = source.config["env"].get("tie_parts", "block")

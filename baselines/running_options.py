@@ -11,7 +11,7 @@ from pathlib import Path
 from baselines.kept import Stale
 from baselines.policies import ComparedPolicy
 from baselines.ray_options import Resources, address_of
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.provenance import device_facts
 
 
@@ -112,8 +112,6 @@ def share_of(policies: Iterable[ComparedPolicy], options: RunningOptions) -> Sha
 
 
 def _uses_gpu(policies: Iterable[ComparedPolicy]) -> bool:
-    try:
+    with as_input_errors(ValueError):
         names = {device_facts(name)["device"] for name in {p.options.env.device for p in policies}}
-    except ValueError as error:
-        raise InputError(str(error)) from error
     return names - {"cpu"} != set()

@@ -76,7 +76,7 @@ ELSEWHERE = {
     *(field.name for field in dataclasses.fields(RunOptions)),
     *("pretrain_runs", "source"),  # tested in test_protocols and test_pairwise
     *("table", "envs"),  # in test_tabulated
-    *("runs", "offline_updates"),  # in test_decision_s4
+    *("runs", "offline_updates"),  # in test_decision_s4_runs
 } - {"seed"}
 
 

@@ -22,7 +22,7 @@ from tiegym.analysis.groups import group_runs, state, without_tuning
 from tiegym.analysis.rows import Row, check_comparable, make_row
 from tiegym.atomic_write import write_bytes
 from tiegym.pictures.comparison import plot_comparison, plot_pareto, plot_ties
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.messages import write as write_text
 from tiegym.runs.printable import printable
 
@@ -51,10 +51,8 @@ def given_rows(folders: Sequence[Path], skip: Callable[[str], object] = warnings
     """
     if not folders:
         return []
-    try:
+    with as_input_errors():
         runs = without_tuning(find_runs(folders, skip), folders, skip)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     named = {folder.resolve() for folder in folders}
     counted = []
     for run in runs:

@@ -13,8 +13,8 @@ RANDOM, RANDOM_RAW, RANDOM_FIXED = "random_tying", "random_raw", "random_fixed"
 """Programs of the null models: uniform over the choices that differ from each other, uniform over
 the raw actions, and a tie vector that is drawn once and kept."""
 
-CHOOSE_ONCE = ("surrogate", "retrain")
-"""Programs of this project that have chosen a sharing before the run, and keep it."""
+CHOOSE_ONCE = ("surrogate", "retrain-")
+"""How programs of this project are named that have chosen a sharing before the run, and keep it."""
 
 UNMASKED = ("dqn", "ppo", "recurrent_ppo")
 """Agents of this project that draw from the raw actions, whether the reported run shows it or
@@ -46,7 +46,7 @@ def null_model(rows: Sequence[Row], row: Row) -> Reference | None:
     """
     choices = trained_with(row, "choices")
     alike = [r for r in others_alike(rows, row) if trained_with(r, "choices") == choices]
-    if row.program in CHOOSE_ONCE:
+    if row.program.startswith(CHOOSE_ONCE):
         of_its_size = [r for r in alike if _size(r) == _size(row)]
         if drawn := _nearest(of_its_size, row, RANDOM_FIXED):
             return drawn

@@ -40,7 +40,7 @@ from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import DamagedFile, InputError
+from tiegym.runs.input_errors import DamagedFile, InputError, as_input_errors
 from tiegym.runs.messages import say
 from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
@@ -149,7 +149,7 @@ def make_plan(options: Options) -> Plan:
         )
     n_layer, n_sweeps = int(tree_layers or pattern_layers), int(sweeps or 0)
     steps = (n_layer - 1) * n_sweeps if n_sweeps else options.points
-    try:
+    with as_input_errors():
         env = dataclasses.replace(
             options.env,
             n_layer=n_layer,
@@ -166,8 +166,6 @@ def make_plan(options: Options) -> Plan:
         elif n_layer > 8:
             raise ValueError(f"{n_layer} layers have over 20,000 sharings: take at most 8")
         text_sha256 = load_corpus(env.corpus, env.tokenizer).sha256
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
     seeds = tuple(range(options.seeds + options.held_out))
     train, held_out = seeds[: options.seeds], seeds[options.seeds :]
     return Plan(options.table, n_sweeps, env, text_sha256, train, held_out)

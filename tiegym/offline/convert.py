@@ -18,7 +18,7 @@ from tiegym.offline.trajectories import Trajectories, Trajectory, config_of, joi
 from tiegym.policies.fixed import FixedTies
 from tiegym.policies.random_tying import RandomTying, drawn_ties
 from tiegym.runs.folder import FORMAT, claim
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.json_files import append_line, plain, write_json
 from tiegym.runs.regular_files import open_to_write
 
@@ -39,14 +39,12 @@ def from_runs(
         OSError: If it can't be written.
     """
     found = []
-    try:
+    with as_input_errors():
         runs = find_runs(folders, skip)
         for run in runs:
             env = run.config["env"]
             loss = find_first_loss(env, run.config.get("corpus_sha256"), corpus)
             found.append(trajectories_of(run, loss))
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     programs = sorted({str(run.config.get("program")) for run in runs})
     return _written(join(found), out, ", ".join(programs))
 
@@ -65,10 +63,8 @@ def from_table(table: str, episodes: int, behaviour: str, seed: int, out: Path) 
         InputError: If there is no such tree, or no episode.
         OSError: If it can't be written.
     """
-    try:
+    with as_input_errors():
         found = play_table(table, episodes, behaviour, seed)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     return _written(found, out, behaviour)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tiegym.config import TieConfig
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.training import collectives, parallel
 from tiegym.training.load import load_data
 from tiegym.training.trainer import Trainer
@@ -41,7 +41,5 @@ def follow() -> None:
 
 
 def _make(config: TieConfig) -> Trainer:
-    try:
+    with as_input_errors():
         return Trainer(config, load_data(config))
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error

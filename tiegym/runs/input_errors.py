@@ -17,10 +17,29 @@ class DamagedFile(InputError):
     """A file isn't as it was written, or never was what it should be; the message names it."""
 
 
+_Kinds = type[Exception] | tuple[type[Exception], ...]
+
+
 @contextmanager
-def input_errors(
-    kinds: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError),
-) -> Iterator[None]:
+def as_input_errors(kinds: _Kinds = (OSError, ValueError)) -> Iterator[None]:
+    """Raises what is wrong with the input as `InputError`, with the same message.
+
+    Args:
+        kinds: As of `input_errors`; the default belongs around what reads the input alone.
+
+    Raises:
+        InputError: Where one of them was raised.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except kinds as error:
+        raise InputError(str(error)) from error
+
+
+@contextmanager
+def input_errors(kinds: _Kinds = (OSError, ValueError)) -> Iterator[None]:
     """Turns what is wrong with the input into one line on stderr and exit status 2.
 
     Args:

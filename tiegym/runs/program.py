@@ -20,7 +20,7 @@ from tiegym.config import TieConfig
 from tiegym.runs.begin import FULL_DISK, AlreadyFinished, begin_run
 from tiegym.runs.export_model import ExportModel
 from tiegym.runs.folder import read_config
-from tiegym.runs.input_errors import InputError, input_errors
+from tiegym.runs.input_errors import InputError, as_input_errors, input_errors
 from tiegym.runs.journal import Journal
 from tiegym.runs.live import ShowTies, WriteSample
 from tiegym.runs.messages import say
@@ -71,14 +71,12 @@ def open_run(
             to resume; else as in `begin_run`.
         OSError: As in `begin_run`.
     """
-    try:
+    with as_input_errors():
         env: gymnasium.Env[Any, Any] = gymnasium.make(
             "tiegym:TieEnv-v0",
             render_mode="ansi" if options.render else None,
             **dataclasses.asdict(options.env),
         )
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     if journal is None:
         journal = begin_run(options, program)
     try:

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from tiegym.runs.input_errors import DamagedFile, InputError
+from tiegym.runs.input_errors import DamagedFile, as_input_errors
 from tiegym.runs.journal import CALLS, Checkpointed, Journal
 from tiegym.runs.json_files import plain
 
@@ -81,10 +81,8 @@ class Answers:
         """Where everything that the program writes of its last step is written."""
         journal = self.journal
         if journal.checkpoint is not None:
-            try:
+            with as_input_errors(ValueError):  # damaged, or of another text or configuration
                 self.source.load_checkpoint(journal.checkpoint)
-            except ValueError as error:  # damaged, or of another text or configuration
-                raise InputError(str(error)) from error
             journal.checkpoint = None
             self.steps, self._time = 0, time.monotonic()
         if journal.signals.received is not None:

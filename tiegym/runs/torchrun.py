@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from tiegym.runs.following import follow
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.ranks import n_ranks
 from tiegym.training import collectives, parallel
 
@@ -42,10 +42,8 @@ def process_group(args: Sequence[str]) -> Iterator[bool]:
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_EVER)
     try:
-        try:
+        with as_input_errors(ValueError):
             parallel.check_agreement({"command line": list(args)})
-        except ValueError as error:
-            raise InputError(str(error)) from error
         if dist.get_rank() == 0:
             leader = parallel.Leader()
             with parallel.led_by(leader):

@@ -203,7 +203,7 @@ def sized(row, size):
 
 
 def test_ties_of_another_run_that_are_trained_again_are_compared_with_a_draw_that_is_kept():
-    ours = make_row([1.0, 1.0], program="retrain")
+    ours = make_row([1.0, 1.0], program="retrain-qlearning")
     drawn = make_row([2.0, 2.0], "drawn", "random_fixed")
     assert null_model([MASKED, drawn, ours], ours).policy == "drawn"
     assert null_model([MASKED, ours], ours).policy == "random"
