@@ -178,7 +178,7 @@ def put_into_page(study: Study, rows: Sequence[Row], options: Options) -> None:
 
 
 def _tuning_runs(study: Study, options: Options) -> list[Path]:
-    """The folders of the runs by which the learning rates of a study were chosen."""
+    """The folders of the runs by which the learning rates of a study were chosen, if it chose."""
     tried, there = tuning(_untuned(study, options), study.rates, _place(study, options))
     pairs = pairs_of([policy for row in tried for policy in row], TUNING_SEEDS)
     return [policy.folder(there.runs_dir, seed) for policy, seed in pairs]

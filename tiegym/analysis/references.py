@@ -13,7 +13,7 @@ RANDOM, RANDOM_RAW, RANDOM_FIXED = "random_tying", "random_raw", "random_fixed"
 """Programs of the null models: uniform over the choices that differ from each other, uniform over
 the raw actions, and a tie vector that is drawn once and kept."""
 
-CHOOSE_ONCE = ("surrogate", "retrain-")
+CHOOSE_ONCE = ("surrogate", "retrain-", "evolution")
 """How programs of this project are named that have chosen a sharing before the run, and keep it."""
 
 UNMASKED = ("dqn", "ppo", "recurrent_ppo")

@@ -27,11 +27,11 @@ KINDS = (LEARNED_BEFORE, LEARNING, PATTERN, RANDOM, SEARCH, UNTIED, SCHEDULE, OT
 _BY_PROGRAM = {
     "fixed": PATTERN,
     "retrain": PATTERN,
+    "admin": PATTERN,
     "random": RANDOM,
     "lookahead": SEARCH,
     "evolution": SEARCH,
     "shallow": UNTIED,
-    "schedules": SCHEDULE,
     "share-then-unshare": SCHEDULE,
     "progressive-": SCHEDULE,
     "gradient_split": SCHEDULE,

@@ -202,8 +202,9 @@ def sized(row, size):
     return row
 
 
-def test_ties_of_another_run_that_are_trained_again_are_compared_with_a_draw_that_is_kept():
-    ours = make_row([1.0, 1.0], program="retrain-qlearning")
+@pytest.mark.parametrize("program", ["retrain-qlearning", "evolution"])
+def test_ties_that_were_found_before_and_are_kept_are_compared_with_a_draw_that_is_kept(program):
+    ours = make_row([1.0, 1.0], program=program)
     drawn = make_row([2.0, 2.0], "drawn", "random_fixed")
     assert null_model([MASKED, drawn, ours], ours).policy == "drawn"
     assert null_model([MASKED, ours], ours).policy == "random"
