@@ -12,9 +12,9 @@ from torch import Tensor
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
     """Mean cross-entropy in nats of the logits ``hidden @ weight.T``, a scalar.
 
-    The logits exist for `chunk` tokens at a time. Both gradients are computed in the same pass,
-    while the logits are there, so that nothing is computed twice and nothing of size (N, V) is
-    kept for the backward pass.
+    The logits exist for `chunk` tokens at a time. The gradients that are needed are computed in the
+    same pass, while the logits are there, so that nothing is computed twice and nothing of size
+    (N, V) is kept for the backward pass.
 
     Args:
         hidden: Final hidden states, (N, C).
@@ -42,8 +42,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         total = torch.zeros((), dtype=wide, device=hidden.device)
-        hidden_grad = torch.empty_like(hidden)
-        weight_grad = torch.zeros_like(weight, dtype=wide)
+        of_hidden, of_weight, *_ = ctx.needs_input_grad
+        hidden_grad = torch.empty_like(hidden) if of_hidden else None
+        weight_grad = torch.zeros_like(weight, dtype=wide) if of_weight else None
         head = weight.to(hidden.dtype)
         for start in range(0, len(targets), chunk):
             part = slice(start, start + chunk)
@@ -56,16 +57,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             grad.scatter_add_(1, t, grad.new_full(t.shape, -1.0))
             grad = grad.div_(len(targets)).to(hidden.dtype)
             del logits  # at low precision `grad` is a smaller copy by now
-            torch.mm(grad, head, out=hidden_grad[part])
-            if wide == hidden.dtype:
-                weight_grad.addmm_(grad.T, h)
-            else:  # sums over chunks stay in float32
-                weight_grad += grad.T @ h
-        ctx.save_for_backward(hidden_grad, weight_grad.to(weight.dtype))
+            if hidden_grad is not None:
+                torch.mm(grad, head, out=hidden_grad[part])
+            if weight_grad is not None:
+                if wide == hidden.dtype:
+                    weight_grad.addmm_(grad.T, h)
+                else:  # sums over chunks stay in float32
+                    weight_grad += grad.T @ h
+        kept = None if weight_grad is None else weight_grad.to(weight.dtype)
+        ctx.save_for_backward(hidden_grad, kept)
         return total / len(targets)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        hidden_grad, weight_grad = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         # In place: a copy would be as large as the head. Autograd refuses a second backward pass.
-        return hidden_grad.mul_(grad), weight_grad.mul_(grad), None, None
+        hidden, weight = (None if kept is None else kept.mul_(grad) for kept in ctx.saved_tensors)
+        return hidden, weight, None, None

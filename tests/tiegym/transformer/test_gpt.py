@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch._dynamo.testing
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv, ties
@@ -160,6 +161,31 @@ def test_the_chunked_loss_scales_its_gradients_and_refuses_a_second_backward_pas
     )
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         chunked.backward()
+
+
+class Products(TorchDispatchMode):
+    """Counts products of matrices."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += "mm" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("of_hidden", "of_weight"), [(True, False), (False, True)])
+def test_the_chunked_loss_computes_the_gradient_that_is_needed_alone(of_hidden, of_weight):
+    torch.manual_seed(0)
+    hidden = torch.randn(6, 3, dtype=torch.float64, requires_grad=of_hidden)
+    weight = torch.randn(5, 3, dtype=torch.float64, requires_grad=of_weight)
+    targets = torch.randint(5, (6,))
+    wanted = hidden if of_hidden else weight
+    (expected,) = torch.autograd.grad(F.cross_entropy(F.linear(hidden, weight), targets), wanted)
+    with Products() as products:
+        loss = chunked_cross_entropy(hidden, weight, targets, 4)
+        (found,) = torch.autograd.grad(loss, wanted)
+    torch.testing.assert_close(found, expected)
+    assert products.count == 2 * 2  # of two chunks the logits, and one gradient
 
 
 def test_the_chunked_loss_gives_a_float32_head_a_float32_gradient_in_bfloat16_computation():
