@@ -60,10 +60,12 @@ IN_THEIR_FAVOUR = (
     "qlearning --epsilon-decay 0.75",
     "qlearning --epsilon-decay 0.75 --env.initial-ties independent",
     "maskable_ppo --env.initial-ties independent",
+    f"maskable_ppo --env.initial-ties independent --env.reward delta_ppl_params"
+    f" --env.param-cost 0.1 --pretrain-runs {PRETRAIN_RUNS}",
     "random --env.initial-ties independent",
 )
-"""Agents that begin with all layers, or whose exploration ends within the run; and what chance does
-from that beginning."""
+"""Agents that begin with all layers, one of which pays for them what they are worth, or whose
+exploration ends within the run; and what chance does from that beginning."""
 BESIDE_OWNER = (
     *("tied", "cycle:2", "sequence:2", "cycle:3", "sequence:3", "sandwich", "middle-cycle:2"),
     *NULLS,
