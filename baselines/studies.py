@@ -29,7 +29,7 @@ PATTERNS = {
         *("sandwich", "middle-cycle:2"),
     ),
 }
-"""Patterns of the literature, by number of layers: one of each size at which a policy may end."""
+"""Patterns of the literature, by number of layers: of one to four, and some beyond."""
 SCHEDULES = tuple(
     f"schedules --schedule {name}" for name in ("share-then-unshare", "progressive-split")
 )
@@ -38,8 +38,8 @@ SURROGATES = tuple(f"surrogate --size {size}" for size in (2, 3, 4))
 DRAWN = tuple(f"random-fixed --size {size}" for size in (2, 3, 4))
 """The null models of these: a drawn sharing of the same size, kept."""
 AHEAD = (SURROGATES[0], DRAWN[0])
-"""The one that was better than patterns of six layers, and its null model, for more layers: for
-three layers it chooses `sandwich`, for four it was no better than `middle-cycle:2`."""
+"""The one that at six layers was better than the patterns of its size, and its null model, for more
+layers: for three it chooses `sandwich`, for four it was no better than `middle-cycle:2`."""
 PRETRAIN_RUNS = 4
 PRETRAINED = tuple(
     f"{agent} --pretrain-runs {PRETRAIN_RUNS}" for agent in ("dqn", "maskable_ppo", "pairwise")
@@ -60,7 +60,7 @@ IN_THEIR_FAVOUR = (
     "qlearning --epsilon-decay 0.75",
     "qlearning --epsilon-decay 0.75 --env.initial-ties independent",
     "maskable_ppo --env.initial-ties independent",
-    f"maskable_ppo --env.initial-ties independent --env.reward delta_ppl_params"
+    "maskable_ppo --env.initial-ties independent --env.reward delta_ppl_params"
     f" --env.param-cost 0.1 --pretrain-runs {PRETRAIN_RUNS}",
     "random --env.initial-ties independent",
 )
@@ -207,7 +207,7 @@ def _further() -> Iterator[Study]:
     owner = (f"{policy} --env.tie-grad owner" for policy in ("qlearning", *BESIDE_OWNER))
     yield Study("owner", MAIN, setting, ("independent", *owner, *shallower(6)), rates=RATES)
     yield Study("stdlib-24", MAIN, _of("stdlib", 24), OF_MANY_LAYERS, rates_of="stdlib-12")
-    beside = ("independent", "tied", "sequence:2", "sequence:3", "sandwich", "middle-cycle:2")
+    beside = ("independent", "tied", "cycle-rev:2", "sequence:3", "sandwich", "middle-cycle:2")
     for text, n_layer in (("wikitext", 6), ("wikitext", 12)):
         cells = (*beside, "random", "random-fixed", *shallower(n_layer))
         where, name = _of(text, n_layer), f"transfer-{text}-{n_layer}"
