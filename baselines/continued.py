@@ -13,6 +13,7 @@ from baselines.running import run_pairs
 from baselines.running_options import RunningOptions
 from tiegym.analysis.rows import Row, make_row
 from tiegym.config import TieConfig
+from tiegym.runs.input_errors import InputError
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,14 @@ class Continued:
         """Runs what is missing, sources aside; returns the row.
 
         Raises:
-            InputError: See `baselines.running.run_pairs`; or if a run is damaged.
+            InputError: See `baselines.running.run_pairs`; if a run is damaged, or there is no next
+                seed.
             RunsFailed: If a run fails.
         """
+        if self.of_the_next and len(seeds) < 2:
+            raise InputError(
+                f"{self.label}: seeds={len(seeds)} must be at least 2, as each is judged on another"
+            )
         pairs = []
         begins = [*seeds[1:], *seeds[:1]] if self.of_the_next else seeds
         for seed, begin in zip(seeds, begins, strict=True):

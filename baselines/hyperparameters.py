@@ -52,7 +52,7 @@ class Options:
     gpus_per_run: float = 0.0
     """GPUs that a trial takes."""
     seed: int = TUNING_SEEDS[0]
-    """Of all trials; none that a comparison has."""
+    """Of all trials; at least 1,000,001, so that it is none that a comparison has."""
     out: Path = Path("runs/hyperparameters")
     """Where Ray Tune keeps what it has tried."""
     env: TieConfig = field(default_factory=TieConfig)
@@ -66,6 +66,11 @@ class Options:
         """
         if self.trials < 1:
             raise InputError(f"trials={self.trials} must be at least 1")
+        if self.seed < TUNING_SEEDS[0]:
+            raise InputError(
+                f"seed={self.seed} must be at least {TUNING_SEEDS[0]}: comparisons have those from "
+                "0, and what was tuned is to be judged on others"
+            )
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers={self.workers} must be at least 1, or None to choose")
         Resources(1, self.gpus_per_run)
@@ -188,15 +193,20 @@ def _check_same(options: Options) -> None:
 def compare_command(settings: Mapping[str, Any], env: TieConfig) -> str:
     """The command that compares DQN with these settings to DQN as it is.
 
+    Both have random actions beside them, those of the tuned one with its transformer: else what was
+    tuned of that would count for the agent.
+
     Args:
         settings: Of `space`.
         env: The environment that they were found in.
     """
-    words = ["dqn"]
+    words, null = ["dqn"], ["random-raw"]
     for name, value in settings.items():
-        words += [f"--{name.replace('_', '-')}", f"{value:.3g}"]
-    named = env_arguments(env)
-    return python_command("baselines.compare", shlex.join(words), "dqn", "random", *named)
+        given = [f"--{name.replace('_', '-')}", f"{value:.3g}"]
+        words += given
+        null += given if name.startswith("env.") else []
+    policies = dict.fromkeys((shlex.join(words), "dqn", "random", "random-raw", shlex.join(null)))
+    return python_command("baselines.compare", *policies, *env_arguments(env))
 
 
 def env_arguments(env: TieConfig) -> list[str]:

@@ -15,7 +15,7 @@ from baselines.running import run_missing
 from baselines.running_options import RunningOptions
 from tests.tiegym.analysis.made_up import ENV, make_row, make_run
 from tests.tiegym.small import SMALL
-from tiegym.analysis.comparison import given_rows, judge, write
+from tiegym.analysis.comparison import given_rows, judge, show, write
 from tiegym.analysis.rows import make_row as row_of
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
@@ -195,13 +195,17 @@ def test_rows_stand_in_the_order_of_the_figure_that_is_shown(tmp_path):
     assert text.index("| one bad run") < text.index("| steady")
 
 
-def test_runs_that_all_diverged_are_a_table_without_the_picture_of_what_is_left(tmp_path):
+def test_runs_that_all_diverged_are_a_table_without_the_picture_of_what_is_left(tmp_path, capsys):
     runs = [make_run(seed, 20.0) for seed in range(2)]
     for run in runs:
         run.summary["final"]["diverged"] = True
-    write(judge([row_of("wild", runs)]), tmp_path)
+    judged = judge([row_of("wild", runs)])
+    (tmp_path / "pareto.png").write_text("of an older comparison")
+    write(judged, tmp_path)
     assert "2 of wild diverged" in (tmp_path / "comparison.md").read_text()
     assert not (tmp_path / "pareto.png").exists()
+    show(judged, tmp_path)
+    assert capsys.readouterr().out.endswith("/comparison.png and ties.png\n")
 
 
 @pytest.mark.parametrize("seeds", [0, -1])

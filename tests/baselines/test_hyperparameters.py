@@ -16,8 +16,10 @@ from baselines.hyperparameters import (
     compare_command,
     main,
 )
-from tests.tiegym.analysis.made_up import ENV
+from baselines.policies import parse_policy
+from tests.tiegym.analysis.made_up import ENV, make_row
 from tests.tiegym.small import SMALL
+from tiegym.analysis.references import null_model
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import write_json
 
@@ -60,6 +62,22 @@ def test_the_command_that_judges_it_has_the_environment_that_was_searched():
     assert read.env == env
 
 
+def test_the_tuned_agent_is_judged_by_random_actions_with_its_own_transformer():
+    found = {"learning_rate": 0.5, "env.learning_rate": 0.25, "env.iters_per_step": 2}
+    words = shlex.split(compare_command(found, ENV).partition(" -m baselines.compare ")[2])
+    of_env = "--env.learning-rate 0.25 --env.iters-per-step 2"
+    tuned, null = f"dqn --learning-rate 0.5 {of_env}", f"random-raw {of_env}"
+    policies = tyro.cli(compare.Options, args=words).policies
+    assert policies == (tuned, "dqn", "random", "random-raw", null)
+    made = {p: parse_policy(p, ENV).options.env for p in policies}
+    names = ("dqn", "dqn", "random_tying", "random_raw", "random_raw")
+    rows = [
+        make_row([1.0], p, name, **dataclasses.asdict(env))
+        for name, (p, env) in zip(names, made.items(), strict=True)
+    ]
+    assert [null_model(rows, row).policy for row in rows[:2]] == [null, "random-raw"]
+
+
 def test_a_search_goes_on_with_the_options_that_it_began_with(tmp_path, capsys):
     begun = Options(out=tmp_path, env=ENV)
     _check_same(begun)  # an older one
@@ -77,6 +95,7 @@ def test_a_search_goes_on_with_the_options_that_it_began_with(tmp_path, capsys):
     [
         (["--trials", "0"], "trials=0 must be at least 1"),
         (["--workers", "0"], "workers=0 must be at least 1"),
+        (["--seed", "4"], "seed=4 must be at least 1000001"),
         (["--engine", "processes"], "engine='processes' has no Tune"),
         (["--gpus-per-run", "1.5"], "gpus_per_run=1.5 must be from 0 to 1"),
         (["--engine", "ray:127.0.0.1:1"], "no Ray cluster can be reached at 127.0.0.1:1"),

@@ -26,6 +26,10 @@ from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.messages import write as write_text
 from tiegym.runs.printable import printable
 
+PARETO = "pareto.png"
+PICTURES = {"comparison.png": plot_comparison, PARETO: plot_pareto, "ties.png": plot_ties}
+"""The files of a comparison's pictures, and what draws each."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -36,6 +40,12 @@ class Judged:
     """Plain values of each row; see `tiegym.analysis.tables.make_table`."""
     setting: str
     """What all have in common, in words."""
+
+    @property
+    def pictures(self) -> list[str]:
+        """Those that there are of it: where all runs diverged, there is no front to draw."""
+        some = any(row.diverged < len(row.runs) for row in self.rows)
+        return [name for name in PICTURES if some or name != PARETO]
 
 
 def given_rows(folders: Sequence[Path], skip: Callable[[str], object] = warnings.warn) -> list[Row]:
@@ -88,10 +98,11 @@ def write(judged: Judged, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / "comparison.md", text.encode("utf-8", "backslashreplace"))
         forms.write_csv(judged.table, folder / "comparison.csv")
-        plot_comparison(judged.rows, folder / "comparison.png")
-        if any(row.diverged < len(row.runs) for row in judged.rows):
-            plot_pareto(judged.rows, folder / "pareto.png")
-        plot_ties(judged.rows, folder / "ties.png")
+        for name, draw in PICTURES.items():
+            if name in judged.pictures:
+                draw(judged.rows, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)  # that of an older comparison
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error}") from error
 
@@ -112,9 +123,10 @@ def show(judged: Judged, folder: Path) -> None:
     for words in (judged.setting, tables.READING):
         console.print(printable(words), style="dim", highlight=False, markup=False)
     place = printable(folder)
+    first, *others = judged.pictures
     console.print(
         f"all columns: {place}/comparison.csv\n"
-        f"pictures:    {place}/comparison.png, pareto.png and ties.png",
+        f"pictures:    {place}/{', '.join((first, *others[:-1]))} and {others[-1]}",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,11 @@ def four_digits(value: float) -> str:
     """A perplexity with four significant digits, zeros at the end included, and no exponent.
 
     Examples:
-        >>> four_digits(10.0), four_digits(123456.0)
-        ('10.00', '123,456')
+        >>> four_digits(10.0), four_digits(9.99996), four_digits(123456.0)
+        ('10.00', '10.00', '123,456')
     """
-    decimals = max(0, 3 - math.floor(math.log10(value)))
-    return f"{value:,.{decimals}f}"
+    power = int(f"{value:.3e}".partition("e")[2])  # of ten, once it is rounded
+    return f"{value:,.{max(0, 3 - power)}f}"
 
 
 def cells(f: Mapping[str, Any]) -> list[str]:

@@ -157,7 +157,7 @@ def without_tuning(
 def settings(run: Run) -> dict[str, Any]:
     """What decides a run's course but for the seed: options, environment, text and weights; flat.
 
-    Ties at the start that the program itself drew or found for the seed are no setting.
+    Ties at the start that the program itself drew, found or chose for the seed are no setting.
     """
     options = {
         name: value
@@ -165,7 +165,7 @@ def settings(run: Run) -> dict[str, Any]:
         if name not in _NOT_THE_POLICY
     }
     env = arguments_since_0_1() | run.config["env"]
-    if "drawn" in run.config or "found" in run.config:
+    if any(key in run.config for key in ("drawn", "found", "chosen")):
         env.pop("initial_ties", None)
     hashes = {name: run.config.get(name) for name in ("corpus_sha256", "weights_sha256")}
     return flat(options) | flat({"env": env}) | hashes

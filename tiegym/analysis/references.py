@@ -21,6 +21,10 @@ UNMASKED = ("dqn", "ppo", "recurrent_ppo")
 not."""
 
 
+WHAT_TRAINS = ("private", "quantize", "factorize", "embeddings", "tie_parts")
+"""Arguments of the environment that decide how many parameters train, independent layers aside."""
+
+
 class Reference(NamedTuple):
     """What a policy is compared with."""
 
@@ -99,19 +103,20 @@ def _size(row: Row) -> int | None:
 def _nearest(rows: Sequence[Row], row: Row, program: str) -> Reference | None:
     """The row of a program that was trained most as `row` was: with private parts as it, say.
 
-    Whoever is compared with the best of several null models is compared with a chosen one. Of
-    several that are as near the one that begins with the same ties is taken, then the one with the
-    same learning rate: each policy may have been tuned by itself.
+    Whoever is compared with the best of several null models is compared with a chosen one. One
+    with the same kind of actions comes first. Of several that are as near the one that begins with
+    the same ties is taken, then the one with the same learning rate, as each policy may have been
+    tuned by itself, then the first by name: never the one that did best.
     """
-    found = [r for r in rows if r.program == program]
+    found = sorted((r for r in rows if r.program == program), key=lambda r: r.policy)
     if not found:
         return None
 
-    def near(other: Row) -> tuple[int, bool, bool]:
-        keys = (*TRAINING, "initial_ties")
+    def near(other: Row) -> tuple[bool, int, bool, bool]:
+        keys = (*TRAINING, "initial_ties", "action")
         same = {k: trained_with(other, k) == trained_with(row, k) for k in keys}
-        ties, rate = same.pop("initial_ties"), same.pop("learning_rate")
-        return sum(same.values()), ties, rate
+        ties, rate, action = map(same.pop, ("initial_ties", "learning_rate", "action"))
+        return action, sum(same.values()), ties, rate
 
     nearest = max(found, key=near)
     return Reference(nearest.policy, nearest.losses)
@@ -158,13 +163,14 @@ def _best_of_size(candidates: Sequence[Row], row: Row, rows: Sequence[Row]) -> R
 def _layer_parameters(rows: Sequence[Row]) -> float:
     """Trainable parameters that an independent layer adds, from runs with few and with many.
 
-    Only runs with the same private parts show it, which are in every layer, independent or not, and
-    with layers that are kept in the same way.
+    Only runs show it that differ in nothing else of what trains: with the same private parts, which
+    are in every layer, independent or not, with layers kept in the same way, of the same units.
+    Of what may freeze layers the parameters say less, and it is left out if there are others.
     """
+    rows = [row for row in rows if trained_with(row, "choices") == "tie"] or rows
     sizes: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for row in rows:
-        kept = tuple(trained_with(row, key) for key in ("private", "quantize", "factorize"))
-        alike = sizes.setdefault(kept, [])
+        alike = sizes.setdefault(tuple(trained_with(row, key) for key in WHAT_TRAINS), [])
         alike += zip(row.final("n_independent"), row.final("trainable_params"), strict=True)
     slopes = [0.0]
     for found in sizes.values():

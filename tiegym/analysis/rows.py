@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -126,8 +127,12 @@ def make_row(policy: str, runs: Sequence[Run]) -> Row:
         check_run(run)
     runs = sorted(runs, key=seed_of)
     row = Row(policy, runs[0].config.get("protocol", NO_LEARNING), tuple(runs))
-    if len(set(row.seeds)) != len(row.seeds):
-        raise InputError(f"{policy}: two runs of the same seed among {row.seeds}")
+    for first, second in pairwise(row.runs):
+        if seed_of(first) == seed_of(second):
+            raise InputError(
+                f"{policy}: two runs of the same seed, {seed_of(first)}: {first.folder} and "
+                f"{second.folder}. Each seed counts once: name the runs that are to count"
+            )
     return row
 
 

@@ -140,7 +140,7 @@ def test_policies_have_the_names_of_a_comparison():
 def test_ties_that_a_program_drew_for_its_seed_make_no_policy_of_their_own():
     runs = [make_run(seed, 1.0, initial_ties=[0, 0, seed, 0]) for seed in range(3)]
     assert len(group_runs(runs)) == 3
-    for key in ("drawn", "found"):
+    for key in ("drawn", "found", "chosen"):
         for run in runs:
             run.config[key] = {"ties": run.config["env"]["initial_ties"]}
         assert len(group_runs(runs)) == 1

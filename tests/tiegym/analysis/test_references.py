@@ -196,6 +196,47 @@ def test_an_agent_that_knows_which_actions_differ_has_random_tying(program):
         assert null_model([RAW, MASKED, ours], ours).policy == "random"
 
 
+@pytest.mark.parametrize("best", [0.5, 1.5])
+def test_a_null_model_of_the_same_actions_comes_first_whichever_did_better(best):
+    ours = make_row([1.0], program="pairwise", action="pair")
+    layerwise = make_row([best], "random", "random_tying")
+    pairs = make_row([1.0], "random --env.action pair", "random_tying", action="pair")
+    for rows in ([ours, layerwise, pairs], [pairs, layerwise, ours]):
+        assert null_model(rows, ours).policy == "random --env.action pair"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_null_models_that_are_as_near_the_one_that_did_better_is_not_taken(first):
+    ours = make_row([1.0], program="qlearning")
+    both = [make_row([loss], f"{loss}", "random_tying") for loss in (0.5, 0.7)]
+    assert null_model([both[first], ours, both[1 - first]], ours).policy == "0.5"
+    better = [make_row([loss], f"{1 - loss}", "random_tying") for loss in (0.5, 0.7)]
+    assert null_model([*better, ours], ours).policy == f"{1 - 0.7}"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"embeddings": "frozen", "n_independent": 1, "trainable_params": 10},
+        {"tie_parts": "attention+mlp", "n_independent": 8, "trainable_params": 140},
+        {"choices": "tie+freeze", "n_independent": 1, "trainable_params": 0},
+    ],
+)
+def test_what_a_layer_adds_is_told_by_runs_of_the_same_kind(other):
+    """A layer has 10 parameters, all else 100: who has 123 is of the size of two."""
+    n_independent, parameters = other.pop("n_independent"), other.pop("trainable_params")
+    patterns = [make_row([1.0], f"{n}", f"fixed-{n}", n_independent=n) for n in (1, 2, 3, 4)]
+    ours = make_row([1.0], n_independent=2)
+    run = make_run(0, 1.0, "fixed-added", n_independent=n_independent, **other)
+    run.steps[0]["ties"] = [*range(4)] * (2 if "tie_parts" in other else 1)
+    added = row_of("added", [run])
+    for row, value in [*((r, 100 + 10 * r.mean("n_independent")) for r in patterns), (ours, 123)]:
+        row.runs[0].summary["final"]["trainable_params"] = value
+    added.runs[0].summary["final"]["trainable_params"] = parameters
+    assert best_fixed([*patterns, ours], ours)[::2] == ("2", 1)
+    assert best_fixed([*patterns, ours, added], ours)[::2] == ("2", 1)
+
+
 def sized(row, size):
     for run in row.runs:
         run.config["options"]["size"] = size

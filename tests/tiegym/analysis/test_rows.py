@@ -1,6 +1,7 @@
 """Rows: what belongs in one, and which may be compared."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -32,8 +33,10 @@ def test_runs_stand_in_the_order_of_their_seeds():
 
 
 def test_two_runs_of_one_seed_are_refused():
-    with pytest.raises(InputError, match="two runs of the same seed"):
-        row_of("a", [make_run(0, 1.0), make_run(0, 1.0)])
+    again = dataclasses.replace(make_run(0, 1.0), folder=Path("qlearning-seed0-2"))
+    message = "two runs of the same seed, 0: qlearning-seed0 and qlearning-seed0-2"
+    with pytest.raises(InputError, match=message):
+        row_of("a", [make_run(0, 1.0), make_run(1, 1.0), again])
 
 
 def test_the_seed_is_that_of_the_episode_where_the_options_have_none():

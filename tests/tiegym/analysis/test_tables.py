@@ -115,6 +115,8 @@ def test_the_caption_names_training_settings_that_differ_policy_by_policy():
 
 def test_perplexities_have_four_digits():
     assert cell([make_row([2.0])], "qlearning", "test perplexity") == "7.389"
+    shown = {9.9994: "9.999", 9.9996: "10.00", 99.994: "99.99", 99.996: "100.0", 9999.6: "10,000"}
+    assert {value: forms.four_digits(value) for value in shown} == shown
 
 
 def test_a_shallow_row_does_not_say_how_many_layers_the_comparison_has():
