@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from tiegym.runs.journal import Journal
 from tiegym.runs.json_files import append_line, plain
 from tiegym.runs.program import open_run, run_policy, run_program
 from tiegym.runs.progress import Progress
+from tiegym.runs.record_checks import check_numbers
 from tiegym.runs.regular_files import open_to_write
 from tiegym.runs.same_run import check_corpus, check_weights
 from tiegym.ties import Ties
@@ -176,7 +178,7 @@ def search(options: Options, journal: Journal) -> tuple[Candidate, int]:
                 before = runs.iterations
                 return runs(ties), runs.iterations - before
 
-            value, iterations = journal.value(judged)
+            value, iterations = journal.value(judged, partial(check_numbers, count=2))
             total += iterations
             progress.update(total, figures)  # what the journal knew was never run here
             return float(value)

@@ -25,6 +25,7 @@ from tiegym.actions import Actions
 from tiegym.policies.fixed import FixedTies
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
+from tiegym.runs.record_checks import check_numbers
 from tiegym.ties import Ties
 
 JOINT_CANDIDATES = 16
@@ -56,6 +57,11 @@ class Options(RunOptions):
             )
 
 
+def _now(compute: Callable[[], Any], check: Callable[[Any], object]) -> Any:
+    """What a function returns, where no run is recorded."""
+    return compute()
+
+
 class Lookahead:
     """The policy that tries actions on forks of an environment and takes the best.
 
@@ -77,7 +83,7 @@ class Lookahead:
         horizon: int = 1,
         candidates: int | None = None,
         seed: int = 0,
-        once: Callable[[Callable[[], Any]], Any] = lambda compute: compute(),
+        once: Callable[[Callable[[], Any], Callable[[Any], object]], Any] = _now,
     ) -> None:
         """Remembers the environment; nothing is tried yet."""
         self.env: Any = env.unwrapped
@@ -105,7 +111,11 @@ class Lookahead:
             rewards = [self.trial(action, after, observation) for action, after in choices]
             return rewards, self.extra_iterations - before
 
-        rewards, iterations = self.once(tried)
+        def check(value: Any) -> None:
+            rewards, iterations = value
+            check_numbers([*rewards, iterations], len(choices) + 1)
+
+        rewards, iterations = self.once(tried, check)
         self.extra_iterations = before + iterations
         # The first of equals wins, and the present state comes first.
         best = max(

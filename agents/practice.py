@@ -29,7 +29,7 @@ from tiegym.population import TiePopulation
 from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.progress import Progress
 from tiegym.runs.recorder import RecordRun
-from tiegym.runs.replay import Answers
+from tiegym.runs.replay import Answers, check_info, check_observation
 from tiegym.vec_env import as_vec_env
 
 
@@ -68,7 +68,9 @@ class PracticeMembers(VecEnvWrapper):
         def compute() -> Any:
             return self.venv.reset(), self.population.action_masks()
 
-        observations, self._masks = self.answers.answer("reset members", asked, compute)
+        observations, self._masks = self.answers.answer(
+            "reset members", asked, compute, self._check_reset
+        )
         self._before[:] = 0
         return observations  # type: ignore[no-any-return]
 
@@ -84,13 +86,27 @@ class PracticeMembers(VecEnvWrapper):
             return observations, rewards, ended, tuple(infos), self.population.action_masks()
 
         observations, rewards, ended, infos, self._masks = self.answers.answer(
-            "step members", self._asked, compute
+            "step members", self._asked, compute, self._check_step
         )
         self.answers.steps += self.num_envs
         iteration = np.array([info["iteration"] for info in infos])
         self.iterations += int((iteration - self._before).sum())
         self._before = np.where(ended, 0, iteration)
         return observations, rewards, ended, list(infos)
+
+    def _check_reset(self, answer: Any) -> None:
+        observations, masks = answer
+        check_observation(self.population.observation_space, observations)
+        if len(masks) != self.num_envs:
+            raise ValueError(f"{len(masks)} masks of {self.num_envs} members")
+
+    def _check_step(self, answer: Any) -> None:
+        observations, rewards, ended, infos, masks = answer
+        self._check_reset((observations, masks))
+        if not np.shape(rewards) == np.shape(ended) == (len(infos),) == (self.num_envs,):
+            raise ValueError("it isn't of all members")
+        for info in infos:
+            check_info(info)
 
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any

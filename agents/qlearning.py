@@ -220,7 +220,7 @@ def check_values(agent: Options | QLearning) -> None:
     if agent.bootstrap not in get_args(Bootstrap):
         known = ", ".join(get_args(Bootstrap))
         raise ValueError(f"bootstrap={agent.bootstrap!r} is unknown: choose one of {known}")
-    if agent.reward_clip is not None and agent.reward_clip <= 0:
+    if agent.reward_clip is not None and not 0 < agent.reward_clip < float("inf"):
         raise ValueError(f"reward_clip={agent.reward_clip} must be positive, or None for no clip")
     for name in ("epsilon_decay", "epsilon_floor"):
         if not 0 <= getattr(agent, name) <= 1:

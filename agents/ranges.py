@@ -15,8 +15,8 @@ AT_LEAST_ONE: Rule = (lambda value: value >= 1, "at least 1")
 SHARE: Rule = (lambda value: 0 <= value <= 1, "from 0 to 1")
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("learning_rate", "clip_range"), POSITIVE),
-    **dict.fromkeys(("weight_decay", "learning_starts"), NOT_NEGATIVE),
+    **dict.fromkeys(("learning_rate", "clip_range", "reward_clip"), POSITIVE),
+    **dict.fromkeys(("weight_decay", "learning_starts", "ent_coef"), NOT_NEGATIVE),
     **dict.fromkeys(("buffer_size", "batch_size", "gradient_steps"), AT_LEAST_ONE),
     **dict.fromkeys(("n_epochs", "lstm_size"), AT_LEAST_ONE),
     **dict.fromkeys(("gamma", "gae_lambda", "tau", "exploration_final_eps"), SHARE),

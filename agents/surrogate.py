@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from agents.sharing_model import (
     recorded_sharings,
 )
 from agents.sharing_search import best_sharing, of_size
+from tiegym import ties as tie_vectors
 from tiegym.bench.table import Floats
 from tiegym.bench.tree import Ints
 from tiegym.config import TieConfig
@@ -142,6 +144,20 @@ def report(found: dict[str, Any]) -> str:
     )
 
 
+def check_found(found: dict[str, Any], options: Options) -> None:
+    """Fails at a record that `learn_and_choose` can't have made.
+
+    Raises:
+        LookupError: If something is missing.
+        TypeError: If something is of another kind.
+        ValueError: If it holds something else, or the ties aren't those of so many layers.
+    """
+    if other := found.keys() - {"chosen", "sharing_model", "rank_correlations"}:
+        raise ValueError(f"it has {', '.join(other)}")
+    report(found)
+    tie_vectors.validate(found["chosen"]["ties"], options.env.n_layer)
+
+
 def check_kinds(env: TieConfig) -> None:
     """Refuses a model with layers of several kinds, of which tables and the cost know nothing.
 
@@ -169,7 +185,9 @@ def train(options: Options) -> Path:
     check_kinds(options.env)
     tables = [recorded_sharings(name, options.seed) for name in options.learn_from]
     with closing(begin_run(options, "surrogate")) as journal:
-        found = journal.value(lambda: learn_and_choose(tables, options))
+        found = journal.value(
+            lambda: learn_and_choose(tables, options), partial(check_found, options=options)
+        )
         if not options.quiet:
             say(report(found), sys.stdout)
         ties = tuple(found["chosen"]["ties"])

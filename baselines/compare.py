@@ -11,6 +11,7 @@ seed only make one row). What is missing is run, finished runs are reused.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from baselines.running_options import RunningOptions, share_of
 from tiegym.analysis.comparison import Judged, given_rows, judge, show, write
 from tiegym.analysis.find import TUNING, TUNING_SEEDS, is_run_folder
 from tiegym.analysis.rows import Row, make_row
+from tiegym.analysis.run_checks import seed_of
 from tiegym.analysis.verdicts import LEAST_SEEDS
 from tiegym.bench.command_line import named_table, table_env
 from tiegym.config import PAPER, TieConfig
@@ -91,7 +93,7 @@ def _read(options: Options) -> tuple[list[Path], list[ComparedPolicy]]:
         try:
             policy = parse_policy(text, options.env)
         except InputError:
-            if not Path(text).is_dir():
+            if not os.path.isdir(text):  # which takes any text, however long
                 raise
             given.append(Path(text))  # of several runs
         else:
@@ -133,7 +135,14 @@ def read_row(policy: ComparedPolicy, seeds: Sequence[int], runs_dir: Path) -> Ro
         runs = [read_run(policy.folder(runs_dir, seed)) for seed in seeds]
     except (OSError, ValueError) as error:
         raise InputError(f"{error}; remove the run's folder to run it again") from error
-    return make_row(policy.label, runs)
+    row = make_row(policy.label, runs)
+    for run, seed in zip(runs, seeds, strict=True):
+        if seed_of(run) != seed:
+            raise InputError(
+                f"{run.folder} is of seed {seed_of(run)}, and must be of {seed}: remove it to run "
+                "that"
+            )
+    return row
 
 
 def tune(

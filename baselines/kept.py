@@ -28,7 +28,8 @@ TEXT = "their text was another"
 TOKENIZER = "their tokenizer was another"
 WEIGHTS = "their pretrained model was another"
 SOURCE = "the run that they begin with was another"
-NEVER_KEPT = (TEXT, TOKENIZER, WEIGHTS, SOURCE)
+ELSEWHERE = "they were made in a folder of another name"
+NEVER_KEPT = (TEXT, TOKENIZER, WEIGHTS, SOURCE, ELSEWHERE)
 """Such runs say nothing about what is asked for."""
 
 
@@ -42,7 +43,8 @@ def stale_folders(
         threads: PyTorch's threads that a run would have now; None doesn't count them.
         stale: What happens to runs that would come out otherwise: "refuse" them, "rerun" them, or
             "keep" them, which runs on another text, with another tokenizer, from another
-            pretrained model or from another run never are.
+            pretrained model or from another run never are, nor those of other options or another
+            seed, which have been given the folder's name.
 
     Raises:
         InputError: If runs are refused, naming what differs; if a record is damaged; or if the
@@ -73,6 +75,8 @@ def _differences(
     except (OSError, ValueError) as error:
         raise InputError(f"{error}; remove {folder} to run it again") from error
     found = []
+    if (config.get("options") or {}).get("name") not in (None, folder.name):
+        found.append(ELSEWHERE)
     env = policy.options.env
     text, tokenizer = config.get("corpus_sha256"), config.get("tokenizer_sha256")
     if text is not None and text != data_sha256(env)[0]:

@@ -55,7 +55,7 @@ class ComparedPolicy:
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         name = f"{self.module.rpartition('.')[2]}-{getattr(self.options, 'pattern', '')}"
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
-        return runs_dir / f"{slug}-{digest}-seed{seed}"
+        return runs_dir / f"{slug[:150]}-{digest}-seed{seed}"  # names of files have an end
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def parse_policy(text: str, env: TieConfig) -> ComparedPolicy:
     module, first = _find(head, env)
     if any(arg.partition("=")[0] == "--resume" for arg in args):  # which would be read here
         raise InputError(_belongs_to_the_comparison(text, "resume"))
-    with as_input_errors(ValueError):
+    with as_input_errors():
         options = parse_options(importlib.import_module(module).Options, [*first, *args], env)
     defaults = {field.name: field.default for field in dataclasses.fields(RunOptions)}
     for name in OF_THE_COMPARISON:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from tiegym.policies.freezing import AutoFreeze, freeze_out, gradient_norms
 from tiegym.policies.scheduled import ScheduledTies
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import Policy, open_run, run_policy, run_program
+from tiegym.runs.record_checks import check_numbers
 from tiegym.runs.replay import innermost
 
 OF_RULE = {"freezeout": ("start", "shape"), "autofreeze": ("percentile", "tests")}
@@ -110,7 +112,10 @@ def train(options: Options) -> Path:
                 return gradient_norms(trained.model, trained.optimizer)  # type: ignore[attr-defined]
 
             policy = AutoFreeze(
-                lambda: inside.once(norms), max_iters, options.tests, options.percentile
+                lambda: inside.once(norms, partial(check_numbers, count=n_layer)),
+                max_iters,
+                options.tests,
+                options.percentile,
             )
         run_policy(env, policy, options.seed, options.steps)
     return env.folder

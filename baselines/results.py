@@ -20,7 +20,7 @@ from baselines import cost_of_changing, cost_table, depth_table, primary_table, 
 from baselines.archive import archive
 from baselines.compare import run_policies, tune, tuning, with_learning_rate
 from baselines.continued import Continued
-from baselines.page import put_on_page
+from baselines.page import check_page, put_on_page
 from baselines.policies import ComparedPolicy, parse_policy
 from baselines.running import pairs_of
 from baselines.running_options import RunningOptions
@@ -32,7 +32,7 @@ from tiegym.analysis.find import TUNING_SEEDS
 from tiegym.analysis.rows import Row
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.messages import say
 from tiegym.runs.processes import long_work
 
@@ -65,7 +65,7 @@ class Options(RunningOptions):
 
 def run_study(study: Study, options: Options) -> list[Row]:
     """Runs what is missing of a study, and returns its rows; raises as `run_missing`."""
-    seeds = range(options.seeds or study.seeds)
+    seeds = _seeds(study, options)
     there = _place(study, options)
     policies = policies_of(study, options)
     rows = run_policies(policies, seeds, there)
@@ -75,6 +75,10 @@ def run_study(study: Study, options: Options) -> list[Row]:
             env = dataclasses.replace(env, learning_rate=each.source.options.env.learning_rate)
         rows.append(each.run(env, seeds, there))
     return rows
+
+
+def _seeds(study: Study, options: Options) -> range:
+    return range(options.seeds or study.seeds)
 
 
 def _place(study: Study, options: Options) -> Options:
@@ -110,10 +114,10 @@ def _continued(
         only = dataclasses.replace(source, policies=(wanted,))
         (trained,) = policies_of(only, options)
         place = _place(source, options)
-        run_policies([trained], range(options.seeds or study.seeds), place)
+        run_policies([trained], _seeds(study, options), place)
         label = f"pairwise, trained at {source.env.n_layer} layers of {source.corpus}"
         yield Continued(label, "pairwise --source", trained, place.runs_dir)
-    if study.retrained is not None:
+    if study.retrained is not None and len(_seeds(study, options)) > 1:  # each by the next one's
         found = policies[study.policies.index(study.retrained)]
         label = f"retrain, ties of {study.retrained}"
         here = _place(study, options).runs_dir
@@ -151,7 +155,14 @@ def chosen(options: Options) -> list[Study]:
     missing = [s.name for s in wanted if s.corpus == WIKITEXT and options.wikitext is None]
     if options.study and missing:
         raise InputError(f"{', '.join(missing)} needs --wikitext, the folder of its text")
-    return [study for study in wanted if study.name not in missing]
+    wanted = [study for study in wanted if study.name not in missing]
+    others = [name for name in (SHARING, RELATED) if not asked or name in asked]
+    check_page([*(study.name for study in wanted), *others], options.page)
+    with as_input_errors():
+        dataclasses.replace(SMALL, device=options.device)
+        for study in wanted:
+            env_of(study, options)
+    return wanted
 
 
 def put_into_page(study: Study, rows: Sequence[Row], options: Options) -> None:

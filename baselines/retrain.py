@@ -52,6 +52,13 @@ def read_source(folder: Path | None) -> Run:
         source = read_run(folder)
     if source.summary is None or not source.summary["finished"]:
         raise InputError(f"{folder} is not a finished run: its tie vector is not final")
+    final, episodes = (source.summary.get(name) for name in ("final", "episodes"))
+    if not (final and final.get("ties") and episodes and "env" in source.config):
+        raise InputError(
+            f"{folder} is damaged: it has no environment, no episodes or no final ties"
+        )
+    if any("iteration" not in episode for episode in episodes):
+        raise InputError(f"{folder} is damaged: it has an episode without iterations")
     return source
 
 

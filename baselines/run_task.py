@@ -67,10 +67,7 @@ def run_task(task: Task, threads: int) -> Outcome:
     except OutOfMemory as error:
         return Outcome("failed", str(error))
     except Exception as error:
-        path = _log(task.folder)
-        write_bytes(path, traceback.format_exc().encode("utf-8", "backslashreplace"))
-        text = f"{type(error).__name__}: {error} (the traceback is in {path})"
-        return Outcome("failed", text)
+        return Outcome("failed", f"{type(error).__name__}: {error} ({_logged(task.folder)})")
     finally:
         # The collector counts objects, not bytes: the texts of many runs would pile up.
         gc.collect()
@@ -110,6 +107,16 @@ def read_record(folder: Path) -> bytes | None:
 
 def _log(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.error.txt")
+
+
+def _logged(folder: Path) -> str:
+    """Writes down the error that is being handled; says where, or that there is no room even so."""
+    path, text = _log(folder), traceback.format_exc()
+    try:
+        write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        return f"its traceback can't be written: {error}"
+    return f"the traceback is in {path}"
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def _start(tasks: Sequence[Task], share: Share, options: RunningOptions) -> Engi
 def _is_finished(folder: Path) -> bool:
     try:
         return is_finished(folder)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{error}; remove {folder} to run it again") from error
 
 

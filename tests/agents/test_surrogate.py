@@ -127,6 +127,31 @@ def test_a_run_that_dies_goes_on_with_the_same_choice(table, tmp_path, monkeypat
     assert ours.summary["final"]["val_loss"] == whole.summary["final"]["val_loss"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: 1,
+        lambda found: found | {"program": "other"},
+        lambda found: found | {"chosen": found["chosen"] | {"ties": [0, 2, 0, 0, 0, 0]}},
+        lambda found: found | {"chosen": found["chosen"] | {"ties": [0, 0]}},
+        lambda found: {"chosen": found["chosen"]},
+    ],
+)
+def test_a_choice_that_it_cannot_have_made_is_damaged(table, tmp_path, monkeypatch, change):
+    def dies(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(surrogate, "run_policy", dies)
+        with pytest.raises(Killed):
+            train(options(table, tmp_path, name="run"))
+    path = tmp_path / "run" / "calls.jsonl"
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps(entry | {"answer": change(entry["answer"])}) + "\n")
+    with pytest.raises(InputError, match=r"calls\.jsonl, line 1, is damaged"):
+        train(options(table, tmp_path, resume=tmp_path / "run"))
+
+
 def test_it_says_what_it_learnt_and_chose_unless_quiet(table, tmp_path, capsys):
     train(options(table, tmp_path, total_steps=1))
     assert capsys.readouterr().out == ""

@@ -1,13 +1,17 @@
 """Runs that were kept: what in them must be as a run made now would have it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from baselines.compare import main
+from baselines.compare import main, read_row
+from baselines.policies import parse_policy
 from baselines.run_task import claimed
-from tests.baselines.small_runs import ARGUMENTS, run
+from baselines.running import run_missing
+from tests.baselines.small_runs import ARGUMENTS, run, small
+from tests.tiegym.analysis.made_up import ENV
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.json_files import write_json
 from tiegym.runs.provenance import versions
@@ -54,6 +58,24 @@ def test_kept_runs_that_would_come_out_otherwise_are_refused_made_anew_or_kept(
     in_process.started = 0
     run(tmp_path, "tied")
     assert in_process.started == 0
+
+
+def test_a_run_in_the_place_of_another_is_never_kept(tmp_path, in_process):
+    """Its options, or its seed, are others than those that its folder is named after."""
+    other, ours = run(tmp_path, "cycle:2", "tied")
+    shutil.rmtree(ours)
+    shutil.copytree(other, ours)
+    for stale in ("refuse", "keep"):
+        with pytest.raises(InputError, match=f"made in a folder of another name: {ours.name}"):
+            run(tmp_path, "tied", stale=stale)
+    run(tmp_path, "tied", stale="rerun")
+    assert read_run(ours).summary["final"]["n_independent"] == 1
+    policy = parse_policy("tied", ENV)
+    shutil.copytree(ours, policy.folder(tmp_path, 1))
+    with pytest.raises(InputError, match=r"made in a folder of another name: .*-seed1"):
+        run_missing([policy], [1], small(tmp_path))
+    with pytest.raises(InputError, match=r"-seed1 is of seed 0, and must be of 1"):
+        read_row(policy, [1], tmp_path)
 
 
 def test_kept_runs_of_agents_notice_other_versions_of_their_libraries(tmp_path, in_process):

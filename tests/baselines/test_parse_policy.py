@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
+from baselines import random_tying
+from baselines.compare import Options, _read, main
 from baselines.policies import parse_policy, programs
 from tests.tiegym.analysis.made_up import ENV
+from tiegym.runs.begin import begin_run
 from tiegym.runs.folder import WHERE_AND_HOW
 from tiegym.runs.input_errors import InputError
 
@@ -137,3 +140,34 @@ def test_what_changes_nothing_that_a_run_does_belongs_to_no_identity(tmp_path, n
     options = dataclasses.replace(policy.options, **{name: other})
     same = dataclasses.replace(policy, options=options)
     assert same.folder(tmp_path, 0) == policy.folder(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "surrogate --learn-from nowhere",
+        "dqn --table nowhere",
+        "dqn --env.corpus /nowhere",
+        "tied --env.tokenizer /nowhere.json",
+        "tied --env.model hf:/nowhere",
+    ],
+)
+def test_what_a_policy_names_and_is_not_there_is_an_input_error(policy):
+    with pytest.raises(InputError, match="nowhere"):
+        parse_policy(policy, ENV)
+
+
+def test_policies_of_any_length_are_read_and_have_a_folder(tmp_path, capsys):
+    env = dataclasses.replace(ENV, n_layer=200)
+    vector = ",".join(map(str, range(200)))
+    folder = parse_policy(vector, env).folder(tmp_path, 0)
+    assert len(folder.name) < 200
+    assert folder != parse_policy(vector.removesuffix("199") + "0", env).folder(tmp_path, 0)
+    named = _read(Options(policies=(vector,), env=env, runs_dir=tmp_path))
+    assert [policy.options.pattern for policy in named[1]] == [vector]
+    run = begin_run(random_tying.Options(runs_dir=tmp_path, env=ENV), f"fixed-{vector}")
+    run.close()
+    assert run.folder.name.endswith("-seed0")
+    with pytest.raises(SystemExit, match="2"):
+        main(["x" * 300, "--seeds", "1", "--runs-dir", str(tmp_path)])
+    assert "is no policy" in capsys.readouterr().err

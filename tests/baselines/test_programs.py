@@ -1,12 +1,16 @@
 """Fixed patterns and random tying as programs, and what a program says to wrong input."""
 
+import dataclasses
 import importlib
+import math
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 
 from baselines import fixed, random_tying
+from baselines.policies import PACKAGES, is_program, programs
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
 from tiegym.runs.recorder import read_run
@@ -113,3 +117,19 @@ def test_wrong_input_ends_a_program_with_one_message_and_status_2(
     said = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
     assert message in said
     assert not list(tmp_path.iterdir())
+
+
+def _numbers(options):
+    """The fields that are numbers with decimals, or None, of a program's options."""
+    hints = get_type_hints(options)
+    kinds = {f.name: hints[f.name] for f in dataclasses.fields(options)}
+    return [name for name, kind in kinds.items() if float in (kind, *get_args(kind))]
+
+
+@pytest.mark.parametrize("name", sorted({*programs()} - {"random"}))
+def test_no_number_of_a_program_is_infinite_or_none_at_all(name):
+    (options,) = (sys.modules[f"{p}.{name}"].Options for p in PACKAGES if is_program(f"{p}.{name}"))
+    for field in _numbers(options):
+        for value in (math.nan, math.inf, -math.inf):
+            with pytest.raises(ValueError, match=f"{field}={value}"):
+                options(**{field: value})

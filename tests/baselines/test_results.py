@@ -4,11 +4,14 @@ import tarfile
 
 import pytest
 
-from baselines import results
+from baselines import results, running
+from baselines.continued import Continued
+from baselines.policies import parse_policy
 from baselines.results import Options, run_study
 from baselines.studies import Study
 from tests.tiegym.small import SMALL
 from tiegym.config import TieConfig
+from tiegym.runs.input_errors import InputError
 
 ENV = TieConfig(**SMALL)
 
@@ -62,6 +65,19 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
         assert run.config["env"]["learning_rate"] == ENV.learning_rate  # the study's own
 
 
+def test_with_one_seed_no_ties_are_judged_on_the_seed_that_found_them(
+    tmp_path, monkeypatch, in_process
+):
+    study = Study("small", ENV, {}, ("tied", "random"), retrained="random")
+    monkeypatch.setattr(results, "studies", lambda: [study])
+    options = Options(seeds=1, runs_dir=tmp_path, quiet=True)
+    assert [row.policy for row in run_study(study, options)] == ["tied", "random"]
+    random = parse_policy("random", ENV)
+    continued = Continued("retrain", "retrain --run", random, tmp_path, of_the_next=True)
+    with pytest.raises(InputError, match="retrain: seeds=1 must be at least 2"):
+        continued.run(ENV, [0], options)
+
+
 def test_a_study_takes_over_the_rates_that_another_one_chose(tmp_path, monkeypatch, in_process):
     options = Options(seeds=2, runs_dir=tmp_path, quiet=True, page=tmp_path)
     source = Study("source", ENV, {}, ("tied", "random"), rates=(1e-9, 1e-2))
@@ -99,9 +115,21 @@ def test_the_runs_of_a_main_study_are_left_beside_its_table(tmp_path, monkeypatc
         (["--study", "sharing", "--seeds", "7"], "seeds=7 must be at least 8 in the study sharing"),
         (["--study", "stdlib-6", "--workers", "0"], "workers=0 must be at least 1"),
         (["--study", "stdlib-6", "--runs-dir", "/dev/null/x"], "can't be used"),
+        (
+            ["--study", "stdlib-6", "--page", "nowhere.md"],
+            "No such file or directory: 'nowhere.md'",
+        ),
+        (["--study", "stdlib-6", "--page", ""], "Is a directory"),
+        (["--study", "related", "--page", "README.md"], "the page has no place for 'related'"),
+        (["--study", "stdlib-6", "--device", "tpu"], "device='tpu'"),
+        (["--study", "sharing", "--device", "tpu"], "device='tpu'"),
+        (["--study", "wikitext-6", "--wikitext", "/nowhere"], "/nowhere"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
+def test_wrong_input_is_one_line_and_status_2_before_anything_runs(
+    arguments, message, capsys, monkeypatch
+):
+    monkeypatch.setattr(running, "_start", None)
     with pytest.raises(SystemExit) as ended:
         results.main(arguments)
     assert ended.value.code == 2

@@ -1,6 +1,7 @@
 """Retraining: the vector, the result, the environment, what is refused."""
 
 import dataclasses
+import re
 import shutil
 
 import pytest
@@ -96,6 +97,28 @@ def test_a_run_without_a_final_vector_is_refused(source, tmp_path):
     with pytest.raises(ValueError, match="cut-off is not a finished run"):
         attempt(cut_off)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"final": None}, "no environment, no episodes or no final ties"),
+        ({"final": {"episode": 0}}, "no environment, no episodes or no final ties"),
+        ({"episodes": []}, "no environment, no episodes or no final ties"),
+        ({"episodes": [{"episode": 0}]}, "an episode without iterations"),
+    ],
+)
+def test_a_finished_run_that_says_too_little_is_one_line(
+    source, changes, message, tmp_path, capsys
+):
+    folder = shutil.copytree(source.folder, tmp_path / "copy")
+    write_json(folder / "config.json", source.config | {"checksums": False})
+    write_json(folder / "summary.json", source.summary | changes)
+    with pytest.raises(SystemExit, match="2"):
+        retrain.main(["--run", str(folder)])
+    err = capsys.readouterr().err
+    assert re.search(message, " ".join(err.split()))
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("env", [{"nonsense": 1}, {"n_layer": None}, None])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from baselines import run_task as running_task
 from baselines import running
 from baselines.compare import Options, compare, main
 from baselines.policies import parse_policy
@@ -91,6 +92,26 @@ def test_what_cannot_be_run_is_one_line_and_status_2(
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_an_error_that_nobody_can_write_down_is_an_outcome(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(running_task, "_train", full)
+    monkeypatch.setattr(running_task, "write_bytes", full)
+    ended = run_task(Task(parse_policy("tied", ENV), 0, tmp_path / "run"), 1)
+    assert ended.kind == "failed"
+    assert ended.message == (
+        "OSError: [Errno 28] No space left on device (its traceback can't be written: [Errno 28] "
+        "No space left on device)"
+    )
+
+
+def test_a_file_in_the_place_of_a_run_is_one_line(tmp_path, in_process):
+    parse_policy("tied", ENV).folder(tmp_path, 0).write_text("mine")
+    with pytest.raises(InputError, match=r"Not a directory.*; remove .* to run it again"):
+        run(tmp_path, "tied")
 
 
 def test_a_damaged_kept_run_is_one_line(tmp_path, capsys, in_process):

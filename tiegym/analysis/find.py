@@ -57,8 +57,8 @@ def find_runs(folders: Sequence[Path], skip: Callable[[str], object] = warnings.
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether a folder holds a run, whole or not."""
-    return (folder / "config.json").exists()
+    """Whether a folder holds a run, whole or not; a text of any length may be meant for one."""
+    return os.path.exists(folder / "config.json")
 
 
 def read_whole_run(folder: Path) -> Run:

@@ -86,7 +86,9 @@ def begin_run(options: RunOptions, program: str) -> Journal:
 
 
 def _begin(options: RunOptions, record: dict[str, Any]) -> Journal:
-    name = options.name or f"{record['program']}-seed{options.seed}".replace(":", "-")
+    name = options.name
+    if name is None:  # a pattern of many layers is longer than a name may be
+        name = f"{record['program'][:150]}-seed{options.seed}".replace(":", "-")
     try:
         folder = unique_run_folder(options.runs_dir, name)
     except FileNotFoundError as error:  # a link to nowhere, say

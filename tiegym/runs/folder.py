@@ -7,6 +7,7 @@ the events is JSON in which every number is finite. `tiegym.runs.recorder` write
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +25,9 @@ from tiegym.runs.record_checks import (
 
 FORMAT = 1
 """Version of the run folder; raised when a reader of the last version would misread it."""
+
+LONGEST_NAME = 240
+"""Bytes of a run folder's name: file systems have 255, and what is beside it is named after it."""
 
 WHERE_AND_HOW = {
     *("runs_dir", "name", "quiet", "resume", "render"),
@@ -43,11 +47,13 @@ def unique_run_folder(runs_dir: str | Path, name: str) -> Path:
     It is made at once, so that two programs that start together don't get the same one.
 
     Raises:
-        ValueError: If the name has a path in it.
+        ValueError: If the name has a path in it, or is longer than names may be.
         OSError: If it can't be made.
     """
     if name in ("", "..") or Path(name).name != name or "\0" in name:
         raise InputError(f"name={name!r} must be the name of one folder, without a path")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise InputError(f"name={name!r:.40} has {len(name)} characters: give a shorter one")
     runs_dir = Path(runs_dir)
     runs_dir.mkdir(parents=True, exist_ok=True)
     folder, count = runs_dir / name, 1

@@ -13,7 +13,8 @@ from __future__ import annotations
 import fcntl
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +36,8 @@ from tiegym.runs.regular_files import check_folder, open_to_read, open_to_write
 from tiegym.runs.signals import Stopped, StopSignals
 
 CALLS = "calls.jsonl"
+PIECE = 2**16
+"""Bytes that are read at a time where lines are only counted."""
 VALUE = "value"
 """The call that isn't the environment's: something that a program computed; see `value`."""
 
@@ -138,7 +141,27 @@ class Journal:
         append_line(self._file, {"call": call, "asked": asked, "answer": answer})
         self.count += 1
 
-    def value(self, compute: Callable[[], Any]) -> Any:
+    @contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """Around what takes the last recorded answer apart: it is damaged where that fails.
+
+        Args:
+            what: It should be.
+
+        Raises:
+            DamagedFile: If so.
+        """
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DamagedFile(
+                f"{self.folder / CALLS}, line {self.count}, is damaged: it holds no {what} "
+                f"({error!r:.200})"
+            ) from error
+
+    def value(
+        self, compute: Callable[[], Any], check: Callable[[Any], object] = lambda value: None
+    ) -> Any:
         """What a function returns: at the first time computed and recorded, then the record.
 
         For what a program finds out by itself, at a price, such as the cost of a candidate. While
@@ -146,12 +169,18 @@ class Journal:
 
         Args:
             compute: Returns numbers, text, or lists and dicts of these.
+            check: Is given a recorded value, which anybody may have written, and fails at one that
+                can't be.
 
         Raises:
             Stopped: If a signal has asked for an end; see `stop`.
+            DamagedFile: If `check` fails.
         """
         if self.replaying:
-            return self.replay(VALUE, None)
+            value = self.replay(VALUE, None)
+            with self.reading("value of this program"):
+                check(value)
+            return value
         self.stop()
         answer = plain(compute())
         self.append(VALUE, None, answer)
@@ -257,10 +286,15 @@ def _remove_journal(folder: Path) -> None:
 def recorded_steps(folder: Path) -> int:
     """Environment steps that a run has recorded so far; it may be going on. 0 once it has ended."""
     try:
-        with open_to_read(folder / CALLS) as file:
-            return sum(line.startswith(b'{"call": "step"') for line in file)
+        file = open_to_read(folder / CALLS)
     except FileNotFoundError:
         return 0
+    count, begins = 0, True
+    with file:
+        while piece := file.readline(PIECE):  # of a line, which may have no end
+            count += begins and piece.startswith(b'{"call": "step"')
+            begins = piece.endswith(b"\n")
+    return count
 
 
 def _number(path: Path) -> int:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args, get_type_hints
+
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from tiegym.config import PAPER, TieConfig
 from tiegym.runs.commands import python_command, read_command_line
@@ -69,7 +72,7 @@ class RunOptions:
             raise ValueError(f"sample_tokens={self.sample_tokens} must be 0 or more tokens")
         for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}={value} must be positive, or None for none by these")
 
     @classmethod
@@ -180,5 +183,9 @@ def _typed(kind: type[Any], values: dict[str, Any]) -> Any:
             value = Path(value)
         elif isinstance(value, list):
             value = tuple(value)
+        try:
+            check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+        except TypeCheckError as error:
+            raise ValueError(f"{name}={value!r:.80} is of another type: {error}") from error
         typed[name] = value
     return kind(**typed)

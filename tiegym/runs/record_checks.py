@@ -223,5 +223,15 @@ def is_number(value: Any) -> bool:
     return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63
 
 
+def check_numbers(values: Any, count: int) -> None:
+    """Fails at what isn't a list of so many finite numbers.
+
+    Raises:
+        ValueError: If it isn't.
+    """
+    if not isinstance(values, list) or len(values) != count or not all(map(is_number, values)):
+        raise ValueError(f"{values!r:.80} must be {count} finite numbers")
+
+
 def _wrong(where: Path | str, name: str, value: Any, must: str) -> DamagedFile:
     return DamagedFile(f"{where} is damaged: {name} is {value!r:.80}, and must be {must}")

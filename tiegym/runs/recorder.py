@@ -130,11 +130,13 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
                 return result
         if self._episode.begin is None:
             self._episode.begin = begin
+        row = self._row(action, float(reward), terminated, truncated, info)
         if replayed:
-            row = self._files.row_before()
+            row = self._files.row_before(row)
             self._episode.begin = time.perf_counter() - row["seconds"]
         else:
-            row = self._row(action, float(reward), terminated, truncated, info)
+            row |= _plain_values(self.env.unwrapped.step_stats)  # type: ignore[attr-defined]
+            row["seconds"] = time.perf_counter() - self._episode.begin
             self._files.append(row)
         self._episode.add(row, float(reward))
         x = self._iterations_before + self._episode.iteration
@@ -152,18 +154,15 @@ class RecordRun(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _row(
         self, action: Any, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]
     ) -> Row:
-        """The row of a new step; a column of its own is never info's of the same name."""
-        assert self._episode.begin is not None
+        """What follows from a step; a column of its own is never info's of the same name."""
         return {
             **_values(info, ended=terminated or truncated),
-            **_plain_values(self.env.unwrapped.step_stats),  # type: ignore[attr-defined]
             "episode": self._episode.number,
             "step": self._episode.steps + 1,
             "action": plain(action),
             "reward": finite(reward),
             "terminated": bool(terminated),
             "truncated": bool(truncated),
-            "seconds": time.perf_counter() - self._episode.begin,
         }
 
     def note(self, **values: Any) -> None:

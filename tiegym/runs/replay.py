@@ -16,8 +16,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from tiegym.runs.input_errors import DamagedFile, as_input_errors
-from tiegym.runs.journal import CALLS, Checkpointed, Journal
+from tiegym.runs.input_errors import as_input_errors
+from tiegym.runs.journal import Checkpointed, Journal
 from tiegym.runs.json_files import plain
 
 DTYPES = frozenset(str(np.dtype(code)) for code in "?bBhHiIlLqQefd")
@@ -49,13 +49,17 @@ class Answers:
         """Environment steps since the last checkpoint, which the caller counts."""
         self._time = time.monotonic()
 
-    def answer(self, call: str, asked: Any, compute: Callable[[], Any]) -> Any:
+    def answer(
+        self, call: str, asked: Any, compute: Callable[[], Any], check: Callable[[Any], object]
+    ) -> Any:
         """The recorded answer to a call, or a new one, which is then recorded.
 
         Args:
             call: Its name.
             asked: Its arguments, plain values or arrays.
             compute: Finds the answer; tuples, dictionaries, arrays and plain values.
+            check: Is given a recorded answer, which anybody may have written, and fails at one that
+                can't be.
 
         Raises:
             tiegym.runs.signals.Stopped: If a signal has asked for an end.
@@ -65,13 +69,10 @@ class Answers:
         if self.journal.replaying:
             self.journal.stop()
             answer = self.journal.replay(call, asked)
-            try:
-                return decode(answer)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise DamagedFile(
-                    f"{self.journal.folder / CALLS}, line {self.journal.count}, is damaged: it "
-                    f"holds no answer of an environment ({error!r:.200})"
-                ) from error
+            with self.journal.reading("answer of an environment"):
+                answer = decode(answer)
+                check(answer)
+            return answer
         self.before_a_new_answer()
         answer = compute()
         self.journal.append(call, asked, encode(answer))
@@ -128,7 +129,7 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Resets, or returns what this reset returned before."""
         arguments: dict[str, Any] = {"seed": seed, "options": options}
         observation, info = self.answers.answer(
-            "reset", arguments, lambda: self.env.reset(**arguments)
+            "reset", arguments, lambda: self.env.reset(**arguments), self._check_reset
         )
         self._keep_mask(info)
         return observation, info
@@ -136,7 +137,7 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Steps, or returns what this step returned before."""
         observation, reward, terminated, truncated, info = self.answers.answer(
-            "step", action, lambda: self.env.step(action)
+            "step", action, lambda: self.env.step(action), self._check_step
         )
         self.answers.steps += 1
         self._keep_mask(info)
@@ -148,16 +149,30 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
             return self.env.get_wrapper_attr("action_masks")()  # type: ignore[no-any-return]
         return self._mask.copy()
 
-    def once(self, compute: Callable[[], Any]) -> Any:
+    def once(
+        self, compute: Callable[[], Any], check: Callable[[Any], object] = lambda value: None
+    ) -> Any:
         """What a function finds out from the environment itself, by forks; see `Journal.value`."""
         if not self.journal.replaying:
             self.answers.before_a_new_answer()
-        return self.journal.value(compute)
+        return self.journal.value(compute, check)
 
     def close(self) -> None:
         """Closes the journal and the environment."""
         self.journal.close()
         super().close()
+
+    def _check_reset(self, answer: Any) -> None:
+        observation, info = answer
+        check_observation(self.observation_space, observation)
+        check_info(info)
+
+    def _check_step(self, answer: Any) -> None:
+        observation, reward, terminated, truncated, info = answer
+        self._check_reset((observation, info))
+        if not isinstance(terminated, bool) or not isinstance(truncated, bool):
+            raise TypeError(f"terminated={terminated!r}, truncated={truncated!r}")
+        float(reward)
 
     def _keep_mask(self, info: dict[str, Any]) -> None:
         if "action_mask" in info:
@@ -207,6 +222,34 @@ def decode(value: Any) -> Any:
         raise ValueError(f"dtype {value['dtype']!r} is none of an environment's")
     dtype = np.dtype(value["dtype"])
     return np.array(value["array"], dtype) if "array" in value else dtype.type(value["scalar"])
+
+
+def check_observation(space: gymnasium.Space[Any], value: Any) -> None:
+    """Fails at what has another form than the observations of a space; their bounds aren't checked.
+
+    Raises:
+        TypeError: If it isn't made of numbers.
+        ValueError: If it has other entries or another shape.
+    """
+    if isinstance(space, gymnasium.spaces.Dict):
+        if space.keys() != dict(value).keys():
+            raise ValueError(f"an observation has {', '.join(space)}, and not {', '.join(value)}")
+        for key, part in space.items():
+            check_observation(part, value[key])
+    elif np.shape(value) != space.shape:
+        raise ValueError(f"an observation has the shape {space.shape}, and not {np.shape(value)}")
+    elif np.asarray(value).dtype.kind not in "biuf":
+        raise TypeError(f"{value!r} is no observation")
+
+
+def check_info(info: Any) -> None:
+    """Fails at what is no info of a TieEnv.
+
+    Raises:
+        ValueError: If it isn't.
+    """
+    if not isinstance(info, dict) or type(info.get("iteration")) is not int:
+        raise ValueError(f"{info!r} is no info with an iteration")
 
 
 def innermost(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

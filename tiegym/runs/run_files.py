@@ -80,11 +80,14 @@ class RunFiles:
     def _path(self) -> Path:
         return self.folder / "steps.jsonl"
 
-    def row_before(self) -> Row:
+    def row_before(self, known: Row) -> Row:
         """The next row of a step that is answered from the journal: it is written already.
 
+        Args:
+            known: What the answer says of it; the row has more, such as how long it took.
+
         Raises:
-            DamagedFile: If it isn't.
+            DamagedFile: If it isn't, or says something else.
         """
         row: Row = {}
         if self.count < len(self._before):
@@ -93,6 +96,11 @@ class RunFiles:
             raise DamagedFile(
                 f"{self._path} is damaged: the run took step {self.count + 1}, but it has no row "
                 "of it"
+            )
+        if other := sorted(key for key in known if row.get(key) != known[key]):
+            raise DamagedFile(
+                f"{self._path}, line {self.count + 1}, is damaged: the run's journal has another "
+                f"{', another '.join(other)}"
             )
         add_row(self._checksum, self._before[self.count])
         self.count += 1

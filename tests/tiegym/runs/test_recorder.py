@@ -335,6 +335,8 @@ def test_unique_run_folders_are_empty_and_all_different(tmp_path):
     for name in ("", ".", "..", "a/b"):
         with pytest.raises(ValueError, match="name of one folder"):
             unique_run_folder(tmp_path, name)
+    with pytest.raises(ValueError, match=r"name='xxx.* has 256 characters: give a shorter one"):
+        unique_run_folder(tmp_path, 256 * "x")
 
 
 def test_write_json_replaces_whole_files_only(tmp_path, monkeypatch):
