@@ -68,6 +68,10 @@ class Options(TableOptions):
             ValueError: If one is out of range.
         """
         super().__post_init__()
+        if self.env.n_layer < 2:
+            raise ValueError(
+                f"env.n_layer={self.env.n_layer} must be at least 2: one has no choice"
+            )
         for name in ("population", "sample", "evaluations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")

@@ -47,7 +47,7 @@ from tiegym.runs.json_files import finite, plain
 from tiegym.runs.messages import say
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
-from tiegym.training.load import load_data, make_workload
+from tiegym.training.load import kinds_of
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,10 @@ class Options(RunOptions):
             raise ValueError(
                 f"env.tie_parts={self.env.tie_parts!r}: what is recorded are sharings of whole "
                 "blocks; take env.tie_parts='block'"
+            )
+        if self.env.n_layer < 2:
+            raise ValueError(
+                f"env.n_layer={self.env.n_layer} must be at least 2: one has no choice"
             )
         if self.size is not None and not 1 <= self.size <= self.env.n_layer:
             raise ValueError(
@@ -164,10 +168,8 @@ def check_kinds(env: TieConfig) -> None:
     Raises:
         InputError: If it has some, or can't be made.
     """
-    if env.model == "gpt":
-        return
     with as_input_errors():
-        kinds = make_workload(env, load_data(env)).kinds
+        kinds = kinds_of(env)
     if kinds is not None:
         raise InputError(
             f"env.model={env.model!r} has layers of several kinds, and only those of one kind may "

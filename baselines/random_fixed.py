@@ -17,8 +17,10 @@ from pathlib import Path
 
 from tiegym.policies.fixed import FixedTies
 from tiegym.policies.random_tying import drawn_ties
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.runs.options import RunOptions
 from tiegym.runs.program import open_run, run_policy, run_program
+from tiegym.training.load import kinds_of
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,16 @@ class Options(RunOptions):
 
 
 def train(options: Options) -> Path:
-    """Trains under the vector that belongs to the seed; returns the run folder."""
-    ties = drawn_ties(options.env.n_layer, options.seed, options.env.n_parts, options.size)
+    """Trains under the vector that belongs to the seed; returns the run folder.
+
+    Raises:
+        InputError: If the model can't be made, or has layers of several kinds and a size is given.
+    """
+    with as_input_errors():
+        kinds = kinds_of(options.env)
+        ties = drawn_ties(
+            options.env.n_layer, options.seed, options.env.n_parts, options.size, kinds
+        )
     env_config = dataclasses.replace(options.env, initial_ties=tuple(ties.tolist()))
     options = dataclasses.replace(options, env=env_config)
     with open_run(options, "random_fixed", drawn={"ties": ties}) as env:

@@ -24,7 +24,8 @@ class Options(RunOptions):
 def train(options: Options) -> Path:
     """Trains under random tying; returns the run folder."""
     with open_run(options, "random_tying") as env:
-        policy = RandomTying(env.action_space, options.env.n_layer, options.seed)
+        kinds = env.get_wrapper_attr("actions").kinds
+        policy = RandomTying(env.action_space, options.env.n_layer, options.seed, kinds)
         run_policy(env, policy, options.seed, options.steps)
     return env.folder
 

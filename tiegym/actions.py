@@ -183,6 +183,11 @@ class Actions:
         others = [choice < layer and kinds[choice] != kinds[layer] for choice in choices]
         return ~np.array(others, dtype=np.bool_)
 
+    def different(self, unit: int) -> npt.NDArray[np.int64]:
+        """The choices of a unit that differ from each other: none names one of another kind."""
+        choices = np.arange(self.n_choices[unit])
+        return choices[self._meant(unit, choices)]
+
     def choose(self, unit: int, choice: int) -> np.int64:
         """The action by which a unit makes a choice; of "layerwise" and "pair".
 

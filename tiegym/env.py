@@ -6,7 +6,6 @@ each of them does is in its own module.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +13,6 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium.envs.registration import EnvSpec
 
 from tiegym import parts
 from tiegym.actions import Actions, Frozen
@@ -28,6 +26,7 @@ from tiegym.measured import Measured
 from tiegym.rewards import reward
 from tiegym.shown import Shown
 from tiegym.spaces import make_action_space, make_observation_space, observe
+from tiegym.specs import PlainSpec
 from tiegym.ties import Ties
 from tiegym.training import collectives, parallel
 from tiegym.training.depths import read_depths
@@ -44,7 +43,7 @@ from tiegym.transformer.tied_model import TiedModel
 Observation: TypeAlias = dict[str, Any]
 
 
-class TieEnv(Shown, Measured, Copies):
+class TieEnv(PlainSpec, Shown, Measured, Copies):
     """A training run of one transformer as an episode.
 
     An environment step takes an action that changes the tie vector, runs `iters_per_step`
@@ -115,7 +114,6 @@ class TieEnv(Shown, Measured, Copies):
     ) -> None:
         """Validates the configuration and loads the corpus; weights come with the first step."""
         check_call(type(self).__name__, render_mode, self.metadata["render_modes"], config)
-        self._spec: EnvSpec | None = None
         self.render_mode = render_mode
         self.config = TieConfig(**config)
         self._trainer = Trainer(self.config, load_data(self.config))
@@ -135,18 +133,6 @@ class TieEnv(Shown, Measured, Copies):
         all. Copies have it, checkpoints don't; evaluation runs all."""
 
     # Gymnasium's interface
-
-    @property
-    def spec(self) -> EnvSpec | None:
-        """How `gymnasium.make` made it; `spec.to_json()` rebuilds it elsewhere."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: EnvSpec | None) -> None:
-        if spec is not None:  # what was given as NumPy's scalars, paths and so on is plain by now
-            spec = copy.deepcopy(spec)
-            spec.kwargs |= {k: getattr(self.config, k, v) for k, v in spec.kwargs.items()}
-        self._spec = spec
 
     @entry
     def reset(

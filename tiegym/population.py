@@ -24,6 +24,7 @@ from tiegym.info import episode_info, test_figures
 from tiegym.population_copies import PopulationCopies
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space, observe
+from tiegym.specs import PlainSpec, parse_mode
 from tiegym.ties import Ties
 from tiegym.training import parallel
 from tiegym.training.entry import entry
@@ -34,7 +35,7 @@ from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
 from tiegym.transformer.isolation import isolated
 
 
-class TiePopulation(PopulationCopies):
+class TiePopulation(PlainSpec, PopulationCopies):
     """`num_envs` TieEnvs whose transformers train together; spaces, rewards and infos are TieEnv's.
 
     Member n behaves as a TieEnv of the same arguments with its seed would, up to rounding: each has
@@ -90,9 +91,7 @@ class TiePopulation(PopulationCopies):
             raise ValueError(f"num_envs={num_envs!r} must be a number of members, at least 1")
         if render_mode is not None:
             raise ValueError(f"render_mode={render_mode!r}: a population shows nothing; leave None")
-        self.mode = AutoresetMode(autoreset_mode)
-        if self.mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-            raise ValueError(f"autoreset_mode={autoreset_mode!r}: choose NEXT_STEP or SAME_STEP")
+        self.mode = parse_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.mode}
         self.num_envs = num_envs
         self.render_mode = render_mode

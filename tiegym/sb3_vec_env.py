@@ -73,6 +73,8 @@ class GymnasiumVecEnv(VecEnv):
         if len(ended):
             for k, last in zip(ended, member_infos(final["final_info"], ended), strict=True):
                 last["TimeLimit.truncated"] = rows[k].pop("TimeLimit.truncated")
+                for key in rows[k].keys() - self.reset_infos[k].keys() - last.keys():
+                    last[key] = rows[k].pop(key)  # of a wrapper, at the end alone
                 last["terminal_observation"] = final["final_obs"][k]
                 self.reset_infos[k], rows[k] = rows[k], last
         # SB3's buffers hold float32, as the rewards of its own vector environments are.

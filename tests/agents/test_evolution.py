@@ -129,6 +129,11 @@ def test_a_model_with_layers_of_two_kinds_is_searched(tmp_path, tie_parts):
     assert run.config["env"]["initial_ties"] == run.config["found"]["ties"]
 
 
+def test_one_layer_has_nothing_to_search(tmp_path):
+    with pytest.raises(ValueError, match=r"env.n_layer=1 must be at least 2"):
+        dataclasses.replace(make_options(tmp_path), env=dataclasses.replace(ENV, n_layer=1))
+
+
 def runs(config=ENV, budget=4, seed=1):
     return TrainingRuns(config, budget, seed, lambda n: None)
 

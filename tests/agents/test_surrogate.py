@@ -192,6 +192,10 @@ def test_what_docs_agents_says_that_it_learns_and_chooses(kind, weights, ties):
         ({"learn_from": ("no-such",)}, "table='no-such' is unknown: choose one of patterns-6"),
         ({"learn_from": ("no-such.npz",)}, "there is no such file"),
         (
+            {"env": dataclasses.replace(ENV, n_layer=1), "size": None},
+            "env.n_layer=1 must be at least 2",
+        ),
+        (
             {"env": dataclasses.replace(ENV, tie_parts="attention+mlp")},
             "env.tie_parts='attention.mlp': what is recorded are sharings of whole blocks",
         ),

@@ -1,15 +1,19 @@
 """The null models and the shallower transformer, as programs and in a comparison."""
 
+import json
+
 import numpy as np
 import pytest
 
-from baselines import random_fixed, random_raw, shallow
+from baselines import random_fixed, random_raw, random_tying, shallow
+from tests.tiegym.playing import MIXED
 from tests.tiegym.small import SMALL
 from tiegym import ties
 from tiegym.analysis.groups import group_runs, policy_name
 from tiegym.analysis.references import draws_raw_actions
 from tiegym.analysis.rows import check_comparable, make_row
 from tiegym.config import TieConfig
+from tiegym.runs.input_errors import InputError
 from tiegym.runs.recorder import read_run
 
 ENV = TieConfig(**SMALL)
@@ -33,6 +37,24 @@ def test_a_drawn_vector_is_that_of_the_seed_from_the_first_iteration_to_the_last
     assert len(set(vectors)) > 1
     (group,) = group_runs(runs[1:])  # one policy, though each seed has its own ties
     assert group.label == "random-fixed"
+
+
+@pytest.mark.parametrize("action", ["layerwise", "pair", "joint"])
+def test_of_a_model_with_layers_of_two_kinds_only_those_of_one_are_drawn(tmp_path, action):
+    pytest.importorskip("transformers")
+    mixed = {"model": "gemma3_text", "model_config": json.dumps(MIXED), "action": action}
+    env = TieConfig(**SMALL | mixed)
+    for seed in range(3):  # of one of which the first vector would tie two kinds
+        run = made(random_fixed, tmp_path, seed, env)
+        ties_of_run = run.steps[0]["ties"]
+        assert ties_of_run[1] == 1
+        assert ties_of_run[2] in (0, 2)
+        assert ties_of_run[3] in (1, 3)
+        assert all(row["ties"] == ties_of_run for row in run.steps)
+    run = made(random_tying, tmp_path, 0, env)
+    assert {row["ties"][1] for row in run.steps} == {1}
+    with pytest.raises(InputError, match="size=2: the layers are of several kinds"):
+        made(random_fixed, tmp_path, 0, env, size=2)
 
 
 @pytest.mark.parametrize("action", ["layerwise", "pair", "joint"])

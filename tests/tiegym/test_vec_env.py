@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import vector as wrappers
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3 import A2C, DQN, PPO
@@ -111,6 +112,18 @@ def test_the_agents_of_sb3_learn_on_it(many, algorithm):
     assert any((p != q).any() for p, q in zip(model.policy.parameters(), before, strict=True))
     if algorithm is MaskablePPO:
         assert is_masking_supported(env)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_what_a_wrapper_says_of_an_episode_stands_at_its_end(many, loop):
+    env = tiegym.as_vec_env(wrappers.RecordEpisodeStatistics(many(2, loop=loop)))
+    env.reset()
+    for step in range(9):
+        _, _, ended, infos = env.step(np.zeros(2, dtype=np.int64))
+        assert ended.all() == (step in (3, 7))
+        assert ["episode" in info for info in infos] == ended.tolist()
+        assert not any("episode" in info for info in env.reset_infos)
+    assert {key for info in infos for key in info if "episode" in key} == set()
 
 
 def test_a_seed_fixes_what_the_members_play(many):

@@ -7,6 +7,7 @@ is laid out as in `tiegym.bench.recorded`.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import gymnasium
@@ -14,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tiegym import ties as tie_vectors
-from tiegym.bench.recorded import Recorded
+from tiegym.bench.recorded import Recorded, check_shows_nothing
 from tiegym.bench.table import Split, Table
 from tiegym.config import Reward
 from tiegym.spaces import make_action_space, make_observation_space
+from tiegym.specs import PlainSpec
 
 
-class TieBench(gymnasium.Env[dict[str, Any], Any]):
+class TieBench(PlainSpec, gymnasium.Env[dict[str, Any], Any]):
     """Recorded training runs of one transformer under every sequence of layerwise decisions.
 
     Spaces, observations, rewards, info, masks and end are those of TieEnv of the table's
@@ -45,7 +47,7 @@ class TieBench(gymnasium.Env[dict[str, Any], Any]):
 
     def __init__(
         self,
-        table: str,
+        table: str | os.PathLike[str],
         split: Split = "train",
         reward: Reward = "neg_log_ppl",
         param_cost: float = 0.0,
@@ -53,6 +55,7 @@ class TieBench(gymnasium.Env[dict[str, Any], Any]):
         **config: Any,
     ) -> None:
         """Loads the table, and checks that it can give what is asked for."""
+        check_shows_nothing(render_mode)
         self.recorded = Recorded(table, split, reward, param_cost, config)
         self.config = self.recorded.config
         self.split = split

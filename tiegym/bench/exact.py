@@ -138,8 +138,9 @@ def _fixed(table: Table, price: float, rows: Ints, train: Ints, loss: str) -> li
         place = table.sharing_of(name)
         result.append(Known(name, _text(vectors[place]), final[rows, place], float(share[place])))
     weights = np.zeros(len(vectors))
+    places = {tuple(vector): place for place, vector in enumerate(vectors.tolist())}
     for ties in product(*(range(layer + 1) for layer in range(n))):
-        weights[table.sharing_of(ties)] += 1
+        weights[places[tuple(tie_vectors.roots(np.array(ties)).tolist())]] += 1
     weights /= weights.sum()
     result.append(Known("random-fixed", "", final[rows] @ weights, float(share @ weights)))
     shallow = table.arrays[f"shallow_{loss}"][:, :, -1].astype(np.float64)

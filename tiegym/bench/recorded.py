@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from typing import Any
 
@@ -51,7 +52,12 @@ class Recorded:
     """
 
     def __init__(
-        self, table: str, split: Split, reward: Reward, param_cost: float, config: dict[str, Any]
+        self,
+        table: str | os.PathLike[str],
+        split: Split,
+        reward: Reward,
+        param_cost: float,
+        config: dict[str, Any],
     ) -> None:
         """Loads and lays out."""
         self.table = load_tree(table)
@@ -162,7 +168,17 @@ class Recorded:
         return info
 
 
-def load_tree(name: str) -> Table:
+def check_shows_nothing(render_mode: Any) -> None:
+    """Refuses a way to show a recorded run.
+
+    Raises:
+        ValueError: If it isn't None.
+    """
+    if render_mode is not None:
+        raise ValueError(f"render_mode={render_mode!r}: a table shows nothing; leave None")
+
+
+def load_tree(name: str | os.PathLike[str]) -> Table:
     """Reads a table that has decisions; see `tiegym.bench.table.load_table`.
 
     Raises:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -218,9 +219,8 @@ def shipped_tables() -> list[str]:
     return sorted(f.name.removesuffix(".npz") for f in folder.iterdir() if f.name.endswith(".npz"))
 
 
-@lru_cache(maxsize=4)
-def load_table(name: str) -> Table:
-    """Reads a table and checks it.
+def load_table(name: str | os.PathLike[str]) -> Table:
+    """Reads a table and checks it; one that is read again and hasn't changed is the same object.
 
     Args:
         name: Of a shipped table, or the path of a file that ends in .npz.
@@ -229,22 +229,36 @@ def load_table(name: str) -> Table:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged, no table, or of another format.
     """
+    name = os.fspath(name)
     if name.endswith(".npz"):
         path = Path(name)
         if not path.is_file():
             raise FileNotFoundError(f"table={name!r}: there is no such file")
-        if path.stat().st_size > table_checks.LARGEST:
+        found = path.stat()
+        if found.st_size > table_checks.LARGEST:
             raise ValueError(
                 f"table {name!r} has more than {table_checks.LARGEST} bytes: it is no table"
             )
-        return read_table(path.read_bytes(), name)
+        return _read(path.resolve(), name, (found.st_ino, found.st_mtime_ns, found.st_size))
     if name not in shipped_tables():
         shipped = f"choose one of {', '.join(shipped_tables())}, or " if shipped_tables() else ""
         raise FileNotFoundError(
             f"table={name!r} is unknown: {shipped}give the path of an .npz file that "
             "`python -m tiegym.bench.make` wrote"
         )
-    file = resources.files("tiegym.bench") / "tables" / f"{name}.npz"
+    return _read(None, name)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path | None, name: str, version: tuple[int, ...] = ()) -> Table:
+    """The table in a file, read once as long as the file is the same, which `version` says.
+
+    Args:
+        path: Of the file; None is that of a shipped one.
+        name: See `load_table`.
+        version: Of the file.
+    """
+    file = path or resources.files("tiegym.bench") / "tables" / f"{name}.npz"
     return read_table(file.read_bytes(), name)
 
 
@@ -266,6 +280,8 @@ def read_table(content: bytes, name: str) -> Table:
         raise ValueError(f"table {name!r} {error}") from error
     except Exception as error:  # ZIP and NumPy raise many kinds, by what is wrong where
         raise ValueError(f"table {name!r} is damaged or no table: {error!r:.200}") from error
+    for array in arrays.values():  # which all who read the table share
+        array.setflags(write=False)
     called, seeds, points = facts.pop("name"), facts.pop("seeds"), arrays.pop("points")
     return Table(called, facts, seeds, points, arrays, sha256=digest.decode())
 

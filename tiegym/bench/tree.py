@@ -9,8 +9,10 @@ segment: ties 0,0,0 and 0,0,1 train alike, though they may part later.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,14 +120,21 @@ def grow_tree(n_layer: int, n_sweeps: int, initial_ties: tuple[int, ...] | None 
     return Tree(
         n_layer,
         n_sweeps,
-        ties=np.array(ties),
-        layer=np.array(layer),
-        depth=np.array(depth),
-        parent=np.array(parent),
-        children=np.array(children),
-        segment=np.array(segment),
+        ties=_shared(ties),
+        layer=_shared(layer),
+        depth=_shared(depth),
+        parent=_shared(parent),
+        children=_shared(children),
+        segment=_shared(segment),
         n_segments=len(segments),
     )
+
+
+def _shared(values: Sequence[Any]) -> Ints:
+    """An array that all who ask for the tree have, and none may write."""
+    array = np.array(values)
+    array.setflags(write=False)
+    return array
 
 
 def sharings(n_layer: int) -> Ints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import gymnasium
@@ -10,13 +11,14 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from tiegym.bench.recorded import COUNTS, Recorded
+from tiegym.bench.recorded import COUNTS, Recorded, check_shows_nothing
 from tiegym.bench.table import Split
 from tiegym.config import Reward
 from tiegym.spaces import make_action_space, make_observation_space
+from tiegym.specs import PlainSpec, parse_mode
 
 
-class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
+class TieBenchVector(PlainSpec, gymnasium.vector.VectorEnv[Any, Any, Any]):
     """`num_envs` recorded runs at once; arguments as of `tiegym.bench.environment.TieBench`.
 
     Args:
@@ -39,7 +41,7 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def __init__(
         self,
         num_envs: int,
-        table: str,
+        table: str | os.PathLike[str],
         split: Split = "train",
         reward: Reward = "neg_log_ppl",
         param_cost: float = 0.0,
@@ -48,11 +50,10 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         **config: Any,
     ) -> None:
         """Loads the table once for all."""
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs} must be at least 1")
-        self.mode = AutoresetMode(autoreset_mode)
-        if self.mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-            raise ValueError(f"autoreset_mode={autoreset_mode!r}: choose NEXT_STEP or SAME_STEP")
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs={num_envs!r} must be a number of members, at least 1")
+        check_shows_nothing(render_mode)
+        self.mode = parse_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.mode}
         self.recorded = Recorded(table, split, reward, param_cost, config)
         self.config = self.recorded.config
@@ -73,7 +74,8 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         """Begins an episode for every member.
 
         Args:
-            seed: A number seeds the draws of all members; a list of numbers each member's first.
+            seed: A number seeds the draws of all members; a list of numbers each member's first,
+                and one of None is drawn as the next episode would be.
             options: None, or {"run": k} or {"run": (k_1, ..., k_n)}: recorded runs of the split.
 
         Raises:
@@ -88,7 +90,8 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         if isinstance(seed, list):
             if len(seed) != self.num_envs:
                 raise ValueError(f"seed={seed!r} must have {self.num_envs} seeds, one a member")
-            draws = np.array([np.random.default_rng(s).integers(len(runs)) for s in seed])
+            own = [None if s is None else np.random.default_rng(s) for s in seed]
+            draws = np.array([(rng or self.np_random).integers(len(runs)) for rng in own])
             super().reset(seed=next((s for s in seed if s is not None), None))
         else:
             super().reset(seed=seed)
@@ -127,7 +130,7 @@ class TieBenchVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
         everyone = np.ones(self.num_envs, dtype=np.bool_)
         if self.mode is AutoresetMode.NEXT_STEP or not ended.any():
             infos = self._infos(everyone)
-            self._ended = ended
+            self._ended = ended.copy()  # the caller's own is returned
         else:
             final_obs = np.full(self.num_envs, None, dtype=object)
             observations = self._observation()

@@ -48,7 +48,8 @@ def trajectories_of(run: Run, first_loss: float) -> Trajectories:
     config, found = config_of(env), []
     summary = run.summary or {}
     of_data_set = run.config.get("seeds")
-    seeds = dict(enumerate(of_data_set if isinstance(of_data_set, list) else ()))
+    seeds: dict[int, Any] = {0: (run.config.get("options") or {}).get("seed")}
+    seeds |= dict(enumerate(of_data_set if isinstance(of_data_set, list) else ()))
     seeds |= {e.get("episode"): e.get("seed") for e in summary.get("episodes", ())}
     for number, rows in groupby(run.steps, key=lambda row: row["episode"]):
         seed = seeds.get(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -19,13 +21,22 @@ class RandomTying:
         action_space: Of the environment; says which action protocol it speaks.
         n_layer: Layers L.
         seed: Of its own generator; the environment's is not touched.
+        kinds: Of each unit, where only units of one kind may share weights; see
+            `tiegym.actions.Actions`.
     """
 
-    def __init__(self, action_space: gymnasium.Space[Any], n_layer: int, seed: int) -> None:
+    def __init__(
+        self,
+        action_space: gymnasium.Space[Any],
+        n_layer: int,
+        seed: int,
+        kinds: tuple[str, ...] | None = None,
+    ) -> None:
         """Makes the generator."""
         self.rng = np.random.default_rng((seed, 1))  # a stream apart from the environment's
         self.n_layer = n_layer
         self.action_space = action_space
+        self.kinds = kinds
 
     def predict(
         self,
@@ -36,12 +47,18 @@ class RandomTying:
     ) -> tuple[Any, Any]:
         """A random action; the same in deterministic mode, for it has no other."""
         actions = Actions.seen(self.action_space, observation, self.n_layer)
+        actions = dataclasses.replace(actions, kinds=self.kinds)
         if actions.kind == "pair":
-            return self.rng.integers(int(self.action_space.n)), None  # type: ignore[attr-defined]
+            different = np.flatnonzero(actions.mask(0))
+            return different[self.rng.integers(len(different))], None
         if actions.kind == "joint":
-            return actions.choose_all(self.rng.integers(0, actions.n_choices)), None
+            of_all = [actions.different(unit) for unit in range(actions.n_units)]
+            drawn = self.rng.integers(0, [len(each) for each in of_all])
+            chosen = [each[k] for each, k in zip(of_all, drawn, strict=True)]
+            return actions.choose_all(np.array(chosen)), None
         unit = actions.cursor(observation)
-        return actions.choose(unit, int(self.rng.integers(actions.n_choices[unit]))), None
+        choices = actions.different(unit)
+        return actions.choose(unit, int(choices[self.rng.integers(len(choices))])), None
 
 
 class RawRandom:
@@ -75,7 +92,13 @@ class RawRandom:
         return self.rng.integers(self.n), None
 
 
-def drawn_ties(n_layer: int, seed: int, n_parts: int = 1, size: int | None = None) -> Ties:
+def drawn_ties(
+    n_layer: int,
+    seed: int,
+    n_parts: int = 1,
+    size: int | None = None,
+    kinds: Sequence[str] | None = None,
+) -> Ties:
     """The ties that are drawn for a seed: uniformly layer by layer, shape (n_parts * n_layer,).
 
     The stream is its own: neither the environment's nor that of `RandomTying`.
@@ -85,8 +108,19 @@ def drawn_ties(n_layer: int, seed: int, n_parts: int = 1, size: int | None = Non
         seed: Of the run.
         n_parts: Parts of a layer; each is drawn for itself.
         size: Independent layers of each part; None are any.
+        kinds: Of each unit, where only units of one kind may share weights; without a size.
 
     Raises:
-        ValueError: If there can't be so many.
+        ValueError: If there can't be so many, or a size is given with kinds.
     """
-    return parts.sample(n_layer, n_parts, np.random.default_rng((seed, 2)), size)
+    rng = np.random.default_rng((seed, 2))
+    if kinds is None:
+        return parts.sample(n_layer, n_parts, rng, size)
+    if size is not None:
+        raise ValueError(
+            f"size={size}: the layers are of several kinds, of which only those of one share "
+            f"weights ({', '.join(kinds[:n_layer])}): draw vectors of any size, without it"
+        )
+    actions = Actions("joint", n_layer, n_parts, kinds=tuple(kinds))
+    choices = map(actions.different, range(actions.n_units))
+    return np.array([each[rng.integers(len(each))] for each in choices], dtype=np.int64)

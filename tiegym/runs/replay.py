@@ -122,6 +122,7 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.journal = journal
         self.answers = Answers(journal, self, every_steps, every_minutes)
         self._mask: npt.NDArray[np.bool_] | None = None
+        self._begun = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -145,9 +146,11 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """The masks of the last answer; see `TieEnv.action_masks`."""
-        if self._mask is None:  # before the first reset, or there is none: an error either way
-            return self.env.get_wrapper_attr("action_masks")()  # type: ignore[no-any-return]
-        return self._mask.copy()
+        if self._mask is not None:
+            return self._mask.copy()
+        if self._begun:  # of actions whose masks are the same at every step, which no answer has
+            return self.env.get_wrapper_attr("actions").mask(0)  # type: ignore[no-any-return]
+        return self.env.get_wrapper_attr("action_masks")()  # type: ignore[no-any-return]  # fails
 
     def once(
         self, compute: Callable[[], Any], check: Callable[[Any], object] = lambda value: None
@@ -175,6 +178,7 @@ class Resumable(gymnasium.Wrapper[Any, Any, Any, Any]):
         float(reward)
 
     def _keep_mask(self, info: dict[str, Any]) -> None:
+        self._begun = True
         if "action_mask" in info:
             self._mask = np.array(info["action_mask"], dtype=np.bool_)
 

@@ -45,3 +45,16 @@ def make_workload(config: TieConfig, data: Corpus | Task) -> Workload:
     if config.model != "gpt" and isinstance(data, Task):
         return LibraryWorkload(config, data)
     raise TypeError(f"model={config.model!r} can't be trained on a {type(data).__name__}")
+
+
+def kinds_of(config: TieConfig) -> tuple[str, ...] | None:
+    """The kinds of a model's units, where only units of one kind may share weights; else None.
+
+    Raises:
+        ValueError: If the model can't be made.
+        OSError: If its data or weights can't be read.
+    """
+    if config.model == "gpt":
+        return None
+    kinds = make_workload(config, load_data(config)).kinds
+    return None if kinds is None else tuple(kinds)

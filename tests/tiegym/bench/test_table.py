@@ -313,3 +313,22 @@ def test_trees_and_wide_transformers_train_alone(tree_table, tmp_path):
         options(tmp_path, "patterns-3-tiny-sum", env=dataclasses.replace(TINY, n_embd=128))
     )
     assert not wide.together
+
+
+def test_a_table_that_was_written_again_is_read_again(tree_table, tmp_path):
+    path = tmp_path / "mine.npz"
+    write_table(path, tree_table)
+    first = load_table(path)
+    assert load_table(str(path)) is first
+    arrays = {name: values + (name == "val") for name, values in tree_table.arrays.items()}
+    write_table(path, dataclasses.replace(tree_table, arrays=arrays))
+    second = load_table(path)
+    assert second.sha256 != first.sha256
+    np.testing.assert_array_equal(second.arrays["val"], first.arrays["val"] + 1)
+
+
+def test_what_all_readers_of_a_table_share_none_of_them_writes(tree_table):
+    tree = tree_table.tree
+    for array in (*tree_table.arrays.values(), tree.ties, tree.children, tree.segment):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0

@@ -73,6 +73,13 @@ def test_whole_episodes_alone_count_and_all_iterations_are_counted(tmp_path):
         trajectories_of(cut, math.log(256))
 
 
+def test_the_seed_of_a_run_that_no_summary_tells_is_that_of_its_program(tmp_path):
+    run = read_run(record(tmp_path, total_steps=15))
+    assert [one.seed for one in trajectories_of(run, math.log(256)).episodes] == [5, None]
+    cut_off = dataclasses.replace(run, summary=None)
+    assert [one.seed for one in trajectories_of(cut_off, math.log(256)).episodes] == [5, None]
+
+
 def test_iterations_before_the_run_are_counted_too(tmp_path):
     options = evolution.Options(
         runs_dir=tmp_path, quiet=True, env=ENV, population=2, sample=1, evaluations=3, budget=3

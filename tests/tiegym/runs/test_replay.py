@@ -57,6 +57,10 @@ PROGRAMS = {
     "dqn": (dqn, {"learning_starts": 1}),
     "dqn, pretrained": (dqn, {"learning_starts": 1, "pretrain_runs": 1}),
     "ppo, joint": (ppo, {"n_steps": 4, "env": dataclasses.replace(ENV, action="joint")}),
+    "maskable_ppo, joint": (
+        maskable_ppo,
+        {"n_steps": 4, "env": dataclasses.replace(ENV, action="joint")},
+    ),
     "maskable_ppo, pretrained": (maskable_ppo, {"n_steps": 4, "pretrain_runs": 2}),
     "recurrent_ppo": (recurrent_ppo, {"n_steps": 4}),
     "decision_s4, pretrained": (decision_s4, {"pretrain_runs": 2, "layers": 1}),
