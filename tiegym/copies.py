@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -36,6 +36,7 @@ class Copies(gymnasium.Env[Any, Any]):
     """What of a `TieEnv` copies it."""
 
     config: TieConfig
+    depths: Sequence[int] | None
     _trainer: Trainer
     _started_trainer: Callable[[], Trainer]
     _episode: Episode | None
@@ -70,6 +71,7 @@ class Copies(gymnasium.Env[Any, Any]):
         """
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
+        twin.depths = copy.copy(self.depths)
         twin._trainer = self._trainer.fork()
         twin._episode = copy.deepcopy(self._episode)
         twin.np_random = copy.deepcopy(self.np_random)
@@ -88,7 +90,7 @@ class Copies(gymnasium.Env[Any, Any]):
         arguments = dataclasses.asdict(self.config) | {"render_mode": self.render_mode}
         copied = self.snapshot()
         tensors = {name: tensor.cpu() for name, tensor in copied.tensors.items()}
-        others = {name: self.__dict__[name] for name in _ALSO_PICKLED}
+        others = {name: getattr(self, name) for name in _ALSO_PICKLED}
         return _unpickled, (type(self), arguments, Snapshot(tensors, copied.values), others)
 
     @entry

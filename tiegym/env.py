@@ -35,6 +35,7 @@ from tiegym.training.load import load_data
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
 from tiegym.training.trainer import Trainer
 from tiegym.training.workload import Workload
+from tiegym.transformer.fork_safety import fork_safe
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.layer_stats import layer_stats, sample_weights
 from tiegym.transformer.position_gradients import position_figures, positions_for
@@ -108,6 +109,7 @@ class TieEnv(PlainSpec, Shown, Measured, Copies):
 
     metadata = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
+    @fork_safe
     @isolated
     def __init__(
         self, render_mode: Literal["ansi", "human", "rgb_array"] | None = None, **config: Any

@@ -69,7 +69,6 @@ class Episode:
             config: Says when the episode ends.
             metrics: The task's, if it has any.
         """
-        self.metrics = metrics or {}
         ceiling, actions = config.divergence_loss, Actions.of(config)
         self.ties, self.frozen = (values.tolist() for values in actions.ties_of(choices))
         self.stats = stats
@@ -77,6 +76,7 @@ class Episode:
         self.part, self.layer = divmod(actions.following(self.unit(config.n_layer)), config.n_layer)
         self.diverged = not all(value <= ceiling for value in (*train_losses, loss))
         self.loss = ceiling if self.diverged else loss
+        self.metrics = dict.fromkeys(metrics or {}, 0.0) if self.diverged else (metrics or {})
         train_loss = sum(train_losses) / len(train_losses)
         self.train_loss = train_loss if train_loss <= ceiling else ceiling
         self.terminated = self.diverged or self.iteration >= config.max_iters

@@ -32,6 +32,7 @@ from tiegym.training.population import Population
 from tiegym.training.population_limits import check_population
 from tiegym.training.population_stats import layer_stats, sample_weights
 from tiegym.training.step_stats import Stopwatch, reset_peak_memory, step_stats
+from tiegym.transformer.fork_safety import fork_safe
 from tiegym.transformer.isolation import isolated
 
 
@@ -72,6 +73,7 @@ class TiePopulation(PlainSpec, PopulationCopies):
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
+    @fork_safe
     @isolated
     def __init__(
         self,
@@ -138,16 +140,20 @@ class TiePopulation(PlainSpec, PopulationCopies):
         if options:
             raise ValueError(f"options={options!r}: TiePopulation.reset knows no options")
         if seed is None:
-            seeds: list[int | None] = [None] * self.num_envs
-        elif isinstance(seed, (int, np.integer)):
+            seeds: list[Any] = [None] * self.num_envs
+        elif isinstance(seed, int | np.integer) and not isinstance(seed, bool):
             seeds = [int(seed) + n for n in range(self.num_envs)]
         else:
-            seeds = list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"seed={seed!r}: give one number, or {self.num_envs}, one a member")
+            given: Any = seed
+            seeds = list(given) if np.ndim(given) == 1 else []
+        if len(seeds) != self.num_envs or not all(map(_is_seed, seeds)):
+            raise ValueError(
+                f"seed={seed!r}: give one whole number, 0 or more, or {self.num_envs} of them, one "
+                "a member; None goes on with the stream that is there"
+            )
         for n, own in enumerate(seeds):
             if own is not None or self._streams[n] is None:
-                self._streams[n], _ = np_random(own)
+                self._streams[n], _ = np_random(None if own is None else int(own))
         self._episodes = [self._begin(n) for n in range(self.num_envs)]
         self.step_stats = {}
         return self._observations(), self._joined(self._rows(), {})
@@ -325,3 +331,8 @@ class TiePopulation(PlainSpec, PopulationCopies):
         for n, row in enumerate(rows):
             infos = self._add_info(infos, row, n)
         return infos
+
+
+def _is_seed(value: Any) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return value is None or (whole and value >= 0)

@@ -37,7 +37,12 @@ class PopulationCopies(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
         Args:
             member: Its number.
+
+        Raises:
+            ValueError: If there is no such member.
         """
+        if not isinstance(member, int | np.integer) or not 0 <= member < self.num_envs:
+            raise ValueError(f"member={member!r} must be from 0 to {self.num_envs - 1}")
         episode = self._known_episodes()[member]
         tensors = self._population.state(member) if episode.started else {}
         stream = self._streams[member]

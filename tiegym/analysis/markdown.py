@@ -41,5 +41,5 @@ def markdown_text(text: str) -> str:
         'a\\|b &lt;i&gt;c&lt;/i&gt;'
     """
     escaped = html.escape(printable(text), quote=False).replace("\\", "\\\\")
-    escaped = re.sub(r"([|`]|[\[\]](?=[(\[:])|\[(?=[^\]]*\][(\[:]))", r"\\\1", escaped)
-    return re.sub(r"(?<!\w)([*_])(?=\S)", r"\\\1", escaped)
+    escaped = re.sub(r"([|`~]|[\[\]](?=[(\[:])|\[(?=[^\]]*\][(\[:]))", r"\\\1", escaped)
+    return re.sub(r"((?<!\w)_(?=\S)|\*(?=\S))", r"\\\1", escaped)

@@ -56,6 +56,8 @@ def read_folder(folder: Path) -> Texts:
     data = [file for file in files if not _describes(file)] or files
     by_split = _by_split(data, folder)
     if by_split is not None:
+        paths = {split: [file.path for file in by_split[split]] for split in SPLITS}
+        splits.check_different(paths, str(folder))
         texts = {split: "".join(_read(by_split[split], notes)) for split in SPLITS}
         for split in SPLITS:
             if by_split[split] and not texts[split]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,25 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 16
 """Characters: long texts are encoded in pieces, in parallel."""
+
+
+@contextmanager
+def as_value_errors(problem: str) -> Iterator[None]:
+    """Around calls of the library, which raises nothing more specific than Exception, and panics.
+
+    Args:
+        problem: What can't be done; begins the message.
+
+    Raises:
+        ValueError: If the library fails.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # What a panic of its Rust code becomes is no Exception; nor is Ctrl-C, which isn't ours.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{problem}: {error}") from error
 
 
 def download_gpt2() -> tokenizers.Tokenizer:

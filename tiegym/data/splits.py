@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from pathlib import PurePath
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -54,6 +54,38 @@ def named(path: PurePath) -> set[str]:
     """
     parts = [part.lower() for part in path.parts]
     return {split for split, name in _NAME.items() if any(map(name.search, parts))}
+
+
+def check_different(files: Mapping[str, Sequence[Path]], corpus: str) -> None:
+    """Makes sure that no file of a split has the content of another split's: none may overlap.
+
+    Args:
+        files: Of each split that is there.
+        corpus: What messages call it.
+
+    Raises:
+        ValueError: If two have, naming both; empty files aside.
+        OSError: If one can't be read.
+    """
+    by_size: dict[int, list[tuple[str, Path]]] = {}
+    for split, paths in files.items():
+        for path in paths:
+            by_size.setdefault(path.stat().st_size, []).append((split, path))
+    by_size.pop(0, None)
+    for alike in by_size.values():
+        if len({split for split, _ in alike}) < 2:
+            continue
+        seen: dict[bytes, tuple[str, Path]] = {}
+        for split, path in alike:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            first = seen.setdefault(digest, (split, path))
+            if first[0] != split:
+                raise ValueError(
+                    f"corpus={corpus!r}: {str(first[1])!r} and {str(path)!r} are the same, "
+                    f"but one is for {first[0]} and the other for {split}, which may not overlap: "
+                    "leave one of them out"
+                )
 
 
 def cut(text: str) -> Texts:

@@ -30,6 +30,8 @@ KINDS = {
 """File types that hold rows; all others are text."""
 
 _LARGEST_CELL = 2**31 - 1
+MOST_COLUMNS = 10_000
+"""Of JSON, where each row may bring names of its own."""
 
 Columns = dict[str, list[Any]]
 """Columns by name: in CSV all cells are strings; in JSON numbers are floats; None is missing."""
@@ -88,11 +90,14 @@ def read_arrow(path: Path, choose: Callable[[pyarrow.Schema], list[str]]) -> pya
         try:
             if kind(path) == "parquet":
                 rows = parquet.ParquetFile(file)
-                return rows.read(columns=choose(rows.schema_arrow))
-            is_file = file.read(6) == b"ARROW1"
-            file.seek(0)
-            table = (ipc.open_file if is_file else ipc.open_stream)(file).read_all()
-            return table.select(choose(table.schema))
+                table = rows.read(columns=choose(rows.schema_arrow))
+            else:
+                is_file = file.read(6) == b"ARROW1"
+                file.seek(0)
+                whole = (ipc.open_file if is_file else ipc.open_stream)(file).read_all()
+                table = whole.select(choose(whole.schema))
+            table.validate(full=True)  # what it says of places in memory is followed unseen else
+            return table
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{str(path)!r} can't be read as {kind(path)}: {error}") from error
 
@@ -192,6 +197,8 @@ def _read_json(text: str, path: Path, usual: Collection[str]) -> Columns:
         if not isinstance(row, dict):
             raise _DamagedError(f'{where} is no object such as {{"text": "..."}}')
     names = dict.fromkeys(name for _, row in rows for name in row)
+    if len(names) > MOST_COLUMNS:
+        raise _DamagedError(f"its rows have {len(names)} different names; {MOST_COLUMNS} at most")
     return {name: [row.get(name) for _, row in rows] for name in names}
 
 

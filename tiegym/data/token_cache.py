@@ -58,7 +58,7 @@ def read(path: Path) -> TokenizedText | None:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             splits = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, AttributeError, TypeError, ValueError) as error:
         _log.info("%s is damaged and made anew: %s", path, error)
         return None
     stored = TokenizedText(splits, header.get("tokenizer", ""))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tiegym.data.library_tokenizers import (
     PIECE,
+    as_value_errors,
     byte_level,
     download_gpt2,
     pieces,
@@ -94,17 +95,16 @@ class Tokenizer:
         Raises:
             ValueError: If a text has what the tokenizer can't express.
         """
-        try:
+        with as_value_errors(f"tokenizer={self.name!r} can't encode the text"):
             return inner.encode_batch(texts, add_special_tokens=False)
-        except Exception as error:  # the library raises nothing more specific
-            raise ValueError(f"tokenizer={self.name!r} can't encode the text: {error}") from error
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text of token ids; `word` loses spaces and rare words, the others nothing."""
         ids = np.asarray(tokens)
         if self._inner is None:
             return ids.astype(np.uint8).tobytes().decode("utf-8", errors="replace")
-        text: str = self._inner.decode(ids.tolist(), skip_special_tokens=False)
+        with as_value_errors(f"tokenizer={self.name!r} can't decode the tokens"):
+            text: str = self._inner.decode(ids.tolist(), skip_special_tokens=False)
         return text.replace(" \n ", "\n").replace("\n ", "\n") if self._is_word else text
 
     def byte_lengths(self) -> npt.NDArray[np.int64] | None:
@@ -176,12 +176,8 @@ def from_json(text: str) -> Tokenizer:
         raise ValueError("this is no tokenizer that tiegym wrote: its entries are no text")
     if inner is None:
         return Tokenizer(name, 256)
-    try:
+    with as_value_errors("this is no tokenizer that tiegym wrote"):
         made = tokenizers.Tokenizer.from_str(inner)
-    except BaseException as error:  # the library raises Exception, and panics with less than that
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        raise ValueError(f"this is no tokenizer that tiegym wrote: {error}") from error
     return _wrap(name, made)
 
 
@@ -205,16 +201,16 @@ def make_tokenizer(name: str, train_text: str) -> Tokenizer:
         return _wrap(name, download_gpt2())
     if name.endswith(".json"):
         content = Path(name).read_bytes()
-        try:
+        with as_value_errors(f"tokenizer={name!r} is damaged or no tokenizer"):
             inner = tokenizers.Tokenizer.from_buffer(content)
-        except Exception as error:  # the library raises nothing more specific
-            raise ValueError(f"tokenizer={name!r} is damaged or no tokenizer: {error}") from error
         made = _wrap(name, inner)
         _require_whole(made, train_text[:PIECE])
         return made
     kind, _, size = name.partition("-")
     train = train_bpe if kind == "bpe" else train_words
-    return _wrap(name, train(train_text, int(size or 32_768)))
+    with as_value_errors(f"tokenizer={name!r} can't be trained on the text"):
+        inner = train(train_text, int(size or 32_768))
+    return _wrap(name, inner)
 
 
 def _wrap(name: str, inner: tokenizers.Tokenizer) -> Tokenizer:

@@ -74,10 +74,11 @@ _BOTH = 0.179
 
 
 def color(index: int) -> str:
-    """The colour of the index-th thing, such as of layer `index`; no two have the same.
+    """The colour of the index-th thing, such as of layer `index`.
 
     The first eight are `PALETTE`; each further one is as far as can be from all before it, for
-    people with and without red-green blindness.
+    people with and without red-green blindness. No two have the same as long as there are others,
+    of which there are hundreds; from there on they begin anew.
 
     Examples:
         >>> color(0), len({color(index) for index in range(48)})
@@ -107,7 +108,7 @@ def _spread(first: Sequence[str], others: Sequence[str], count: int) -> tuple[st
     while len(found) < count:
         k = int(nearest.argmax())
         if nearest[k] == 0:
-            raise ValueError(f"there are no {count} different colours: {len(found)} at most")
+            return tuple(itertools.islice(itertools.cycle(found), count))
         found.append(others[k])
         nearest = np.minimum(nearest, _distances(seen, seen[:, k]))
     return tuple(found[:count])

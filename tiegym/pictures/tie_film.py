@@ -25,6 +25,7 @@ CELL = 6
 
 _BAR, _LINE = slice(0, 5), slice(2, 4)  # the rows of a cell that its colour fills
 _MOST_COLUMNS = 600  # more than a picture has room for
+_MOST_HEIGHT = 60.0  # inches
 _NUMBERS_FIT = 12  # layers
 
 
@@ -93,7 +94,7 @@ def draw_film(
         iterations: Iterations after each of them, (T,).
         n_layer: As of `tie_film`.
     """
-    height = 1.7 + 0.1 * len(ties[0])
+    height = min(1.7 + 0.1 * len(ties[0]), _MOST_HEIGHT)
     figure = Figure(figsize=(9, height), dpi=100, facecolor="white")
     margins = {"left": 0.07, "right": 0.97, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
     axes = figure.subplots(gridspec_kw=margins)

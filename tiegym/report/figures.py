@@ -102,7 +102,7 @@ def curves(
     ]
     low, high = min(late), max(late)
     log = log and low > 0 and high > 4 * low
-    margin = 0.04 * (high - low) or 0.5
+    margin = 0.04 * (high - low) or max(0.5, 0.04 * abs(high))  # what adds to a large one, too
     y = Axis(
         *((low / 1.03, high * 1.05) if log else (low - margin, high + margin)), BOTTOM, TOP, log
     )

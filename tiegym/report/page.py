@@ -36,6 +36,7 @@ from tiegym.report.checked import checked
 from tiegym.report.figures import curves, film, trade_off
 from tiegym.runs.folder import Run
 from tiegym.runs.json_files import flat
+from tiegym.runs.printable import printable
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
@@ -64,6 +65,7 @@ def write_report(runs: Sequence[Run], path: str | Path, skipped: Sequence[str] =
     environment = Environment(
         loader=PackageLoader("tiegym.report", "."),
         autoescape=True,
+        finalize=_seen,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -113,6 +115,11 @@ def write_report(runs: Sequence[Run], path: str | Path, skipped: Sequence[str] =
         origin=_origin(runs),
     )
     write_bytes(path, page.encode(errors="backslashreplace"))  # names of files that aren't UTF-8
+
+
+def _seen(value: Any) -> Any:
+    """A text without characters that move a cursor; what is markup already stays as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def _digest(script: str) -> str:

@@ -17,11 +17,14 @@ class DamagedFile(InputError):
     """A file isn't as it was written, or never was what it should be; the message names it."""
 
 
+OF_INPUT = (OSError, ValueError, ImportError)
+"""What goes wrong with an input: a file, a value, or a package that isn't installed."""
+
 _Kinds = type[Exception] | tuple[type[Exception], ...]
 
 
 @contextmanager
-def as_input_errors(kinds: _Kinds = (OSError, ValueError)) -> Iterator[None]:
+def as_input_errors(kinds: _Kinds = OF_INPUT) -> Iterator[None]:
     """Raises what is wrong with the input as `InputError`, with the same message.
 
     Args:
@@ -39,7 +42,7 @@ def as_input_errors(kinds: _Kinds = (OSError, ValueError)) -> Iterator[None]:
 
 
 @contextmanager
-def input_errors(kinds: _Kinds = (OSError, ValueError)) -> Iterator[None]:
+def input_errors(kinds: _Kinds = OF_INPUT) -> Iterator[None]:
     """Turns what is wrong with the input into one line on stderr and exit status 2.
 
     Args:

@@ -13,7 +13,7 @@ from tiegym.atomic_write import write_bytes
 from tiegym.runs.input_errors import InputError
 from tiegym.runs.journal import Journal
 from tiegym.runs.messages import say
-from tiegym.training.fork_safety import fork_safe
+from tiegym.transformer.fork_safety import fork_safe
 
 SAMPLE = "sample.txt"
 """The text in a run folder that its trained transformer wrote."""

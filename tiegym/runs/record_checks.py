@@ -37,6 +37,9 @@ NUMBERS = {
 PERPLEXITIES = {"perplexity", "test_perplexity"}
 """Those of them that are positive: exp(loss), which is shown on a logarithmic axis."""
 
+LARGEST = 1e300
+"""Of a perplexity: an environment reports exp(80) at most, and pictures have margins."""
+
 TRUTHS = {"terminated", "truncated", "diverged", "finished"}
 """Entries that are true or false."""
 
@@ -107,11 +110,14 @@ def check_figures(where: Path | str, figures: Mapping[str, Any]) -> None:
         elif name in NUMBERS:
             if value is not None and not is_number(value):
                 raise _wrong(where, name, value, "a finite number, or null")
-            if name in PERPLEXITIES and value is not None and value <= 0:
-                raise _wrong(where, name, value, "positive, or null")
+            if name in PERPLEXITIES and value is not None and not 0 < value <= LARGEST:
+                raise _wrong(where, name, value, f"above 0, at most {LARGEST:g}, or null")
         elif name in TRUTHS:
             if not isinstance(value, bool):
                 raise _wrong(where, name, value, "true or false")
+        elif name == "seed":
+            if value is not None and not (_is_count(value) or (type(value) is int and value >= 0)):
+                raise _wrong(where, name, value, "an integer, 0 or more, or null")
         elif name == "ties" and not (value == [] or is_tie_vector(value)):
             raise _wrong(where, name, value, "a tie vector: 0 <= ties[i] <= i for each layer i")
 

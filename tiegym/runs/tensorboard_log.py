@@ -16,7 +16,6 @@ import gymnasium
 from tiegym.runs.folder import WHERE_AND_HOW
 from tiegym.runs.json_files import flat, read_json
 from tiegym.runs.printable import printable
-from tiegym.training.fork_safety import fork_safe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -102,7 +101,7 @@ def add_images(
     writer.add_image("tie/film", draw_film(ties, iterations, n_layer), x, dataformats="HWC")
     model = getattr(env.unwrapped, "model", None)
     if model is not None:
-        similarity = draw_similarity(fork_safe(layer_similarity)(model))
+        similarity = draw_similarity(layer_similarity(model))
         writer.add_image("tie/similarity", similarity, x, dataformats="HWC")
 
 

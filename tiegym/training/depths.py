@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from tiegym import parts
 from tiegym.ties import Ties
@@ -31,7 +34,12 @@ def read_depths(
         return [None] * iterations
     if not isinstance(model, TiedTransformer):
         raise ValueError(f"depths={depths!r}: only model='gpt' runs other layers than all of them")
-    chosen = [int(depth) for depth in depths[start : start + iterations]]
+    given: Any = depths
+    listed = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+    chosen: list[Any] = [*given[start : start + iterations]] if listed else []
+    whole = [isinstance(d, int | np.integer) and not isinstance(d, bool) for d in chosen]
+    if not listed or not all(whole):
+        raise ValueError(f"depths={depths!r:.80} must be whole numbers, one for each iteration")
     n_layer = model.n_layer
     least = n_layer if model.private else int(max(parts.roots(ties, n_layer) % n_layer)) + 1
     if len(chosen) < iterations or min(chosen) < least:
@@ -39,4 +47,4 @@ def read_depths(
             f"depths={chosen} must be {iterations}, one for each iteration, and at least {least}: "
             "fewer layers don't have all weights that train"
         )
-    return [*chosen]
+    return [int(depth) for depth in chosen]

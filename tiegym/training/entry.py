@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from tiegym.training.fork_safety import fork_safe
 from tiegym.training.out_of_memory import explains_out_of_memory
+from tiegym.transformer.fork_safety import fork_safe
 from tiegym.transformer.isolation import isolated
 
 Arguments = ParamSpec("Arguments")

@@ -260,15 +260,14 @@ class Trainer(Evaluated):
         `reset` puts back those of the configuration.
         """
         (group,) = self.optimizer.param_groups
-        return {
-            name: value.item() if isinstance(value, Tensor) else value
-            for name, value in group.items()
-            if name != "params"
-        }
+        return {name: _plain(value) for name, value in group.items() if name != "params"}
 
     @hyperparameters.setter
     def hyperparameters(self, values: dict[str, Any]) -> None:
         (group,) = self.optimizer.param_groups
+        known = {"params", *self.optimizer.defaults, *values}
+        for name in group.keys() - known:  # what a schedule had put there for itself
+            del group[name]
         group.update(values)
 
     @parallel.told
@@ -291,3 +290,10 @@ class Trainer(Evaluated):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Trainer:
         return self.fork()
+
+
+def _plain(value: Any) -> Any:
+    """A number of the optimiser's as Python's own, whoever set it; others as they are."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, Tensor | np.generic) else value

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tiegym.transformer.fork_safety import fork_safe
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.library_config import first_position
 from tiegym.transformer.pretrained import TiedPretrainedModel
 
 
+@fork_safe
 @isolated
 @torch.no_grad()
 def generate(

@@ -211,8 +211,8 @@ class TiedTransformer(TiedModel):
             )
         n_layer = self.shape.n_layer
         depth = n_layer if depth is None else depth
-        if depth < 1:
-            raise ValueError(f"depth={depth} must be at least 1 layer, or None for all")
+        if not hasattr(depth, "__index__") or depth < 1:
+            raise ValueError(f"depth={depth!r} must be at least 1 layer, or None for all")
         dropout = self.dropout if self.training else 0.0
         dtype = self.compute_dtype
         x = F.embedding(tokens, self.token_embedding) + self.position_embedding[:length]

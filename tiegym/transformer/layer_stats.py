@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tiegym.features import FEATURES
+from tiegym.transformer.fork_safety import fork_safe
 from tiegym.transformer.isolation import isolated
 from tiegym.transformer.tied_model import TiedModel, Weights
 
@@ -85,6 +86,7 @@ def squashed(before: Tensor, after: Tensor, gradient: Tensor, n_layer: int) -> d
     }
 
 
+@fork_safe
 @isolated
 @torch.no_grad()
 def layer_similarity(model: TiedModel) -> npt.NDArray[np.float32]:

@@ -8,8 +8,10 @@ a class, and no code, comes from the file.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,12 +134,12 @@ def _of_file(values: dict[str, Any], tensors: dict[str, Tensor]) -> TiedPretrain
         ValueError: As `_without_content`; or if these are of several types, or of none that a model
             can have. (Some types of models keep a few weights in float32 beside another.)
     """
-    model = _without_content(values, torch.float32)
+    model = _without_content(values, torch.float32, len(tensors))
     found = {tensors[name].dtype for name, _ in model.named_parameters() if name in tensors}
     (dtype, *more) = found - {torch.float32} or {torch.float32}
     if more or dtype not in COMPUTE_DTYPES.values():
         raise ValueError(f"its weights are of the types {sorted(map(str, found))}, not of one")
-    return model if dtype == torch.float32 else _without_content(values, dtype)
+    return model if dtype == torch.float32 else _without_content(values, dtype, len(tensors))
 
 
 def standardisation_of(values: dict[str, Any]) -> Standardisation | None:
@@ -200,8 +202,44 @@ def _entries(entries: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, entries
 
 
-def _without_content(values: dict[str, Any], dtype: torch.dtype) -> TiedPretrainedModel:
-    """The tied model on the device "meta": it takes no memory, whatever its sizes.
+PARTS_OF_A_TENSOR = 8
+"""Modules and weights that each layer of a model may have for each tensor of its file: with all
+layers tied, the file has those of one."""
+
+
+@contextmanager
+def _no_more_than(most: int) -> Iterator[None]:
+    """Ends what builds a model where it has more modules and weights than a file can stand for.
+
+    Raises:
+        ValueError: If it has.
+    """
+    count = itertools.count(1)
+
+    def registered(*args: Any) -> None:
+        if next(count) > most:
+            raise ValueError(f"it asks for more than {most:,} modules and weights")
+
+    hooks = (
+        torch.nn.modules.module.register_module_module_registration_hook(registered),
+        torch.nn.modules.module.register_module_parameter_registration_hook(registered),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _without_content(
+    values: dict[str, Any], dtype: torch.dtype, n_tensors: int = MOST
+) -> TiedPretrainedModel:
+    """The tied model on the device "meta": its weights take no memory, whatever their sizes.
+
+    Args:
+        values: Of the file.
+        dtype: Of its weights.
+        n_tensors: Of the file, by which it can have so many modules and no more.
 
     Raises:
         ValueError: If the library can't make it, or its layers don't go with the ties.
@@ -210,11 +248,12 @@ def _without_content(values: dict[str, Any], dtype: torch.dtype) -> TiedPretrain
 
     described = values["library"]
     name = described["model_type"]
+    most = PARTS_OF_A_TENSOR * (n_tensors + 16) * len(values["ties"])
     try:
         config = config_class(name)(**described["config"])
         if config._attn_implementation not in ATTENTION:
             raise ValueError(f"attention {config._attn_implementation!r} is foreign code")
-        with torch.device("meta"), no_init_weights():
+        with torch.device("meta"), no_init_weights(), _no_more_than(most):
             made = auto_class(described["head"]).from_config(
                 config, dtype=dtype, trust_remote_code=False
             )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tiegym.data.tasks.images import Standardisation
+from tiegym.transformer.fork_safety import fork_safe
 from tiegym.transformer.gpt import TiedTransformer
 from tiegym.transformer.gpt_file import COMPUTE_DTYPES, check_gpt, gpt_of, gpt_values
 from tiegym.transformer.isolation import isolated
@@ -61,6 +62,7 @@ def export_model(
     write_tensors(path, "model", small_form(model), values)
 
 
+@fork_safe
 @isolated
 def load_model(
     path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
@@ -92,6 +94,7 @@ def load_model(
         raise ValueError(f"{str(path)!r} is damaged: {error}") from error
 
 
+@fork_safe
 def load_gpt(path: str | Path) -> TiedTransformer:
     """Loads an exported model of our own kind, as `load_model`.
 

@@ -1,6 +1,6 @@
 """Tables in Markdown."""
 
-from tiegym.analysis.markdown import markdown_table
+from tiegym.analysis.markdown import markdown_table, markdown_text
 
 
 def test_columns_of_numbers_stand_to_the_right():
@@ -15,3 +15,7 @@ def test_columns_of_numbers_stand_to_the_right():
 
 def test_a_table_without_rows_has_its_head():
     assert markdown_table(("n", "loss"), [], ()) == "| n | loss |\n| ---: | ---: |\n"
+
+
+def test_stars_and_waves_in_words_are_no_markup():
+    assert markdown_text("lr=1*2*3 ~~x~~ better*") == r"lr=1\*2\*3 \~\~x\~\~ better*"

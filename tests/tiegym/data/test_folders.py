@@ -216,3 +216,17 @@ def test_names_that_are_not_utf8_are_names(tmp_path):
     corpus = load_corpus(folder, "bpe-300")
     assert corpus.name == folder
     assert sum(corpus.n_bytes.values()) == sum(len(lines(str(k), 20)) for k in range(30))
+
+
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_a_file_that_is_for_two_splits_by_its_content_is_refused(tmp_path, how):
+    write(tmp_path / "train.txt", lines("a"))
+    write(tmp_path / "valid.txt", lines("b"))
+    if how == "link":
+        (tmp_path / "test.txt").symlink_to(tmp_path / "train.txt")
+    else:
+        write(tmp_path / "test.txt", lines("a"))
+    with pytest.raises(ValueError, match=r"train\.txt' and '.*test\.txt' are the same, but one is"):
+        load_corpus(str(tmp_path))
+    (tmp_path / "test.txt").unlink()
+    load_corpus(str(tmp_path))

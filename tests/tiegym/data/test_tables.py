@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
@@ -191,3 +192,26 @@ def test_a_tables_path_is_that_file_and_no_pattern(tmp_path, kind, name):
         else:
             write(path, f"text\n{value}\n" if kind == "csv" else json.dumps({"text": value}))
     assert tables.read_rows(path) == ["own\n"]
+
+
+@pytest.mark.parametrize("offset", [10**9, -5, 5000])
+def test_places_in_memory_that_a_file_names_are_checked_before_they_are_read(tmp_path, offset):
+    """What lies beyond the file's own bytes would be read, or the process would end."""
+    path = tmp_path / "a.arrow"
+    with ipc.new_file(path, pa.schema({"text": pa.string()})) as writer:
+        writer.write_table(pa.table({"text": ["first", "second", "third!"]}))
+    content = path.read_bytes()
+    offsets = np.array([0, 5, 11, 17], dtype=np.int32)
+    assert content.count(offsets.tobytes()) == 1
+    offsets[-1] = offset
+    path.write_bytes(
+        content.replace(np.array([0, 5, 11, 17], np.int32).tobytes(), offsets.tobytes())
+    )
+    with pytest.raises(ValueError, match=r"a\.arrow' can't be read as arrow"):
+        tables.read_rows(path)
+
+
+def test_rows_that_each_bring_a_name_of_their_own_are_no_table(tmp_path):
+    write(tmp_path / "a.jsonl", "".join(f'{{"k{n}": 1}}\n' for n in range(10_001)))
+    with pytest.raises(ValueError, match=r"a\.jsonl'.* 10001 different names; 10000 at most"):
+        tables.read_rows(tmp_path / "a.jsonl")

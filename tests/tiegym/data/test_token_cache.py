@@ -1,6 +1,7 @@
 """The cache of tokens: verified as a whole, never needed."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -145,3 +146,10 @@ def test_programs_go_on_without_a_cache(tmp_path, case):
     assert len(done.stdout.split()) == 3
     assert done.stderr.count("can't be cached") == 1 or case == "full"  # each file has its reason
     assert "set XDG_CACHE_HOME" in done.stderr
+
+
+def test_numbers_of_a_kind_that_numpy_has_not_are_made_anew(tmp_path):
+    header = json.dumps({"train": {"dtype": "F8_E5M2", "shape": [2], "data_offsets": [0, 2]}})
+    content = len(header).to_bytes(8, "little") + header.encode() + b"ab"
+    (tmp_path / "t.safetensors").write_bytes(content)
+    assert token_cache.read(tmp_path / "t.safetensors") is None

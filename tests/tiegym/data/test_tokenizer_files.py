@@ -8,6 +8,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from tests.tiegym.data.written import lines, texts, write
 from tiegym.data import tokenization
 from tiegym.data.corpora import SPLITS, load_corpus
+from tiegym.data.library_tokenizers import as_value_errors
 
 TEXT = lines("The quick brown fox", 3000)
 
@@ -151,3 +152,33 @@ def test_the_hash_of_a_tokenizer_is_that_of_its_content(tmp_path):
     other = tokenization.make_tokenizer("bpe-280", TEXT)
     assert first.sha256 == same.sha256 != other.sha256
     assert other.sha256 != tokenization.make_tokenizer("bytes", "").sha256
+
+
+BEYOND = {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [],
+    "normalizer": None,
+    "pre_tokenizer": None,
+    "post_processor": None,
+    "decoder": None,
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"]},
+}
+"""A merge whose token is in no vocabulary: the library doesn't raise, it panics."""
+
+
+def test_what_makes_the_library_panic_is_an_error_that_names_the_tokenizer(tmp_path):
+    path = write(tmp_path / "t.json", json.dumps(BEYOND))
+    with pytest.raises(ValueError, match=r"tokenizer='.*t.json' is damaged or no tokenizer"):
+        tokenization.make_tokenizer(str(path), TEXT)
+    fixed = {**BEYOND, "pre_tokenizer": {"type": "FixedLength", "length": 0}}
+    fixed["model"] = {"type": "WordLevel", "vocab": {"a": 0, "<unk>": 1}, "unk_token": "<unk>"}
+    path = write(tmp_path / "u.json", json.dumps(fixed))
+    with pytest.raises(ValueError, match=r"tokenizer='.*u.json'"):
+        tokenization.make_tokenizer(str(path), TEXT)
+
+
+def test_a_stop_is_no_error_of_the_library():
+    with pytest.raises(KeyboardInterrupt), as_value_errors("x"):
+        raise KeyboardInterrupt

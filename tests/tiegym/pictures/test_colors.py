@@ -72,3 +72,11 @@ def test_what_a_terminal_shows_of_ties_can_be_read(n_layer, monkeypatch):
 def test_contrast_is_that_of_the_guidelines():
     assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.01)
     assert contrast("#FFFFFF", "#777777") == contrast("#777777", "#FFFFFF")
+
+
+def test_there_is_a_colour_for_every_layer_however_many():
+    assert len({color(index) for index in range(288)}) == 288
+    many = [color(index) for index in range(700)]
+    assert len(many) == 700
+    assert many[:288] == [color(index) for index in range(288)]
+    assert text_color(5000).startswith("#")

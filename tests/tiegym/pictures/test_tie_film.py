@@ -34,3 +34,8 @@ def test_layers_are_numbered_by_whole_numbers(n_layer, numbers):
     layer_axis(axes, n_layer, ticks=4)
     low, high = axes.get_ylim()
     assert [tick for tick in axes.get_yticks() if low <= tick <= high] == numbers
+
+
+def test_a_film_of_hundreds_of_layers_has_an_end(tmp_path):
+    pixels = draw_film([[0] * 700, [*range(700)]], [1, 2])
+    assert pixels.shape[:2] == (6000, 900)

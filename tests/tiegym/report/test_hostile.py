@@ -209,3 +209,17 @@ def test_numbers_counts_and_forests_are_what_they_are_called():
     assert [count(v) for v in (0, 7, -1, 2.0, 2**53)] == [0, 7, None, None, None]
     assert is_tie_vector([0, 0, 1, 3])
     assert not any(is_tie_vector(ties) for ties in NO_TIES)
+
+
+def test_nothing_moves_a_cursor_where_the_page_is_read_as_text(tmp_path):
+    _, text = written([made_run("runs/a\x1b[2Jb", {"program": "p\x1b[31m"})], tmp_path)
+    assert "\x1b" not in text
+    assert r"runs/a\x1b[2Jb" in text
+
+
+@pytest.mark.parametrize("value", [2.35e17, 1e299])
+def test_curves_of_one_large_value_are_drawn(value, tmp_path):
+    run = made_run()
+    for row in run.steps:
+        row["perplexity"] = value
+    written([run], tmp_path)

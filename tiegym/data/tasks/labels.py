@@ -79,12 +79,12 @@ def read_scores(
         for row, value in enumerate(labels[split], start=1):
             try:
                 score = math.nan if isinstance(value, bool) else float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 score = math.nan
-            if not math.isfinite(score):
+            if not abs(score) <= float(np.finfo(np.float32).max):  # what it is kept as
                 raise ValueError(
                     f"corpus={corpus!r}: row {row} of the {split} split has the score {value!r}, "
-                    "which is no finite number"
+                    "which is no finite number of 32 bits"
                 )
             values.append(score)
         scores[split] = np.array(values, dtype=np.float32)
@@ -105,7 +105,10 @@ def _label(value: Any, corpus: str, split: str, row: int) -> str:
             f"{where} has no label ({value!r}): label it, remove it, or bring another split"
         )
     if isinstance(value, bool | int | str):
-        return str(value)
+        text = str(value)
+        if text.isascii() or text.encode("utf-8", "replace").decode() == text:
+            return text
+        raise ValueError(f"{where} has the label {value!r}, which is not UTF-8: write it so")
     raise ValueError(
         f"{where} has the label {value!r}, but a label is a string or a whole number. For scores, "
         "call the column 'score'"

@@ -61,6 +61,7 @@ def files_of_splits(path: Path, corpus: str) -> dict[str, list[Path]]:
         return {"train": found[""]}
     if "train" not in found:
         raise ValueError(f"corpus={corpus!r} has no training rows: no table is named train")
+    splits.check_different(found, corpus)
     return found
 
 

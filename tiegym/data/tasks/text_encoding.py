@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tiegym.data.library_tokenizers import as_value_errors
 from tiegym.data.tasks.row_data import Array
 from tiegym.data.tasks.task import Inputs
 from tiegym.data.tokenization import Tokenizer
@@ -193,8 +194,9 @@ def text_encoder(tokenizer: Tokenizer, sample: str) -> TextEncoder:
 
 def _frames(inner: tokenizers.Tokenizer, sample: str) -> tuple[Frame, Frame, int]:
     """What a tokenizer sets around one text, around two, and the second one's token type."""
-    alone = inner.encode(sample)
-    both = inner.encode(sample, sample)
+    with as_value_errors("the tokenizer can't frame texts"):
+        alone = inner.encode(sample)
+        both = inner.encode(sample, sample)
     if 0 not in alone.sequence_ids:
         raise ValueError(f"the tokenizer has no token for anything in {sample[:40]!r}")
     second = both.sequence_ids.index(1)

@@ -12,6 +12,7 @@ from tests.tiegym.data.written import write
 from tiegym.data import hub
 from tiegym.data.tasks import glue, labelled_texts
 from tiegym.data.tasks.load import load_task
+from tiegym.data.tasks.row_files import files_of_splits, read_columns
 
 CPU = torch.device("cpu")
 
@@ -286,3 +287,18 @@ def test_an_empty_split_is_an_error(tmp_path):
     write(tmp_path / "test.csv", "text,label\n")
     with pytest.raises(ValueError, match="the test split is empty"):
         load_task("classification", str(tmp_path))
+
+
+def test_strings_of_a_table_that_are_not_utf_8_name_the_file(tmp_path):
+    table = pa.table({"text": pa.array([b"\xff\xfe", b"b"]), "label": ["x", "y"]})
+    broken = pa.Array.from_buffers(pa.string(), 2, table["text"].chunk(0).buffers())
+    parquet.write_table(pa.table({"text": broken, "label": ["x", "y"]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet' can't be read as parquet: .*UTF8"):
+        read_columns(tmp_path / "b.parquet", ("text", "label"))
+
+
+def test_tables_of_two_splits_with_the_same_rows_are_refused(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("text,label\na,x\nb,y\n")
+    with pytest.raises(ValueError, match=r"'.*train\.csv' are the same, but one is for"):
+        files_of_splits(tmp_path, "c")

@@ -60,3 +60,16 @@ def test_scores_are_finite_numbers_that_differ():
             read_scores(of_train(0.5, wrong, 1), "it")
     with pytest.raises(ValueError, match=r"one score, 1\.0"):
         read_scores(of_train(1, 1, 1), "it")
+
+
+@pytest.mark.parametrize("value", ["1e39", 1e39, "-1e300", 10**400])
+def test_a_score_is_one_of_32_bits(value):
+    rows = {"train": [1, 2], "validation": [1], "test": [value]}
+    with pytest.raises(ValueError, match=r"row 1 of the test split .* no finite number of 32 bits"):
+        read_scores(rows, "c")
+
+
+def test_a_label_that_no_encoding_can_write_is_refused_and_its_row_named():
+    rows = {"train": ["a", "b", "a", "\ud800"], "validation": ["a"], "test": ["b"]}
+    with pytest.raises(ValueError, match=r"row 4 of the train split .*ud800.* not UTF-8"):
+        number_classes(rows, "c")
