@@ -58,8 +58,7 @@ def test_training_at_all_depths_helps_the_shallow_ones(tmp_path):
         for least in (1, 4)
     )
     drawn, always = (s["losses_by_depth"]["validation"] for s in (drawn, always))
-    assert max(drawn) - min(drawn) < max(always) - min(always)
-    assert drawn[0] < always[0]
+    assert drawn[0] < always[0] - 0.1  # nats; 0.27 to 0.46 with three seeds
 
 
 @pytest.mark.parametrize("steps", [4, 6])

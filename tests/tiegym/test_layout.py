@@ -12,7 +12,7 @@ FLOORS = [
     *("argument_types", "data"),
     *("library_models", "config_checks", "config"),
     *("actions", "rewards", "episode"),
-    "spaces",
+    *("spaces", "specs"),
     *("transformer", "training", "info", "pictures", "runs", "policies", "analysis", "report"),
     *("copies", "measured", "shown", "env", "flat_env", "population_copies", "population"),
     *("wrappers", "sb3_vec_env", "vec_env", "bench", "offline", "cli"),

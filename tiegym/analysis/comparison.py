@@ -26,9 +26,8 @@ from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.runs.messages import write as write_text
 from tiegym.runs.printable import printable
 
-PARETO = "pareto.png"
-PICTURES = {"comparison.png": plot_comparison, PARETO: plot_pareto, "ties.png": plot_ties}
-"""The files of a comparison's pictures, and what draws each."""
+COMPARISON, PARETO, TIES = "comparison.png", "pareto.png", "ties.png"
+"""The files of a comparison's pictures."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Judged:
     def pictures(self) -> list[str]:
         """Those that there are of it: where all runs diverged, there is no front to draw."""
         some = any(row.diverged < len(row.runs) for row in self.rows)
-        return [name for name in PICTURES if some or name != PARETO]
+        return [COMPARISON, PARETO, TIES] if some else [COMPARISON, TIES]
 
 
 def given_rows(folders: Sequence[Path], skip: Callable[[str], object] = warnings.warn) -> list[Row]:
@@ -98,11 +97,12 @@ def write(judged: Judged, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / "comparison.md", text.encode("utf-8", "backslashreplace"))
         forms.write_csv(judged.table, folder / "comparison.csv")
-        for name, draw in PICTURES.items():
-            if name in judged.pictures:
-                draw(judged.rows, folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)  # that of an older comparison
+        plot_comparison(judged.rows, folder / COMPARISON)
+        if PARETO in judged.pictures:
+            plot_pareto(judged.rows, folder / PARETO)
+        else:
+            (folder / PARETO).unlink(missing_ok=True)  # that of an older comparison
+        plot_ties(judged.rows, folder / TIES)
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error}") from error
 
