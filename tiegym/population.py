@@ -24,7 +24,7 @@ from tiegym.info import episode_info, test_figures
 from tiegym.population_copies import PopulationCopies
 from tiegym.rewards import reward
 from tiegym.spaces import make_action_space, make_observation_space, observe
-from tiegym.specs import PlainSpec, parse_mode
+from tiegym.specs import PlainSpec, parse_members, parse_mode
 from tiegym.ties import Ties
 from tiegym.training import parallel
 from tiegym.training.entry import entry
@@ -89,8 +89,7 @@ class TiePopulation(PlainSpec, PopulationCopies):
                 "a population is trained by one process, and this one is of a process group of "
                 "several ranks: start it without them (leave torchrun out), or take TieEnv-v0"
             )
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r} must be a number of members, at least 1")
+        num_envs = parse_members(num_envs)
         if render_mode is not None:
             raise ValueError(f"render_mode={render_mode!r}: a population shows nothing; leave None")
         self.mode = parse_mode(autoreset_mode)

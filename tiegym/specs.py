@@ -6,6 +6,7 @@ import copy
 import os
 from typing import Any
 
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
@@ -29,6 +30,17 @@ def parse_mode(value: AutoresetMode | str) -> AutoresetMode:
         if value in (mode, name, mode.value):
             return mode
     raise ValueError(f"autoreset_mode={value!r}: choose {' or '.join(MODES)}")
+
+
+def parse_members(value: Any) -> int:
+    """The number of members that a caller means.
+
+    Raises:
+        ValueError: If it is no whole number, or there are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"num_envs={value!r} must be a number of members, at least 1")
+    return int(value)
 
 
 class PlainSpec:
@@ -57,4 +69,6 @@ class PlainSpec:
 def _plain(value: Any) -> Any:
     if isinstance(value, AutoresetMode):
         return value.value
+    if isinstance(value, np.generic):
+        return value.item()
     return os.fspath(value) if isinstance(value, os.PathLike) else value

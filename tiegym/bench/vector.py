@@ -15,7 +15,7 @@ from tiegym.bench.recorded import COUNTS, Recorded, check_shows_nothing
 from tiegym.bench.table import Split
 from tiegym.config import Reward
 from tiegym.spaces import make_action_space, make_observation_space
-from tiegym.specs import PlainSpec, parse_mode
+from tiegym.specs import PlainSpec, parse_members, parse_mode
 
 
 class TieBenchVector(PlainSpec, gymnasium.vector.VectorEnv[Any, Any, Any]):
@@ -50,8 +50,7 @@ class TieBenchVector(PlainSpec, gymnasium.vector.VectorEnv[Any, Any, Any]):
         **config: Any,
     ) -> None:
         """Loads the table once for all."""
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs={num_envs!r} must be a number of members, at least 1")
+        num_envs = parse_members(num_envs)
         check_shows_nothing(render_mode)
         self.mode = parse_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.mode}

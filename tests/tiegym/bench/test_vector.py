@@ -52,7 +52,7 @@ def test_what_a_caller_does_with_ends_changes_no_episode(tree_file):
 )
 def test_modes_have_names_and_specs_are_plain(tree_file, kind, mode):
     own = {"table": tree_file} if kind == "TieBench-v0" else {**SMALL, "dropout": np.float32(0.5)}
-    many = gymnasium.make_vec(kind, num_envs=2, autoreset_mode=mode, **own)
+    many = gymnasium.make_vec(kind, num_envs=np.int64(2), autoreset_mode=mode, **own)
     wanted = getattr(mode, "value", mode).replace("_", "").lower()
     assert many.metadata["autoreset_mode"].value.lower() == wanted
     again = gymnasium.make_vec(EnvSpec.from_json(many.unwrapped.spec.to_json()))
