@@ -109,14 +109,20 @@ class Killed(BaseException):
     """As abrupt as KeyboardInterrupt."""
 
 
-def test_a_run_that_dies_goes_on_with_the_same_choice(table, tmp_path, monkeypatch):
-    def dies(*args):
-        raise Killed
+def dies(*args):
+    raise Killed
 
+
+def die_before_training(table, tmp_path, monkeypatch):
+    """Leaves a run that has chosen, and nothing more."""
     with monkeypatch.context() as patch:
         patch.setattr(surrogate, "run_policy", dies)
         with pytest.raises(Killed):
             train(options(table, tmp_path, name="run"))
+
+
+def test_a_run_that_dies_goes_on_with_the_same_choice(table, tmp_path, monkeypatch):
+    die_before_training(table, tmp_path, monkeypatch)
     # The choice is recorded: it isn't made again.
     monkeypatch.setattr(surrogate, "learn_and_choose", dies)
     main(["--resume", str(tmp_path / "run")])
@@ -138,13 +144,7 @@ def test_a_run_that_dies_goes_on_with_the_same_choice(table, tmp_path, monkeypat
     ],
 )
 def test_a_choice_that_it_cannot_have_made_is_damaged(table, tmp_path, monkeypatch, change):
-    def dies(*args):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(surrogate, "run_policy", dies)
-        with pytest.raises(Killed):
-            train(options(table, tmp_path, name="run"))
+    die_before_training(table, tmp_path, monkeypatch)
     path = tmp_path / "run" / "calls.jsonl"
     entry = json.loads(path.read_text())
     path.write_text(json.dumps(entry | {"answer": change(entry["answer"])}) + "\n")
