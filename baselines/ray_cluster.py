@@ -91,7 +91,7 @@ def _check_listening(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # no port, a host that is no name
         raise InputError(
             f"engine: no Ray cluster can be reached at {address}: {error}. `ray status` on one of "
             "its nodes says whether it runs; a driver must be on one of them, too"

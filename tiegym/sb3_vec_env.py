@@ -105,7 +105,7 @@ class GymnasiumVecEnv(VecEnv):
         if len([*self._get_indices(indices)]) != self.num_envs:
             raise ValueError(f"indices={indices!r}: set_attr sets {attr_name} of all members")
         if hasattr(self.vector_env, "set_attr"):
-            self.vector_env.set_attr(attr_name, value)
+            self.vector_env.set_attr(attr_name, [value] * self.num_envs)  # a list is dealt out
         else:
             setattr(self.vector_env, attr_name, value)
 
@@ -116,19 +116,28 @@ class GymnasiumVecEnv(VecEnv):
 
         Raises:
             AttributeError: If there is none.
+            ValueError: If some are chosen of members that are processes.
         """
-        if hasattr(self.vector_env, "call"):
-            values = self.vector_env.call(method_name, *args, **kwargs)
-        else:
-            values = getattr(self.vector_env, method_name)(*args, **kwargs)
-        return [values[k] for k in self._get_indices(indices)]
+        chosen = [*self._get_indices(indices)]
+        if hasattr(self.vector_env, "envs"):
+            of_each = [self.vector_env.envs[k].get_wrapper_attr(method_name) for k in chosen]
+            return [method(*args, **kwargs) for method in of_each]
+        if not hasattr(self.vector_env, "call"):
+            rows = getattr(self.vector_env, method_name)(*args, **kwargs)
+            return [rows[k] for k in chosen]
+        if sorted(chosen) != [*range(self.num_envs)]:
+            raise ValueError(
+                f"indices={indices!r}: {method_name} is called of all processes, or of none"
+            )
+        values = self.vector_env.call(method_name, *args, **kwargs)
+        return [values[k] for k in chosen]
 
     def env_is_wrapped(
         self,
         wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],
         indices: VecEnvIndices = None,
     ) -> list[bool]:
-        """Whether members are wrapped so; those that exist in NumPy's arrays alone aren't."""
+        """Whether members are wrapped so; of arrays and processes that isn't known, and False."""
         members: Sequence[gymnasium.Env[Any, Any]] = getattr(self.vector_env, "envs", ())
         chosen = self._get_indices(indices)
         return [bool(members) and is_wrapped(members[k], wrapper_class) for k in chosen]

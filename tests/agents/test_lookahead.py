@@ -106,6 +106,14 @@ def test_a_smaller_choice_has_the_present_state_and_others_drawn_by_seed(action)
     assert drawn == outcomes(0) != outcomes(1)
 
 
+def test_joint_draws_are_what_they_mean_where_layers_are_of_two_kinds():
+    env = make(action="joint")
+    env.unwrapped.actions = dataclasses.replace(env.unwrapped.actions, kinds=("a", "b", "a", "b"))
+    policy = Lookahead(env, candidates=16)
+    outcomes = [after.tolist() for _, after in policy.choices(seen([0, 1, 2, 3]))]
+    assert sorted(outcomes) == [[0, 1, 0, 1], [0, 1, 0, 3], [0, 1, 2, 1], [0, 1, 2, 3]]
+
+
 def test_of_equal_rewards_the_fewest_layers_win_and_then_the_present_state():
     policy = Lookahead(make())
     policy.trial = lambda *_: -3.0

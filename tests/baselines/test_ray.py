@@ -311,6 +311,12 @@ def test_an_address_is_that_of_this_program_or_no_other(ray, monkeypatch):
             connect("auto")
 
 
+def test_an_address_of_the_environment_without_a_port_is_an_input_error(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head:port")
+    with pytest.raises(InputError, match="can be reached at head:port"):
+        connect("auto")
+
+
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'tiegym\[ray\]'"):

@@ -163,8 +163,39 @@ def test_attributes_are_those_of_the_members(many, loop):
     assert len(env.env_method("action_masks", indices=[1])) == 1
     with pytest.raises(AttributeError):
         env.get_attr("nothing")
+    env.set_attr("mine", [1, 2])
+    assert env.get_attr("mine") == [[1, 2]] * 3
     assert env.env_is_wrapped(Monitor) == [False] * 3
     env.set_options([{"run": 0}, {"run": 1}, {"run": 0}])
     with pytest.raises(ValueError, match="same for all members"):
         env.reset()
+    env.close()
+
+
+def test_a_method_is_called_of_the_chosen_members_alone(tree_file):
+    env = tiegym.as_vec_env(
+        gymnasium.vector.SyncVectorEnv(
+            [lambda: TieBench(str(tree_file))] * 3, autoreset_mode=AutoresetMode.SAME_STEP
+        )
+    )
+    env.reset()
+    called = []
+    env.set_attr("note", called.append)
+    assert env.env_method("note", 5, indices=[2]) == [None]
+    assert called == [5]
+    assert env.env_method("note", 6) == [None] * 3
+    assert called == [5, 6, 6, 6]
+    env.close()
+
+
+def test_processes_are_called_all_or_not_at_all(tree_file):
+    env = tiegym.as_vec_env(
+        gymnasium.vector.AsyncVectorEnv(
+            [lambda: TieBench(str(tree_file))] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+        )
+    )
+    env.reset()
+    assert len(env.env_method("action_masks")) == 2
+    with pytest.raises(ValueError, match=r"indices=\[1\]: action_masks is called of all processes"):
+        env.env_method("action_masks", indices=[1])
     env.close()

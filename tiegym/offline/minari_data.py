@@ -9,6 +9,7 @@ numbers of known shapes, and what a data set says of an environment is checked a
 from __future__ import annotations
 
 import copy
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from tiegym import __version__
 from tiegym.offline.trajectories import Trajectories, Trajectory, config_of
 from tiegym.runs.input_errors import DamagedFile, InputError
 from tiegym.runs.json_files import plain, read_json
+from tiegym.runs.regular_files import open_to_read
 from tiegym.spaces import make_action_space, make_observation_space
 
 DATA, ARRAYS, FACTS = "data", "main_data.hdf5", "metadata.json"
@@ -140,7 +142,7 @@ def read_data_set(path: Path) -> Trajectories:
     entries = dict(make_observation_space(config).spaces)
     acted = make_action_space(config)
     try:
-        with h5py.File(path / DATA / ARRAYS, "r") as file:
+        with open_to_read(path / DATA / ARRAYS) as raw, h5py.File(raw, "r") as file:
             names = _child(file, "episode_0/observations", h5py.Group).keys()
             optional = {name for name in ("layer_stats",) if name not in names}
             observed = {name: s for name, s in entries.items() if name not in optional}
@@ -192,11 +194,11 @@ class _Reader:
         ended = self.array(group, "terminations", length, ())
         if not 0 < length <= self.longest or not ended[-1] or ended[:-1].any():
             raise ValueError(f"an episode of {length} steps isn't one whole run")
-        actions = self.array(group, "actions", length, acted.shape or ()).astype(acted.dtype)
+        actions = _cast(self.array(group, "actions", length, acted.shape or ()), acted, "actions")
         observations = {}
         for name, space in observed.items():
             array = self.array(group, f"observations/{name}", length + 1, space.shape or ())
-            observations[name] = array.astype(space.dtype)
+            observations[name] = _cast(array, space, f"an observation's {name}")
             if not all(space.contains(_entry(a)) for a in observations[name]):
                 raise ValueError(f"an observation's {name} isn't in {space}")
         if not all(acted.contains(a) for a in actions):
@@ -215,11 +217,20 @@ class _Reader:
         if data.is_virtual or data.external or data.dtype.kind not in "biuf":
             raise ValueError(f"{name} holds no numbers of its own")
         wanted = (data.shape[:1] if length is None else (length,)) + shape
-        self.left -= data.nbytes
+        # A chunk is unpacked as a whole, and may be larger than what is in it.
+        self.left -= max(data.nbytes, math.prod(data.chunks or ()) * data.dtype.itemsize)
         if data.shape != wanted or self.left < 0:
             raise ValueError(f"{name} has the shape {data.shape}, and must have {wanted}")
         values: npt.NDArray[Any] = data[()]
         return values
+
+
+def _cast(array: npt.NDArray[Any], space: spaces.Space[Any], what: str) -> npt.NDArray[Any]:
+    """An array in the type of its space; no whole number is made of anything else."""
+    cast = array.astype(space.dtype)
+    if cast.dtype.kind in "iu" and (array.dtype.kind == "f" or (cast != array).any()):
+        raise ValueError(f"{what} must be whole numbers of {space}")
+    return cast
 
 
 def _entry(value: Any) -> Any:

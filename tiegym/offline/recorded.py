@@ -100,6 +100,8 @@ def _rebuilt(
         units.append(actions.following(units[-1]))
     losses = [[first_loss] * 2, *([row["train_loss"], row["val_loss"]] for row in rows)]
     iterations = np.array([0, *(row["iteration"] for row in rows)])
+    if (np.diff(iterations) <= 0).any() or iterations[-1] > config.max_iters:
+        raise ValueError(f"iterations must rise, to {config.max_iters} at most")
     ties = [parts.validate(row["ties"], config.n_layer, config.n_parts) for row in rows]
     observations: dict[str, Any] = {
         "ties": np.array([actions.initial_ties(config), *ties], dtype=np.int16),

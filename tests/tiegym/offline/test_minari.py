@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 
 import gymnasium
@@ -174,6 +175,12 @@ def virtual(folder):
         file.create_virtual_dataset("episode_0/rewards", layout)
 
 
+def pipe(folder):
+    path = folder / "data" / "main_data.hdf5"
+    path.unlink()
+    os.mkfifo(path)
+
+
 def symbolic(folder):
     path = folder / "data" / "main_data.hdf5"
     path.rename(folder.parent / "elsewhere.hdf5")
@@ -187,6 +194,18 @@ def symbolic(folder):
         (external, "rewards holds no numbers of its own"),
         (virtual, "rewards holds no numbers of its own"),
         (symbolic, "is a link, or isn't there"),
+        (pipe, "main_data.hdf5"),
+        (
+            lambda f: replace(
+                f, "episode_1/rewards", data=np.zeros(4), chunks=(2**28,), maxshape=(None,)
+            ),
+            "shape",
+        ),
+        (lambda f: replace(f, "episode_1/actions", data=[0.9, 0, 0, 0]), "whole numbers"),
+        (
+            lambda f: replace(f, "episode_1/observations/layer", data=[65537, 0, 0, 0, 0]),
+            "whole numbers",
+        ),
         (lambda f: replace(f, "episode_1/rewards", shape=(2**40,), dtype="f8"), "shape"),
         (lambda f: replace(f, "episode_1/actions", data=[9, 0, 0, 0]), "an action isn't in"),
         (lambda f: replace(f, "episode_1/actions", data=["a"] * 4), "no numbers of its own"),

@@ -103,6 +103,8 @@ def test_iterations_before_the_run_are_counted_too(tmp_path):
         (lambda env, rows: env.update(max_iters=4), "it has more steps than 2"),
         (lambda env, rows: env.update(choices="tie+freeze"), "a step has no frozen"),
         (lambda env, rows: rows.pop(2), "steps are missing"),
+        (lambda env, rows: rows[1].update(iteration=10**9), "iterations must rise"),
+        (lambda env, rows: rows[1].update(iteration=0), "iterations must rise"),
     ],
 )
 def test_rows_that_say_too_little_are_refused(folder, edit, message):
