@@ -153,10 +153,8 @@ class Lookahead:
         present = actions.choices(observation["ties"], observation.get("frozen"))
         if actions.kind == "joint":
             yield actions.choose_all(present), present
-            of_all = [actions.different(unit) for unit in range(actions.n_units)]
             for _ in range((self.candidates or JOINT_CANDIDATES) - 1):
-                places = self.rng.integers(0, [len(each) for each in of_all])
-                drawn = np.array([each[k] for each, k in zip(of_all, places, strict=True)])
+                drawn = actions.draw(self.rng)
                 yield actions.choose_all(drawn), drawn
             return
         yield actions.choose(unit, int(present[unit])), present  # changes nothing

@@ -188,6 +188,12 @@ class Actions:
         choices = np.arange(self.n_choices[unit])
         return choices[self._meant(unit, choices)]
 
+    def draw(self, rng: np.random.Generator) -> Ties:
+        """Choices of all units, (P L,), each uniform over those that differ."""
+        of_all = [self.different(unit) for unit in range(self.n_units)]
+        places = rng.integers(0, [len(each) for each in of_all])
+        return np.array([each[k] for each, k in zip(of_all, places, strict=True)])
+
     def choose(self, unit: int, choice: int) -> np.int64:
         """The action by which a unit makes a choice; of "layerwise" and "pair".
 

@@ -172,12 +172,8 @@ def test_attributes_are_those_of_the_members(many, loop):
     env.close()
 
 
-def test_a_method_is_called_of_the_chosen_members_alone(tree_file):
-    env = tiegym.as_vec_env(
-        gymnasium.vector.SyncVectorEnv(
-            [lambda: TieBench(str(tree_file))] * 3, autoreset_mode=AutoresetMode.SAME_STEP
-        )
-    )
+def test_a_method_is_called_of_the_chosen_members_alone(many):
+    env = tiegym.as_vec_env(many(loop=True))
     env.reset()
     called = []
     env.set_attr("note", called.append)

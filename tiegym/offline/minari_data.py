@@ -227,10 +227,12 @@ class _Reader:
 
 def _cast(array: npt.NDArray[Any], space: spaces.Space[Any], what: str) -> npt.NDArray[Any]:
     """An array in the type of its space; no whole number is made of anything else."""
-    cast = array.astype(space.dtype)
-    if cast.dtype.kind in "iu" and (array.dtype.kind == "f" or (cast != array).any()):
-        raise ValueError(f"{what} must be whole numbers of {space}")
-    return cast
+    whole = np.dtype(space.dtype).kind in "iu"
+    if not whole or array.dtype.kind != "f":
+        cast = array.astype(space.dtype)
+        if not whole or (cast == array).all():
+            return cast
+    raise ValueError(f"{what} must be whole numbers of {space}")
 
 
 def _entry(value: Any) -> Any:

@@ -52,10 +52,7 @@ class RandomTying:
             different = np.flatnonzero(actions.mask(0))
             return different[self.rng.integers(len(different))], None
         if actions.kind == "joint":
-            of_all = [actions.different(unit) for unit in range(actions.n_units)]
-            drawn = self.rng.integers(0, [len(each) for each in of_all])
-            chosen = [each[k] for each, k in zip(of_all, drawn, strict=True)]
-            return actions.choose_all(np.array(chosen)), None
+            return actions.choose_all(actions.draw(self.rng)), None
         unit = actions.cursor(observation)
         choices = actions.different(unit)
         return actions.choose(unit, int(choices[self.rng.integers(len(choices))])), None
