@@ -25,7 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.agent_options import AgentOptions
 from agents.decision_s4_learning import DecisionS4
-from agents.protocols import Greedy, train_agent
+from agents.protocols import Greedy, kinds_on, train_agent
 from agents.recorded_runs import read_runs
 from agents.reward_differences import Env
 from agents.saved_agents import AGENT_FILE, SavedAgent, read_agent, save_agent
@@ -179,7 +179,7 @@ def untrained(options: Options, env: Env) -> DecisionS4:
     return DecisionS4(
         "S4Policy",
         env,
-        eyes=Eyes.of(options.env, options.layer_stats),
+        eyes=Eyes.of(options.env, options.layer_stats, kinds_on(env)),
         horizon=options.env.steps_per_episode,
         target_factor=options.target_factor,
         behaviour=options.behaviour,

@@ -23,6 +23,7 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.agent_options import AgentOptions
 from agents.learning import learn
@@ -82,6 +83,18 @@ def train_agent(
             env.note(extra_iterations=practice.iterations)
         run_policy(env, Greedy(model, env), options.seed, options.steps)
     return env.folder
+
+
+def kinds_on(env: Env) -> tuple[str, ...] | None:
+    """The kinds of an environment's units, as of `tiegym.actions.Actions`; None if all are one.
+
+    Args:
+        env: A TieEnv, whatever wraps it. Many at once train our own transformer or have tables, of
+            which all layers are of one kind.
+    """
+    if isinstance(env, VecEnv):
+        return None
+    return env.get_wrapper_attr("actions").kinds  # type: ignore[no-any-return]
 
 
 class Practice(gymnasium.Wrapper[Any, Any, Any, Any]):

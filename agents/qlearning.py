@@ -27,8 +27,8 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch.nn import functional as F
 
 from agents.agent_options import AgentOptions
-from agents.protocols import train_agent
-from agents.qlearning_network import LayerPolicy, check_layerwise, layerwise_actions
+from agents.protocols import kinds_on, train_agent
+from agents.qlearning_network import LayerPolicy, LayerQNetwork, check_layerwise
 from agents.reward_differences import Env
 from tiegym.runs.program import run_program
 
@@ -95,6 +95,8 @@ class QLearning(DQN):
         weight_decay: Of AdamW.
         epsilon_decay: Factor of epsilon after each sweep of L-1 environment steps.
         epsilon_floor: Least epsilon.
+        kinds: Of each unit, where only units of one kind may share weights; see
+            `tiegym.actions.Actions`.
         **dqn: Further arguments of `stable_baselines3.DQN`, such as `seed` or `gamma`. Those of its
             target network, its exploration and its gradient clipping have no effect.
 
@@ -113,6 +115,7 @@ class QLearning(DQN):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"LayerPolicy": LayerPolicy}
     action_space: spaces.Discrete
     replay_buffer: DictReplayBuffer
+    q_net: LayerQNetwork
 
     def __init__(
         self,
@@ -124,6 +127,7 @@ class QLearning(DQN):
         weight_decay: float = 0.01,
         epsilon_decay: float = 0.95,
         epsilon_floor: float = 0.01,
+        kinds: Sequence[str] | None = None,
         **dqn: Any,
     ) -> None:
         if env is not None and not isinstance(env, str):  # None while a saved agent is loaded
@@ -143,13 +147,14 @@ class QLearning(DQN):
             "policy_kwargs": {
                 "optimizer_class": torch.optim.AdamW,
                 "optimizer_kwargs": {"weight_decay": weight_decay},
+                "kinds": kinds,
             },
         }
         super().__init__(policy, env, **paper | dqn)
 
     def epsilon(self) -> float:
         """The probability of exploring at the present environment step."""
-        turns = len(layerwise_actions(self.observation_space).turns)
+        turns = len(self.q_net.actions.turns)
         sweeps = self.num_timesteps // self.n_envs // turns
         return max(self.epsilon_floor, self.epsilon_decay**sweeps)
 
@@ -177,12 +182,14 @@ class QLearning(DQN):
         greedy, state = self.policy.predict(observation, state, episode_start, deterministic=True)
         if deterministic:
             return greedy, state
-        actions = layerwise_actions(self.observation_space)
-        layer = np.reshape(observation["layer"], greedy.shape)
-        explore = np.random.rand(*layer.shape) < self.exploration_rate
-        drawn = np.random.randint(layer + 1 + actions.freeze)
-        drawn = np.where(drawn > layer, actions.n_layer, drawn)  # the action that freezes
-        return np.where(explore, drawn, greedy), state
+        unit = np.reshape(observation["layer"], -1)
+        if "part" in observation:
+            unit = unit + self.q_net.actions.n_layer * np.reshape(observation["part"], -1)
+        explore = np.random.rand(len(unit)) < self.exploration_rate
+        allowed = [self.q_net.allowed[each] for each in unit]
+        places = np.random.randint([len(each) for each in allowed])
+        drawn = [each[place] for each, place in zip(allowed, places, strict=True)]
+        return np.where(explore, drawn, greedy.ravel()).reshape(greedy.shape), state
 
     def train(self, gradient_steps: int, batch_size: int = 1) -> None:
         """One step of gradient descent on the squared TD error, for each of `gradient_steps`."""
@@ -239,6 +246,7 @@ def make_model(options: Options, env: Env) -> QLearning:
         epsilon_floor=options.epsilon_floor,
         learning_rate=options.learning_rate,
         gamma=options.gamma,
+        kinds=kinds_on(env),
         seed=options.seed,
         device="cpu",  # for so small a network a GPU is slower
     )

@@ -49,11 +49,17 @@ class Eyes:
     layer_stats: bool
 
     @classmethod
-    def of(cls, env: TieConfig, layer_stats: bool) -> Eyes:
-        """Those for an environment; a run has a price where its reward has one."""
+    def of(cls, env: TieConfig, layer_stats: bool, kinds: tuple[str, ...] | None = None) -> Eyes:
+        """Those for an environment; a run has a price where its reward has one.
+
+        Args:
+            env: Its configuration.
+            layer_stats: See the attributes.
+            kinds: As of `tiegym.actions.Actions`.
+        """
         (stats,) = make_observation_space(env)["layer_stats"].shape or ()
         price = env.param_cost if env.reward in ("ppl_params", "delta_ppl_params") else 0.0
-        return cls(Actions.of(env), 3 + stats * layer_stats, price, layer_stats)
+        return cls(Actions.of(env, kinds), 3 + stats * layer_stats, price, layer_stats)
 
     def see(self, observations: Mapping[str, Any]) -> Seen:
         """What it sees of n observations, or of one.

@@ -45,7 +45,9 @@ def train(options: Options, program: str = "fixed") -> Path:
     options = dataclasses.replace(options, env=env_config)
     ties = parts.parse(options.pattern, env_config.n_layer, env_config.n_parts)
     with open_run(options, f"{program}-{options.pattern}") as env:
-        run_policy(env, FixedTies(ties, env.action_space), options.seed, options.steps)
+        kinds = env.get_wrapper_attr("actions").kinds
+        policy = FixedTies(ties, env.action_space, kinds=kinds)
+        run_policy(env, policy, options.seed, options.steps)
     return env.folder
 
 

@@ -65,10 +65,10 @@ class Resources:
         Args:
             node: Its resources, as Ray names them.
         """
-        fitting = node.get("CPU", 0) // self.cpus
+        fitting = node.get("CPU", 0) / self.cpus
         if self.gpus:
-            fitting = min(fitting, node.get("GPU", 0) // self.gpus)
-        return int(fitting)
+            fitting = min(fitting, node.get("GPU", 0) / self.gpus)
+        return int(fitting + 1e-9)  # ten tasks of 0.1 GPUs fit on one, though 1 // 0.1 is 9
 
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""

@@ -213,10 +213,11 @@ class Actions:
         return choices[sorted(self.turns)]
 
     def mask(self, unit: int) -> npt.NDArray[np.bool_]:
-        """The actions that differ from each other, bool; all ones but for "layerwise".
+        """The actions that differ from each other, bool.
 
-        For "joint" it has an entry for each choice of each layer, as mask-aware agents want it.
-        Where layers are of two kinds, those that name one of another kind are no such actions.
+        All of "pair" and "joint" do, unless layers are of two kinds: those that name one of
+        another kind are no such actions. For "joint" it has an entry for each choice of each
+        layer, as mask-aware agents want it.
         """
         if self.kind == "layerwise":
             layer, actions = self.layer[unit], np.arange(self.n_layer + self.freeze)

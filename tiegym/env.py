@@ -280,7 +280,8 @@ class TieEnv(PlainSpec, Shown, Measured, Copies):
         """The actions that differ from each other, as mask-aware agents want it, bool.
 
         layerwise: the targets up to the layer under the cursor, and the action that freezes it if
-        there is one. pair: all ones. joint: all ones, an entry for each choice of each layer.
+        there is one. pair: all ones. joint: all ones, an entry for each choice of each layer. Where
+        only layers of one kind may share weights, ties to another kind are zeros.
         """
         return self.actions.mask(self._known_episode().unit(self.config.n_layer))
 

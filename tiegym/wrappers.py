@@ -23,7 +23,8 @@ class MaskInObservation(
         env: A TieEnv, wrapped or not: over `FlattenObservation`, say, or `TieEnvFlat-v0`.
         observation: The key of the observation.
         mask: The key of the mask, int8: 1 for actions that differ from each other. With
-            action="joint" it has an entry for each choice of each layer, all 1.
+            action="joint" it has an entry for each choice of each layer; see
+            `TieEnv.action_masks`.
 
     Raises:
         ValueError: If both keys are the same.

@@ -63,7 +63,8 @@ class RawRandom:
 
     It is what an agent does that knows no mask and has learnt nothing. Layer by layer every action
     from the layer's own number on makes it independent, so that of L layers about half are; pairs
-    and joint actions all differ, and are drawn as `RandomTying` draws them.
+    and joint actions all differ, and are drawn as `RandomTying` draws them; but where layers are
+    of two kinds, ties to another kind are drawn, too.
 
     Args:
         action_space: Of the environment.
