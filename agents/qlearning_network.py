@@ -79,6 +79,9 @@ class LayerPolicy(DQNPolicy):
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         return LayerQNetwork(**net_args, kinds=self.kinds).to(self.device)
 
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | {"kinds": self.kinds}
+
 
 def check_layerwise(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
     """Refuses an environment in which the agent couldn't decide layer by layer.

@@ -9,6 +9,8 @@ import torch
 
 from agents import decision_s4, qlearning
 from agents.protocols import Greedy
+from agents.qlearning import QLearning
+from agents.qlearning_network import LayerPolicy
 from tests.tiegym.playing import MIXED
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv
@@ -59,6 +61,19 @@ def test_exploration_of_the_papers_agent_is_uniform_over_the_choices_of_its_kind
         drawn, counts = np.unique(model.predict(batch)[0], return_counts=True)
         assert set(drawn.tolist()) == choices
         assert counts / rows == pytest.approx(1 / len(choices), abs=0.06)
+
+
+def test_a_saved_agent_knows_the_kinds(tmp_path):
+    env = TieEnv(**vars(config()))
+    model = agent(qlearning, env)
+    model.save(tmp_path / "agent.zip")
+    model.policy.save(tmp_path / "policy.pt")
+    loaded = (QLearning.load(tmp_path / "agent.zip"), LayerPolicy.load(tmp_path / "policy.pt"))
+    for policy in (loaded[0].policy, loaded[1]):
+        assert policy.q_net.actions == model.q_net.actions
+        for layer in WITHIN:
+            seen = env.reset(seed=0)[0] | {"layer": np.int64(layer)}
+            assert policy.predict(seen)[0] == model.policy.predict(seen)[0]
 
 
 @pytest.mark.parametrize("module", [qlearning, decision_s4])
