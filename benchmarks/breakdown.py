@@ -21,9 +21,9 @@ from unittest.mock import patch
 import torch
 
 from benchmarks import timing
+from benchmarks.program import at_least, environment, run_benchmark
 from tiegym import TieEnv
 from tiegym import env as tiegym_env
-from tiegym.runs.commands import read_command_line
 from tiegym.transformer.block import Shape
 
 
@@ -35,6 +35,10 @@ class Options:
     """auto, cpu or cuda."""
     repeats: int = 15
     """Steps; medians are printed."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 1, "repeats")
 
 
 def operations(shape: Shape, tokens: int, trained: int) -> float:
@@ -122,7 +126,7 @@ def parts_of_a_step(env: TieEnv, action: Any) -> dict[str, float]:
 
 def profile(name: str, options: Options, **config: Any) -> None:
     """Prints the table of one configuration."""
-    env = TieEnv(action="joint", max_iters=100_000, device=options.device, **config)
+    env = environment(action="joint", max_iters=100_000, device=options.device, **config)
     env.reset(seed=0)
     action = env.ties[1:]
     env.step(action)
@@ -165,7 +169,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.breakdown", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.breakdown", __doc__, run, argv)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from typing import Any
 
 from benchmarks import timing
 from benchmarks.private_cost import cost
+from benchmarks.program import at_least, run_benchmark
 from benchmarks.timing import Quartiles, paired_ratio
 from tiegym.config import TieConfig
-from tiegym.runs.commands import read_command_line
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.ties import parse
 from tiegym.training.load import load_data
 from tiegym.training.one_thread import one_thread
@@ -43,17 +44,22 @@ class Options:
     corpus: str = "synthetic:50000"
     """What is trained on."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "repeats")
+
 
 def start(options: Options, ties: str, **changes: Any) -> Trainer:
     """A trainer at the defaults but for these, after its first iteration."""
-    config = TieConfig(
-        n_embd=options.n_embd,
-        device=options.device,
-        corpus=options.corpus,
-        initial_ties=ties,
-        **changes,
-    )
-    trainer = Trainer(config, load_data(config))
+    with as_input_errors():
+        config = TieConfig(
+            n_embd=options.n_embd,
+            device=options.device,
+            corpus=options.corpus,
+            initial_ties=ties,
+            **changes,
+        )
+        trainer = Trainer(config, load_data(config))
     trainer.reset(0, parse(ties, config.n_layer))
     trainer.train(1)
     return trainer
@@ -81,7 +87,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.compressed_cost", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.compressed_cost", __doc__, run, argv)
 
 
 if __name__ == "__main__":

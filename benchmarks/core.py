@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from benchmarks import timing
+from benchmarks.program import at_least, environment, run_benchmark
 from benchmarks.timing import Quartiles, bare_iterations, paired_ratio, random_batches, seconds
-from tiegym import TieEnv, ties
-from tiegym.runs.commands import read_command_line
+from tiegym import ties
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
 
@@ -28,10 +28,14 @@ class Options:
     device: str = "auto"
     """auto, cpu or cuda."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "repeats")
+
 
 def env_step_over_bare_loop(options: Options) -> Quartiles:
     """Seconds of an env step without its evaluation over those of K bare iterations."""
-    env = TieEnv(device=options.device, max_iters=100_000)
+    env = environment(device=options.device, max_iters=100_000)
     env.reset(seed=0)
     env.step(0)
     k, config = env.config.iters_per_step, env.config
@@ -50,7 +54,7 @@ def env_step_over_bare_loop(options: Options) -> Quartiles:
 
 def evaluation_share(options: Options) -> Quartiles:
     """Seconds of the evaluation over those of the whole env step, at the defaults."""
-    env = TieEnv(device=options.device, max_iters=100_000)
+    env = environment(device=options.device, max_iters=100_000)
     env.reset(seed=0)
     shares = []
     for _ in range(options.repeats):
@@ -80,7 +84,7 @@ def owner_over_independent(options: Options) -> Quartiles:
 
 def state_over_16_bytes(options: Options) -> Quartiles:
     """Bytes of model state over 16 bytes a trainable parameter, after random actions."""
-    env = TieEnv(action="joint", iters_per_step=1, max_iters=1000, device=options.device)
+    env = environment(action="joint", iters_per_step=1, max_iters=1000, device=options.device)
     env.action_space.seed(0)
     env.reset(seed=0)
     ratios = []
@@ -113,7 +117,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.core", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.core", __doc__, run, argv)
 
 
 if __name__ == "__main__":

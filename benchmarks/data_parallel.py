@@ -22,9 +22,10 @@ from torch.multiprocessing.spawn import start_processes
 
 from benchmarks import timing
 from benchmarks.breakdown import operations
+from benchmarks.program import at_least, run_benchmark
 from tiegym.config import PAPER
 from tiegym.env import TieEnv
-from tiegym.runs.commands import read_command_line
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.training import collectives
 from tiegym.transformer.block import Shape
 
@@ -45,6 +46,11 @@ class Options:
     """Width."""
     batch_size: int = 8
     """Sequences in a batch, of both processes together."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 0, "repeats")
+        at_least(self, 1, "steps")
 
 
 COLUMNS = (
@@ -148,6 +154,8 @@ def calculate(batch_size: int, flops: float = 4e14, link: float = 2e11, ranks: i
 def run(options: Options) -> None:
     """Prints both tables."""
     if options.repeats:
+        with as_input_errors():
+            environment(options, TIES[0])  # what can't be made is said here, by one process
         timing.title("Two processes against one", "benchmarks.data_parallel")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -164,7 +172,7 @@ def run(options: Options) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.data_parallel", __doc__, args=args))
+    run_benchmark(Options, "benchmarks.data_parallel", __doc__, run, args)
 
 
 if __name__ == "__main__":

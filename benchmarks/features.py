@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.program import at_least, environment, run_benchmark
 from benchmarks.timing import Quartiles, paired_ratio, seconds
 from tiegym import TieEnv
-from tiegym.runs.commands import read_command_line
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Options:
     device: str = "auto"
     """auto, cpu or cuda."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "repeats")
+        at_least(self, 1, "steps", "seeds")
+
 
 def step_ratio(options: Options, features: str, tie_grad: str) -> Quartiles:
     """Seconds of an env step with more features over those of one with the default ones."""
@@ -48,7 +53,7 @@ def step_ratio(options: Options, features: str, tie_grad: str) -> Quartiles:
             "initial_ties": "sequence:2",
             "max_iters": 1_000_000,
         }
-        env = TieEnv(device=options.device, **fixed, **changes)
+        env = environment(device=options.device, **fixed, **changes)
         env.reset(seed=0)
         env.step(0)
         return env
@@ -69,7 +74,7 @@ def foreseen(options: Options, initial_ties: str, seed: int) -> list[tuple[float
     The ties are kept until then.
     """
     size = options.n_embd
-    env = TieEnv(
+    env = environment(
         features="taylor",
         tie_grad="sum",
         initial_ties=initial_ties,
@@ -118,7 +123,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.features", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.features", __doc__, run, argv)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from tqdm.auto import tqdm
 
 import tiegym
 from agents.saved_agents import AGENT_FILE
+from benchmarks.program import at_least
 from tiegym.env import TieEnv
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.journal import remove_leftovers
@@ -69,6 +70,10 @@ class Options:
     """Kills in all, shared by the programs."""
     seed: int = 0
     """Of the moments."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 0, "kills")
 
 
 def live(program: str, folder: Path, resume: bool) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from benchmarks.program import at_least
 from tiegym import TieEnv
 from tiegym.runs.commands import read_command_line
 
@@ -30,6 +31,11 @@ class Options:
     """Environment steps in each."""
     limit: float = 0.02
     """Growth at which it fails."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "resets")
+        at_least(self, 1, "steps")
 
 
 def resident_bytes() -> int:

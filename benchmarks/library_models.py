@@ -18,10 +18,10 @@ import torch
 
 from benchmarks import timing
 from benchmarks.private_cost import cost
+from benchmarks.program import at_least, environment, run_benchmark
 from benchmarks.timing import paired_ratio
 from tiegym import TieEnv
 from tiegym.data.tasks.task import cross_entropy
-from tiegym.runs.commands import read_command_line
 from tiegym.training.one_thread import one_thread
 from tiegym.transformer.pretrained import TiedPretrainedModel
 
@@ -43,10 +43,15 @@ class Options:
     device: str = "auto"
     """auto, cpu or cuda."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "repeats")
+        at_least(self, 1, "iterations")
+
 
 def start(options: Options, **changes: Any) -> TieEnv:
     """An environment whose transformer has its first weights."""
-    env = TieEnv(
+    env = environment(
         n_layer=options.n_layer,
         n_embd=options.n_embd,
         block_size=options.block_size,
@@ -116,7 +121,7 @@ def print_ratios(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.library_models", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.library_models", __doc__, run, argv)
 
 
 if __name__ == "__main__":

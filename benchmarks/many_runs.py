@@ -24,6 +24,7 @@ from baselines.ray_nodes import Ticket
 from baselines.ray_options import Resources
 from baselines.ray_workers import RayTasks
 from baselines.run_task import Task
+from benchmarks.program import at_least
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
 from tiegym.runs.input_errors import input_errors
@@ -39,6 +40,10 @@ class Options:
     """Run folders; one that was cut off has its checkpoint and its journal."""
     tasks: int = 200
     """Tasks that do nothing; 0 starts no Ray."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 0, "tasks")
 
 
 def files(folder: Path) -> str:

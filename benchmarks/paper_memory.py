@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks import timing
-from tiegym.runs.commands import read_command_line
+from benchmarks.program import at_least, run_benchmark
 from tiegym.training.resolve import resolve_loss_chunk
 from tiegym.transformer.block import Shape
 
@@ -153,6 +153,10 @@ class Options:
     dropout: float = 0.0
     """Its probability; the paper's is 0.2."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 1, "batch_size")
+
 
 def run(options: Options) -> None:
     """Prints the calculation for both precisions."""
@@ -182,7 +186,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.paper_memory", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.paper_memory", __doc__, run, argv)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ import torch
 from benchmarks import timing
 from benchmarks.paper_memory import GPT2_XL, Setting, peak_bytes, settings
 from benchmarks.plain_gpt import PlainLoop
+from benchmarks.program import at_least, run_benchmark
 from tiegym import ties
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tokenization import Tokenizer
-from tiegym.runs.commands import read_command_line
 from tiegym.training.resolve import resolve_device
 from tiegym.training.step_stats import peak_memory, reset_peak_memory
 from tiegym.training.trainer import Trainer
@@ -76,6 +76,11 @@ class Options:
     """auto, cpu or cuda."""
     only: str | None = None
     """Measure one setting, given as JSON, in this process; for the program's own use."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 1, "n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+        at_least(self, 1, "batch_size", "iterations")
 
     @property
     def shape(self) -> Shape:
@@ -221,7 +226,7 @@ def run_or_measure(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run_or_measure(read_command_line(Options, "benchmarks.paper_scale", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.paper_scale", __doc__, run_or_measure, argv)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,12 @@ import numpy as np
 
 import tiegym  # noqa: F401 registers the environments
 from benchmarks import timing
+from benchmarks.program import at_least, run_benchmark
 from benchmarks.timing import quartiles, seconds
 from tiegym.bench import record
 from tiegym.bench.tree import sharings
 from tiegym.config import TieConfig
-from tiegym.runs.commands import read_command_line
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.training.one_thread import one_thread
 
 
@@ -53,6 +54,12 @@ class Options:
     """auto, cpu or cuda."""
     patterns: int = 29
     """Fixed sharings in the last table; 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 1, "members", "widths", "processes")
+        at_least(self, 2, "rounds")
+        at_least(self, 0, "patterns")
 
 
 def config(options: Options, width: int) -> dict[str, Any]:
@@ -85,8 +92,10 @@ def measured(options: Options, n: int, width: int) -> dict[str, list[float]]:
     arguments = config(options, width)
     per_step = TieConfig().iters_per_step
     vector = {"id": "TieEnv-v0", **arguments}
+    with as_input_errors():
+        population = gymnasium.make_vec("TiePopulation-v0", num_envs=n, **arguments)
     made: dict[str, Any] = {
-        "population": gymnasium.make_vec("TiePopulation-v0", num_envs=n, **arguments),
+        "population": population,
         "loop": gymnasium.make_vec(num_envs=n, vectorization_mode="sync", **vector),
         "processes": gymnasium.make_vec(
             num_envs=options.processes,
@@ -141,7 +150,8 @@ def print_patterns(options: Options) -> None:
     vectors = [*sharings(6)][:: 203 // options.patterns][: options.patterns]
     for width in options.widths:
         values = config(options, width) | {"max_iters": 8, "device": "cpu", "dtype": "float32"}
-        one = TieConfig(**values | {"tie_grad": "sum", "test_tokens": 1024})
+        with as_input_errors():
+            one = TieConfig(**values | {"tie_grad": "sum", "test_tokens": 1024})
 
         def alone(one: TieConfig = one) -> float:
             ties = (tuple(np.asarray(vector).tolist()) for vector in vectors)
@@ -168,7 +178,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.population", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.population", __doc__, run, argv)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import torch
 
 from benchmarks import timing
 from benchmarks.breakdown import Clock
+from benchmarks.program import at_least, environment, run_benchmark
 from benchmarks.timing import Quartiles, paired_ratio, quartiles, seconds
 from tiegym import TieEnv
-from tiegym.runs.commands import read_command_line
 from tiegym.training.one_thread import one_thread
 from tiegym.transformer import soft_ties
 
@@ -38,10 +38,16 @@ class Options:
     tie_grad: Literal["owner", "sum"] = "owner"
     """Whose gradients train shared weights."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "repeats")
+        at_least(self, 1, "changes")
+
 
 def start(options: Options, **changes: Any) -> TieEnv:
     """An environment at its defaults but for these, all layers tied, after its first step."""
-    env = TieEnv(device=options.device, tie_grad=options.tie_grad, max_iters=1_000_000, **changes)
+    fixed: dict[str, Any] = {"tie_grad": options.tie_grad, "max_iters": 1_000_000}
+    env = environment(device=options.device, **fixed, **changes)
     env.reset(seed=0)
     env.step(0)
     return env
@@ -99,7 +105,7 @@ def print_ratios(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.private_cost", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.private_cost", __doc__, run, argv)
 
 
 if __name__ == "__main__":

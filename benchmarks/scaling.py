@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from benchmarks import timing
+from benchmarks.program import at_least, environment, run_benchmark
 from benchmarks.timing import Quartiles, bare_iterations, random_batches
-from tiegym import TieEnv, ties
-from tiegym.runs.commands import read_command_line
+from tiegym import ties
 from tiegym.transformer import tying
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer
@@ -32,6 +32,11 @@ class Options:
     """Env steps of the history."""
     repeats: int = 7
     """Pairs of measurements for each depth; 20 times as many for the history."""
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "depths", "repeats")
+        at_least(self, 11, "steps")
 
 
 def depth_row(options: Options, n_layer: int, n_independent: int = 2) -> None:
@@ -72,7 +77,7 @@ def depth_row(options: Options, n_layer: int, n_independent: int = 2) -> None:
 
 def late_over_early(options: Options) -> Quartiles:
     """Seconds of an env step after a long history over those of one after ten steps."""
-    env = TieEnv(
+    env = environment(
         action="joint",
         n_embd=64,
         block_size=64,
@@ -110,7 +115,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.scaling", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.scaling", __doc__, run, argv)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ from torch import Tensor
 
 from baselines.frozen_model import all_frozen, env_of
 from benchmarks import timing
+from benchmarks.program import at_least, environment, run_benchmark
 from benchmarks.timing import quartiles
 from tiegym import TieEnv
-from tiegym.config import TieConfig
 from tiegym.policies.fixed import FixedTies
-from tiegym.runs.commands import read_command_line
 from tiegym.training.frozen_workload import FrozenWorkload
 from tiegym.training.gpt_workload import GPTWorkload
 from tiegym.training.one_thread import one_thread
@@ -54,10 +53,14 @@ class Options:
     device: str = "auto"
     """auto, cpu or cuda."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 1, "repeats", "reduction")
+
 
 def environments(options: Options, folder: Path) -> dict[str, tuple[TieEnv, Any]]:
     """An environment for each way, that goes on from the same model, and the action that stays."""
-    config = TieConfig(
+    model = environment(
         n_layer=options.n_layer,
         n_embd=options.n_embd,
         block_size=options.block_size,
@@ -68,7 +71,7 @@ def environments(options: Options, folder: Path) -> dict[str, tuple[TieEnv, Any]
         max_iters=1_000_000,
         device=options.device,
     )
-    model = TieEnv(**dataclasses.asdict(config))
+    config = model.config
     model.reset(seed=0)
     model.export(folder / "model.safetensors")
     file = folder / "model.safetensors"
@@ -148,7 +151,7 @@ def print_table(options: Options, ways: dict[str, tuple[TieEnv, Any]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.side_tuning", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.side_tuning", __doc__, run, argv)
 
 
 if __name__ == "__main__":

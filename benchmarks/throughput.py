@@ -16,9 +16,8 @@ import torch
 
 from benchmarks import timing
 from benchmarks.plain_gpt import PlainLoop
+from benchmarks.program import at_least, environment, run_benchmark
 from benchmarks.timing import Quartiles
-from tiegym import TieEnv
-from tiegym.runs.commands import read_command_line
 from tiegym.training.resolve import resolve_dtype
 
 
@@ -37,6 +36,10 @@ class Options:
     repeats: int = 9
     """Pairs of measurements for each ratio; three times as many for the one with an aim."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 2, "repeats")
+
 
 def speedup(
     options: Options, ties: str, tie_grad: str, repeats: int
@@ -49,7 +52,7 @@ def speedup(
         tie_grad: "owner" or "sum".
         repeats: Pairs of env steps and as many plain iterations.
     """
-    env = TieEnv(
+    env = environment(
         corpus=options.corpus,
         tokenizer=options.tokenizer,
         n_layer=options.n_layer,
@@ -101,7 +104,7 @@ def run(options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.throughput", __doc__, args=argv))
+    run_benchmark(Options, "benchmarks.throughput", __doc__, run, argv)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import gymnasium
 
 from benchmarks import timing
-from tiegym import TieEnv
+from benchmarks.program import at_least, environment, run_benchmark
 from tiegym.bench.table import shipped_tables
-from tiegym.runs.commands import read_command_line
+from tiegym.runs.input_errors import as_input_errors
 from tiegym.training.one_thread import one_thread
 
 
@@ -36,6 +36,10 @@ class Options:
     repeats: int = 5
     """Measurements of each kind."""
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        at_least(self, 1, "num_envs", "repeats")
+
 
 def steps_per_second(step: Callable[[], int], seconds: float) -> float:
     """Transitions a second of a function that returns how many it made."""
@@ -49,11 +53,12 @@ def steps_per_second(step: Callable[[], int], seconds: float) -> float:
 def measure(options: Options) -> dict[str, list[float]]:
     """Transitions a second of `TieBench-v0`, `num_envs` at once, and `TieEnv`."""
     name = options.table or next(t for t in shipped_tables() if t.startswith("tree-"))
-    one = gymnasium.make("TieBench-v0", table=name).unwrapped
-    many = gymnasium.make_vec("TieBench-v0", num_envs=options.num_envs, table=name)
+    with as_input_errors():
+        one = gymnasium.make("TieBench-v0", table=name).unwrapped
+        many = gymnasium.make_vec("TieBench-v0", num_envs=options.num_envs, table=name)
     many = many.unwrapped
     config = dataclasses.asdict(one.config)  # type: ignore[attr-defined]
-    real = TieEnv(**{**config, "corpus": "synthetic:200000", "tokenizer": "bytes"})
+    real = environment(**{**config, "corpus": "synthetic:200000", "tokenizer": "bytes"})
     many.reset(seed=0)
     actions = many.action_space.sample()
 
@@ -99,7 +104,7 @@ def run(options: Options) -> None:
 
 def main() -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks.tiebench", __doc__))
+    run_benchmark(Options, "benchmarks.tiebench", __doc__, run)
 
 
 if __name__ == "__main__":
