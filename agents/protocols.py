@@ -89,10 +89,10 @@ def kinds_on(env: Env) -> tuple[str, ...] | None:
     """The kinds of an environment's units, as of `tiegym.actions.Actions`; None if all are one.
 
     Args:
-        env: A TieEnv, whatever wraps it. Many at once train our own transformer or have tables, of
-            which all layers are of one kind.
+        env: A TieEnv, whatever wraps it. Many at once train our own transformer, and tables are of
+            that, too: all its layers are of one kind.
     """
-    if isinstance(env, VecEnv):
+    if isinstance(env, VecEnv) or not env.has_wrapper_attr("actions"):
         return None
     return env.get_wrapper_attr("actions").kinds  # type: ignore[no-any-return]
 

@@ -147,10 +147,11 @@ class QLearning(DQN):
             "policy_kwargs": {
                 "optimizer_class": torch.optim.AdamW,
                 "optimizer_kwargs": {"weight_decay": weight_decay},
-                "kinds": kinds,
             },
         }
-        super().__init__(policy, env, **paper | dqn)
+        given = paper | dqn
+        given["policy_kwargs"] = {"kinds": kinds} | given["policy_kwargs"]
+        super().__init__(policy, env, **given)
 
     def epsilon(self) -> float:
         """The probability of exploring at the present environment step."""

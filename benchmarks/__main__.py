@@ -7,6 +7,7 @@ python -m benchmarks --corpus PATH_OF_WIKITEXT_2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,7 @@ from benchmarks import (
     scaling,
     throughput,
 )
-from tiegym.runs.commands import read_command_line
+from benchmarks.program import run_benchmark
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def run(options: Options) -> None:
         paper_scale.run(paper_scale.Options(device=device))
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Runs the program."""
-    run(read_command_line(Options, "benchmarks", __doc__))
+    run_benchmark(Options, "benchmarks", __doc__, run, args)
 
 
 if __name__ == "__main__":

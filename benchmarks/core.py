@@ -57,10 +57,10 @@ def evaluation_share(options: Options) -> Quartiles:
     env = environment(device=options.device, max_iters=100_000)
     env.reset(seed=0)
     shares = []
-    for _ in range(options.repeats):
+    for _ in range(options.repeats + 1):
         total = seconds(lambda: env.step(0))
         shares.append(float(env.step_stats["seconds_evaluation"]) / total)
-    return timing.quartiles(shares[1:])
+    return timing.quartiles(shares[1:])  # the first one warms up
 
 
 def owner_over_independent(options: Options) -> Quartiles:

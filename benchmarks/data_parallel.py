@@ -25,7 +25,7 @@ from benchmarks.breakdown import operations
 from benchmarks.program import at_least, run_benchmark
 from tiegym.config import PAPER
 from tiegym.env import TieEnv
-from tiegym.runs.input_errors import as_input_errors
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.training import collectives
 from tiegym.transformer.block import Shape
 
@@ -49,8 +49,12 @@ class Options:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least(self, 0, "repeats")
+        if self.repeats:  # else it only calculates
+            at_least(self, 2, "repeats")
         at_least(self, 1, "steps")
+        at_least(self, 2, "n_layer")
+        if self.batch_size < 2 or self.batch_size % 2:
+            raise InputError(f"batch_size={self.batch_size} must be even: two processes share it")
 
 
 COLUMNS = (

@@ -28,8 +28,11 @@ from benchmarks.timing import quartiles, seconds
 from tiegym.bench import record
 from tiegym.bench.tree import sharings
 from tiegym.config import TieConfig
-from tiegym.runs.input_errors import as_input_errors
+from tiegym.runs.input_errors import InputError, as_input_errors
 from tiegym.training.one_thread import one_thread
+
+N_SHARINGS = 203
+"""Of 6 layers."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Options:
         at_least(self, 1, "members", "widths", "processes")
         at_least(self, 2, "rounds")
         at_least(self, 0, "patterns")
+        if self.patterns > N_SHARINGS:
+            raise InputError(
+                f"patterns={self.patterns} must be at most {N_SHARINGS}, all there are"
+            )
 
 
 def config(options: Options, width: int) -> dict[str, Any]:
@@ -147,7 +154,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 def print_patterns(options: Options) -> None:
     """How much faster fixed sharings train together, in CPU seconds of one thread."""
     timing.header(*timing.RATIO_COLUMNS)
-    vectors = [*sharings(6)][:: 203 // options.patterns][: options.patterns]
+    vectors = [*sharings(6)][:: N_SHARINGS // options.patterns][: options.patterns]
     for width in options.widths:
         values = config(options, width) | {"max_iters": 8, "device": "cpu", "dtype": "float32"}
         with as_input_errors():

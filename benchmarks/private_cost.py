@@ -40,8 +40,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least(self, 2, "repeats")
-        at_least(self, 1, "changes")
+        at_least(self, 2, "repeats", "changes")
 
 
 def start(options: Options, **changes: Any) -> TieEnv:

@@ -55,7 +55,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least(self, 1, "repeats", "reduction")
+        at_least(self, 2, "repeats")
+        at_least(self, 1, "reduction")
 
 
 def environments(options: Options, folder: Path) -> dict[str, tuple[TieEnv, Any]]:

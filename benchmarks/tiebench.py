@@ -38,7 +38,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        at_least(self, 1, "num_envs", "repeats")
+        at_least(self, 1, "num_envs")
+        at_least(self, 2, "repeats")
 
 
 def steps_per_second(step: Callable[[], int], seconds: float) -> float:

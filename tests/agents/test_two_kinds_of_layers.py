@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 
 from agents import decision_s4, qlearning
-from agents.protocols import Greedy
+from agents.protocols import Greedy, kinds_on
 from agents.qlearning import QLearning
-from agents.qlearning_network import LayerPolicy
+from agents.qlearning_network import LayerPolicy, LayerQNetwork
 from tests.tiegym.playing import MIXED
 from tests.tiegym.small import SMALL
 from tiegym import TieEnv
@@ -63,17 +64,34 @@ def test_exploration_of_the_papers_agent_is_uniform_over_the_choices_of_its_kind
         assert counts / rows == pytest.approx(1 / len(choices), abs=0.06)
 
 
+@pytest.mark.parametrize("module", [qlearning, decision_s4])
+def test_one_recorded_environment_has_one_kind(module):
+    env = gymnasium.make("TieBench-v0", table="tree-3x4-stdlib-sum")
+    assert kinds_on(env) is None
+    model = agent(module, env.unwrapped)
+    assert model.predict(env.reset(seed=0)[0], deterministic=True)[0] in range(3)
+
+
 def test_a_saved_agent_knows_the_kinds(tmp_path):
     env = TieEnv(**vars(config()))
     model = agent(qlearning, env)
     model.save(tmp_path / "agent.zip")
     model.policy.save(tmp_path / "policy.pt")
+    model.q_net.save(tmp_path / "network.pt")
+    assert LayerQNetwork.load(tmp_path / "network.pt").actions == model.q_net.actions
     loaded = (QLearning.load(tmp_path / "agent.zip"), LayerPolicy.load(tmp_path / "policy.pt"))
     for policy in (loaded[0].policy, loaded[1]):
         assert policy.q_net.actions == model.q_net.actions
         for layer in WITHIN:
             seen = env.reset(seed=0)[0] | {"layer": np.int64(layer)}
             assert policy.predict(seen)[0] == model.policy.predict(seen)[0]
+
+
+def test_settings_of_the_policy_leave_the_kinds_alone():
+    env = TieEnv(**vars(config()))
+    kinds = env.actions.kinds
+    model = QLearning("LayerPolicy", env, kinds=kinds, policy_kwargs={"net_arch": [8]})
+    assert model.q_net.actions.kinds == kinds
 
 
 @pytest.mark.parametrize("module", [qlearning, decision_s4])
