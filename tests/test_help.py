@@ -17,7 +17,8 @@ def _programs():
     for path in sorted(
         p for f in ("agents", "baselines", "benchmarks") for p in ROOT.glob(f"{f}/*.py")
     ):
-        if "read_command_line(" in (text := path.read_text()) or "run_program" in text:
+        text = path.read_text()
+        if any(way in text for way in ("read_command_line(", "run_program", "run_benchmark(")):
             name = f"{path.parent.name}.{path.stem}".removesuffix(".__main__")
             if "__main__" in text or path.stem == "__main__":
                 yield name
@@ -30,7 +31,8 @@ PROGRAMS = tuple(_programs())
 def test_the_programs_are_found():
     found = set(PROGRAMS)
     assert {"agents.dqn", "baselines.compare", "benchmarks", "benchmarks.kills"} <= found
-    assert "agents.protocols" not in found
+    assert {"benchmarks.core", "benchmarks.tiebench", "benchmarks.paper_scale"} <= found
+    assert not {"agents.protocols", "benchmarks.program"} & found
 
 
 @pytest.mark.parametrize("module", PROGRAMS)
