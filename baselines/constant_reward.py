@@ -29,7 +29,7 @@ from tiegym.analysis.intervals import mean_interval
 from tiegym.analysis.markdown import markdown_table
 from tiegym.bench.table import Floats
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, at_least
 from tiegym.runs.json_files import read_json, write_json
 from tiegym.runs.messages import say
 from tiegym.runs.processes import do_all, long_work
@@ -61,11 +61,8 @@ class Options:
         Raises:
             InputError: If one is.
         """
-        least = {"n_layer": 2, "sweeps": 1, "seeds": 2, "workers": 1}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if min(value if isinstance(value, tuple) else (value,), default=0) < low:
-                raise InputError(f"{name}={value} must be at least {low}")
+        at_least(self, 1, "sweeps", "workers")
+        at_least(self, 2, "n_layer", "seeds")
         if len(set(self.n_layer)) < len(self.n_layer):
             raise InputError(f"n_layer={self.n_layer} must have each number once")
 

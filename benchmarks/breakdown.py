@@ -21,9 +21,10 @@ from unittest.mock import patch
 import torch
 
 from benchmarks import timing
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from tiegym import TieEnv
 from tiegym import env as tiegym_env
+from tiegym.runs.input_errors import at_least
 from tiegym.transformer.block import Shape
 
 

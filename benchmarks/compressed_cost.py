@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks import timing
 from benchmarks.private_cost import cost
-from benchmarks.program import at_least, run_benchmark
+from benchmarks.program import run_benchmark
 from benchmarks.timing import Quartiles, paired_ratio
 from tiegym.config import TieConfig
-from tiegym.runs.input_errors import as_input_errors
+from tiegym.runs.input_errors import as_input_errors, at_least
 from tiegym.ties import parse
 from tiegym.training.load import load_data
 from tiegym.training.one_thread import one_thread

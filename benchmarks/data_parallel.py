@@ -22,10 +22,10 @@ from torch.multiprocessing.spawn import start_processes
 
 from benchmarks import timing
 from benchmarks.breakdown import operations
-from benchmarks.program import at_least, run_benchmark
+from benchmarks.program import run_benchmark
 from tiegym.config import PAPER
 from tiegym.env import TieEnv
-from tiegym.runs.input_errors import InputError, as_input_errors
+from tiegym.runs.input_errors import InputError, as_input_errors, at_least
 from tiegym.training import collectives
 from tiegym.transformer.block import Shape
 

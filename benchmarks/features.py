@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from benchmarks.timing import Quartiles, paired_ratio, seconds
 from tiegym import TieEnv
+from tiegym.runs.input_errors import at_least
 
 
 @dataclass(frozen=True)

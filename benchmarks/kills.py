@@ -35,9 +35,9 @@ from tqdm.auto import tqdm
 
 import tiegym
 from agents.saved_agents import AGENT_FILE
-from benchmarks.program import at_least
 from tiegym.env import TieEnv
 from tiegym.runs.commands import read_command_line
+from tiegym.runs.input_errors import at_least
 from tiegym.runs.journal import remove_leftovers
 from tiegym.runs.json_files import whole_lines
 from tiegym.runs.options import parse_options

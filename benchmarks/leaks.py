@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from benchmarks.program import at_least
 from tiegym import TieEnv
 from tiegym.runs.commands import read_command_line
+from tiegym.runs.input_errors import at_least
 
 
 @dataclass(frozen=True)

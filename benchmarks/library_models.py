@@ -18,10 +18,11 @@ import torch
 
 from benchmarks import timing
 from benchmarks.private_cost import cost
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from benchmarks.timing import paired_ratio
 from tiegym import TieEnv
 from tiegym.data.tasks.task import cross_entropy
+from tiegym.runs.input_errors import at_least
 from tiegym.training.one_thread import one_thread
 from tiegym.transformer.pretrained import TiedPretrainedModel
 

@@ -24,10 +24,9 @@ from baselines.ray_nodes import Ticket
 from baselines.ray_options import Resources
 from baselines.ray_workers import RayTasks
 from baselines.run_task import Task
-from benchmarks.program import at_least
 from tiegym.config import TieConfig
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import input_errors
+from tiegym.runs.input_errors import at_least, input_errors
 from tiegym.runs.journal import recorded_steps
 from tiegym.runs.messages import say
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks import timing
-from benchmarks.program import at_least, run_benchmark
+from benchmarks.program import run_benchmark
+from tiegym.runs.input_errors import at_least
 from tiegym.training.resolve import resolve_loss_chunk
 from tiegym.transformer.block import Shape
 

@@ -24,12 +24,12 @@ import torch
 from benchmarks import timing
 from benchmarks.paper_memory import GPT2_XL, Setting, peak_bytes, settings
 from benchmarks.plain_gpt import PlainLoop
-from benchmarks.program import at_least, run_benchmark
+from benchmarks.program import run_benchmark
 from tiegym import ties
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tokenization import Tokenizer
-from tiegym.runs.input_errors import as_input_errors
+from tiegym.runs.input_errors import as_input_errors, at_least
 from tiegym.training.resolve import resolve_device
 from tiegym.training.step_stats import peak_memory, reset_peak_memory
 from tiegym.training.trainer import Trainer

@@ -23,12 +23,12 @@ import numpy as np
 
 import tiegym  # noqa: F401 registers the environments
 from benchmarks import timing
-from benchmarks.program import at_least, run_benchmark
+from benchmarks.program import run_benchmark
 from benchmarks.timing import quartiles, seconds
 from tiegym.bench import record
 from tiegym.bench.tree import sharings
 from tiegym.config import TieConfig
-from tiegym.runs.input_errors import InputError, as_input_errors
+from tiegym.runs.input_errors import InputError, as_input_errors, at_least
 from tiegym.training.one_thread import one_thread
 
 N_SHARINGS = 203

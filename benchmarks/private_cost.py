@@ -18,9 +18,10 @@ import torch
 
 from benchmarks import timing
 from benchmarks.breakdown import Clock
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from benchmarks.timing import Quartiles, paired_ratio, quartiles, seconds
 from tiegym import TieEnv
+from tiegym.runs.input_errors import at_least
 from tiegym.training.one_thread import one_thread
 from tiegym.transformer import soft_ties
 

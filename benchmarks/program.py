@@ -35,19 +35,6 @@ def run_benchmark(
         run(read_command_line(options, module, description, args=args))
 
 
-def at_least(options: object, least: int, *names: str) -> None:
-    """Refuses numbers that are too small, for the `__post_init__` of options.
-
-    Raises:
-        InputError: If an option, or a value of one that has several, is below `least`.
-    """
-    for name in names:
-        value = getattr(options, name)
-        for each in value if isinstance(value, tuple) else (value,):
-            if each < least:
-                raise InputError(f"{name}={value!r} must be at least {least}")
-
-
 def environment(**arguments: Any) -> TieEnv:
     """A TieEnv that is measured.
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from benchmarks import timing
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from benchmarks.timing import Quartiles, bare_iterations, random_batches
 from tiegym import ties
+from tiegym.runs.input_errors import at_least
 from tiegym.transformer import tying
 from tiegym.transformer.block import Shape
 from tiegym.transformer.gpt import TiedTransformer

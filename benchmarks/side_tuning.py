@@ -22,10 +22,11 @@ from torch import Tensor
 
 from baselines.frozen_model import all_frozen, env_of
 from benchmarks import timing
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from benchmarks.timing import quartiles
 from tiegym import TieEnv
 from tiegym.policies.fixed import FixedTies
+from tiegym.runs.input_errors import at_least
 from tiegym.training.frozen_workload import FrozenWorkload
 from tiegym.training.gpt_workload import GPTWorkload
 from tiegym.training.one_thread import one_thread

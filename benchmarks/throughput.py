@@ -16,8 +16,9 @@ import torch
 
 from benchmarks import timing
 from benchmarks.plain_gpt import PlainLoop
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from benchmarks.timing import Quartiles
+from tiegym.runs.input_errors import at_least
 from tiegym.training.resolve import resolve_dtype
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import gymnasium
 
 from benchmarks import timing
-from benchmarks.program import at_least, environment, run_benchmark
+from benchmarks.program import environment, run_benchmark
 from tiegym.bench.table import shipped_tables
-from tiegym.runs.input_errors import as_input_errors
+from tiegym.runs.input_errors import as_input_errors, at_least
 from tiegym.training.one_thread import one_thread
 
 

@@ -10,6 +10,7 @@ WRONG = [
     ("features", "--seeds 0", "seeds=0 must be at least 1"),
     ("data_parallel", "--repeats -1", "repeats=-1 must be at least 2"),
     ("population", "--members 0", "members=(0,) must be at least 1"),
+    ("population", "--members", "members=() must be at least 1"),
     ("paper_scale", "--n-layer 0", "n_layer=0 must be at least 1"),
     ("many_runs", "--tasks -1", "tasks=-1 must be at least 0"),
     ("data_parallel", "--repeats 1", "repeats=1 must be at least 2"),

@@ -40,7 +40,7 @@ from tiegym.config import TieConfig, TieGrad, default_arguments
 from tiegym.data.corpora import load_corpus
 from tiegym.runs import provenance
 from tiegym.runs.commands import read_command_line
-from tiegym.runs.input_errors import DamagedFile, InputError, as_input_errors
+from tiegym.runs.input_errors import DamagedFile, InputError, as_input_errors, at_least
 from tiegym.runs.messages import say
 from tiegym.runs.processes import do_all, long_work
 from tiegym.runs.progress import Progress
@@ -131,9 +131,7 @@ def make_plan(options: Options) -> Plan:
             "patterns-L-TEXT-GRAD, such as tree-4x2-stdlib-owner or patterns-6-stdlib-sum"
         )
     tree_layers, sweeps, pattern_layers, text, grad = match.groups()
-    for name in ("seeds", "held_out", "workers", "points"):
-        if getattr(options, name) < 1:
-            raise InputError(f"{name}={getattr(options, name)} must be at least 1")
+    at_least(options, 1, "seeds", "held_out", "workers", "points")
     for name in NOT_IN_TABLES:
         if (value := getattr(options.env, name)) != default_arguments()[name]:
             raise InputError(

@@ -55,3 +55,17 @@ def input_errors(kinds: _Kinds = OF_INPUT) -> Iterator[None]:
     except kinds as error:
         complain(f"error: {error}")
         sys.exit(2)
+
+
+def at_least(options: object, least: int, *names: str) -> None:
+    """Refuses options that are too small.
+
+    Raises:
+        InputError: If an option, or a value of one that can have several, is below `least`, or it
+            has none.
+    """
+    for name in names:
+        value = getattr(options, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not values or min(values) < least:
+            raise InputError(f"{name}={value!r} must be at least {least}")
