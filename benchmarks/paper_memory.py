@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import timing
 from benchmarks.program import run_benchmark
-from tiegym.runs.input_errors import at_least
+from tiegym.runs.input_errors import InputError, at_least
 from tiegym.training.resolve import resolve_loss_chunk
 from tiegym.transformer.block import Shape
 
@@ -157,6 +157,8 @@ class Options:
     def __post_init__(self) -> None:
         """Checks the options."""
         at_least(self, 1, "batch_size")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout={self.dropout} must be in [0, 1)")
 
 
 def run(options: Options) -> None:

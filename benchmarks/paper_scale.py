@@ -29,7 +29,7 @@ from tiegym import ties
 from tiegym.config import TieConfig
 from tiegym.data.corpora import Corpus
 from tiegym.data.tokenization import Tokenizer
-from tiegym.runs.input_errors import as_input_errors, at_least
+from tiegym.runs.input_errors import InputError, as_input_errors, at_least
 from tiegym.training.resolve import resolve_device
 from tiegym.training.step_stats import peak_memory, reset_peak_memory
 from tiegym.training.trainer import Trainer
@@ -82,6 +82,8 @@ class Options:
         """Checks the options."""
         at_least(self, 1, "n_layer", "n_head", "n_embd", "block_size", "vocab_size")
         at_least(self, 1, "batch_size", "iterations")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout={self.dropout} must be in [0, 1)")
         with as_input_errors():
             resolve_device(TieConfig(device=self.device).device)
 
