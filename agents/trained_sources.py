@@ -185,6 +185,11 @@ def agent_in(source: Path) -> SavedAgent:
     if source.suffix == ".zip":
         return read_agent(source)
     if not (source / AGENT_FILE).exists():
+        if not (source / "agent.zip").exists():
+            raise InputError(
+                f"{source} has no {AGENT_FILE}: its agent was left out where the run was copied or "
+                "unpacked. Run it again, in another folder"
+            )
         raise InputError(
             f"{source} has no {AGENT_FILE}: its agent is in an archive of tiegym 0.1. If you trust "
             f"it, name the archive itself: --source {source / 'agent.zip'}"

@@ -44,6 +44,8 @@ class ComparedPolicy:
     label: str
     module: str
     options: RunOptions
+    needed: tuple[str, ...] = ()
+    """Files of its runs that others begin with: a finished run without them is made anew."""
 
     def folder(self, runs_dir: Path, seed: int) -> Path:
         """Where the run of a seed goes: the same configuration, the same folder.

@@ -109,10 +109,13 @@ def _continued(
     study: Study, policies: Sequence[ComparedPolicy], options: Options
 ) -> Iterator[Continued]:
     if study.transferred is not None:
+        from agents.saved_agents import AGENT_FILE  # and Stable-Baselines3 with it
+
         source = _named(study.transferred)
         wanted = f"pairwise --pretrain-runs {PRETRAIN_RUNS}"
         only = dataclasses.replace(source, policies=(wanted,))
         (trained,) = policies_of(only, options)
+        trained = dataclasses.replace(trained, needed=(AGENT_FILE,))  # archives hold no agents
         place = _place(source, options)
         run_policies([trained], _seeds(study, options), place)
         label = f"pairwise, trained at {source.env.n_layer} layers of {source.corpus}"

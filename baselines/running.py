@@ -141,11 +141,11 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _lacks(policy: ComparedPolicy, folder: Path) -> bool:
-    """Whether a finished run has left less of its model than its policy asks for now."""
+    """Whether a finished run has left less than its policy asks for now."""
     options = policy.options
-    return (options.export and not (folder / MODEL_FILE).exists()) or (
-        options.sample_tokens > 0 and not (folder / SAMPLE).exists()
-    )
+    asked = {MODEL_FILE: options.export, SAMPLE: options.sample_tokens > 0}
+    needed = [*policy.needed, *(name for name, wanted in asked.items() if wanted)]
+    return not all((folder / name).exists() for name in needed)
 
 
 def _run_all(

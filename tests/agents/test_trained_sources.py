@@ -172,3 +172,6 @@ def test_a_record_says_which_agent_it_was_and_a_comparison_notices_another(
     (source / AGENT_FILE).unlink()
     with pytest.raises(InputError, match="name the archive itself"):
         given.source_record()
+    (source / "agent.zip").unlink()
+    with pytest.raises(InputError, match="its agent was left out where the run was copied"):
+        given.source_record()

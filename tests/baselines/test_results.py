@@ -1,6 +1,7 @@
 """The evidence's studies: that they run, and where their tables go."""
 
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,12 @@ def test_a_study_has_a_row_for_each_policy_and_for_what_is_made_of_them(
     ]
     assert rows[1].protocol == "pretrained"
     assert rows[1].extra_iterations == ENV.max_iters
+    losses = rows[1].losses
+    for run in rows[1].runs:  # sources that an archive brought, which leaves agents out
+        (Path(run.config["source_run"]) / "agent.safetensors").unlink()
+    assert run_study(second, options)[1].losses == losses
+    for run in rows[1].runs:
+        assert (Path(run.config["source_run"]) / "agent.safetensors").exists()
     assert rows[1].seeds == [0, 1]
     for run in rows[1].runs:  # each by the agent that was trained with its seed
         seed = run.config["options"]["seed"]
