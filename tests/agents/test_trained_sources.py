@@ -175,3 +175,6 @@ def test_a_record_says_which_agent_it_was_and_a_comparison_notices_another(
     (source / "agent.zip").unlink()
     with pytest.raises(InputError, match="its agent was left out where the run was copied"):
         given.source_record()
+    shutil.rmtree(source)
+    with pytest.raises(InputError, match="is no run's folder"):
+        given.source_record()
