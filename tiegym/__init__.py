@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tiegym.vec_env import as_vec_env
     from tiegym.wrappers import MaskInObservation
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "TieEnv-v0": {},
