@@ -32,7 +32,6 @@ class LayerQNetwork(QNetwork):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, *args, **kwargs)
-        self.kinds = kinds
         self.actions = layerwise_actions(observation_space, kinds)
         units = range(self.actions.n_units)
         self.allowed = [np.flatnonzero(self.actions.mask(unit)) for unit in units]
@@ -68,7 +67,7 @@ class LayerQNetwork(QNetwork):
         return values.gather(1, output).masked_fill(~self.of_kind.to(unit.device)[output], -1e9)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | {"kinds": self.kinds}
+        return super()._get_constructor_parameters() | {"kinds": self.actions.kinds}
 
 
 class LayerPolicy(DQNPolicy):

@@ -185,7 +185,7 @@ def agent_in(source: Path) -> SavedAgent:
     if source.suffix == ".zip":
         return read_agent(source)
     if not source.is_dir():
-        raise InputError(f"{source} is no run's folder: there is nothing of this name")
+        raise InputError(f"{source} is no run's folder: name one of agents.pairwise")
     if not (source / AGENT_FILE).exists():
         if not (source / "agent.zip").exists():
             raise InputError(

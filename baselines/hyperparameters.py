@@ -29,7 +29,7 @@ from baselines.ray_options import Resources, address_of
 from tiegym.analysis.find import TUNING_SEEDS
 from tiegym.config import TieConfig
 from tiegym.runs.commands import python_command, read_command_line
-from tiegym.runs.input_errors import InputError
+from tiegym.runs.input_errors import InputError, at_least
 from tiegym.runs.json_files import plain, read_json, write_json
 from tiegym.runs.messages import complain, say
 from tiegym.runs.processes import RunsFailed, long_work
@@ -64,8 +64,7 @@ class Options:
         Raises:
             InputError: If one is out of range.
         """
-        if self.trials < 1:
-            raise InputError(f"trials={self.trials} must be at least 1")
+        at_least(self, 1, "trials")
         if self.seed < TUNING_SEEDS[0]:
             raise InputError(
                 f"seed={self.seed} must be at least {TUNING_SEEDS[0]}: comparisons have those from "
